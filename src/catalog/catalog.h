@@ -1,0 +1,140 @@
+// What a router knows about the cluster: immutable values, shared between threads, replaced as a whole.
+//
+// A Snapshot is built by control/ from the metadata store and the home group's own pg_catalog and then never
+// changes; routers swap a shared_ptr. `epoch` numbers the snapshots. Nothing here does I/O.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace pgmosaic::catalog {
+
+using Oid = uint32_t;
+using GroupId = uint32_t;       // replication group, from 1
+using ColocationId = uint32_t;  // from 1; 0: none
+using ShardId = uint64_t;       // unique in the cluster, from 1
+
+// One replication group: a PostgreSQL server that owns shards.
+struct Group {
+  GroupId id = 0;
+  std::string name;  // "g1", …
+  std::string host;  // host name, address, or a directory that holds the Unix socket
+  uint16_t port = 0;
+  bool home = false;  // holds local tables, sequences, advisory locks, LISTEN/NOTIFY; exactly one group is home
+};
+
+enum class TableKind {
+  local,      // rows only on the home group (the other groups have an empty table of the same shape)
+  reference,  // the same rows on every group
+  sharded,    // rows spread by the distribution key
+  view,       // expanded by PostgreSQL; `depends_on` tells which tables it reads
+};
+
+struct Column {
+  std::string name;
+  Oid type = 0;        // of the home group's pg_type
+  Oid base_type = 0;   // the type under a domain, else == type
+  int32_t typmod = -1;
+  Oid collation = 0;
+  bool not_null = false;
+  bool has_default = false;  // a DEFAULT, identity or generated column
+  bool bytewise_collation = true;  // false: comparing its values needs a PostgreSQL (collation is not C-like)
+};
+
+// A unique or primary key as the planner needs it (ON CONFLICT targets, key equality).
+struct UniqueKey {
+  std::string name;
+  std::vector<int> columns;  // indexes into Table::columns; empty: an expression index
+};
+
+struct Table {
+  Oid oid = 0;  // the home group's OID; identifies the table across renames
+  std::string schema;
+  std::string name;
+  TableKind kind = TableKind::local;
+  std::vector<Column> columns;  // in attnum order, without dropped ones
+  std::vector<UniqueKey> unique_keys;
+  // sharded only:
+  std::vector<int> key_columns;  // distribution columns, indexes into `columns`, in key order
+  ColocationId colocation = 0;
+  std::string shard_prefix;      // leaf of remainder r: pgmosaic_shards."<shard_prefix>_<r>"
+  // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
+  std::vector<std::pair<std::string, std::string>> depends_on;
+  bool has_statement_triggers = false;
+
+  // Index into `columns`, or -1.
+  int column_index(std::string_view column_name) const {
+    for (size_t i = 0; i < columns.size(); ++i)
+      if (columns[i].name == column_name) return static_cast<int>(i);
+    return -1;
+  }
+};
+
+// One hash shard: rows whose partition hash % modulus == remainder.
+struct Shard {
+  ShardId id = 0;
+  uint32_t modulus = 0;
+  uint32_t remainder = 0;
+  GroupId group = 0;
+};
+
+// Tables that are sharded alike. Shards are in order of remainder and all have the same modulus in this version,
+// so shard of hash h is shards[h % shards.size()].
+struct Colocation {
+  ColocationId id = 0;
+  std::vector<Oid> key_types;       // base types
+  std::vector<Oid> key_collations;  // 0 where the type has none
+  std::vector<Shard> shards;
+  bool explicit_only = false;       // made with WITH (colocate_with = 'none')
+
+  GroupId group_of_hash(uint64_t hash) const { return shards[hash % shards.size()].group; }
+};
+
+// A database of the cluster; exists on every group.
+struct Database {
+  std::string name;
+  // schema -> table name -> table
+  std::map<std::string, std::map<std::string, std::shared_ptr<const Table>, std::less<>>, std::less<>> schemas;
+  std::unordered_map<Oid, std::shared_ptr<const Table>> tables_by_oid;
+  std::map<ColocationId, Colocation> colocations;
+  // names in pg_proc outside pg_catalog, lower case; calling one taints the backend
+  std::map<std::string, bool, std::less<>> user_functions;  // value: true if every overload is immutable or stable SQL
+
+  const Table* find(std::string_view schema, std::string_view table) const {
+    auto s = schemas.find(schema);
+    if (s == schemas.end()) return nullptr;
+    auto t = s->second.find(table);
+    return t == s->second.end() ? nullptr : t->second.get();
+  }
+  const Colocation* colocation(ColocationId id) const {
+    auto it = colocations.find(id);
+    return it == colocations.end() ? nullptr : &it->second;
+  }
+};
+
+struct Snapshot {
+  uint64_t epoch = 0;
+  std::vector<Group> groups;  // ordered by id
+  GroupId home = 0;
+  std::map<std::string, std::shared_ptr<const Database>, std::less<>> databases;
+
+  const Database* database(std::string_view name) const {
+    auto it = databases.find(name);
+    return it == databases.end() ? nullptr : it->second.get();
+  }
+  const Group* group(GroupId id) const {
+    for (const Group& g : groups)
+      if (g.id == id) return &g;
+    return nullptr;
+  }
+};
+
+using SnapshotPtr = std::shared_ptr<const Snapshot>;
+
+}  // namespace pgmosaic::catalog

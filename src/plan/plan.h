@@ -1,0 +1,203 @@
+// What the planner gives the executor. A Plan is immutable and shared: prepared statements and the shape cache keep
+// it; executing it never changes it. It holds no values of a particular execution, only where they come from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/catalog.h"
+
+namespace pgmosaic::plan {
+
+// Where the value of a key column comes from when the statement is executed.
+struct KeySource {
+  enum class Kind : uint8_t {
+    literal,      // sql::Shape literal number `index` (order of appearance in the text), without quotes/escapes
+    parameter,    // $index+1
+    array_param,  // $index+1 is an array; each element is one value (= ANY($1)); only in single-column keys
+    null_value,   // NULL written in an INSERT
+  };
+  Kind kind = Kind::literal;
+  uint16_t index = 0;
+  catalog::Oid type = 0;  // base type of the key column, i.e. the type whose hash function applies
+};
+
+// One value per key column.
+using KeyTuple = std::vector<KeySource>;
+
+// Which groups a statement goes to.
+struct Target {
+  enum class Kind : uint8_t {
+    any,        // needs no table: any one group (SELECT 1)
+    home,       // the home group (catalog queries, local tables, advisory locks, LISTEN/NOTIFY, sequences)
+    keys,       // groups of the given keys (one or several tuples: IN, OR); no tuple: contradiction, any one group
+    all,        // every group that holds shards of `colocation`
+    everywhere  // every group of the cluster (reference table writes, DDL)
+  };
+  Kind kind = Kind::any;
+  catalog::ColocationId colocation = 0;
+  std::vector<KeyTuple> keys;
+};
+
+// What a statement does to the backend it runs on (DESIGN §4).
+struct Effects {
+  bool writes = false;       // may write rows or take row locks: the group becomes a writer of the transaction
+  bool taints = false;       // may leave session state we cannot see: DISCARD ALL before the next client
+  bool pins = false;         // temp table, session advisory lock, LISTEN, WITH HOLD cursor: backend stays with client
+  bool sets_config = false;  // calls set_config(…, false): the session's settings are read back afterwards
+  bool not_preparable = false;  // NOTIFY, temp table, WITH HOLD…: this group must be the anchor of a 2PC
+};
+
+// A column to merge by, when sorted streams of several groups become one.
+struct SortKey {
+  uint16_t column = 0;  // position in the rows that the groups return (hidden columns included)
+  bool descending = false;
+  bool nulls_first = false;
+};
+
+// SQL text with holes where literals or LIMIT values go. `text` pieces alternate with literals.
+struct SqlTemplate {
+  std::string text;  // complete SQL for this very statement (parameters stay $n)
+};
+
+// Several groups answer; the router concatenates or merges.
+struct Gather {
+  // What each group runs. Empty: the client's own text, untouched.
+  std::string sql;
+  std::vector<SortKey> merge;      // empty: plain concatenation
+  uint16_t hidden_columns = 0;     // trailing columns of the groups' rows that the client must not see
+  // LIMIT/OFFSET that the router applies after merging: a constant, a parameter number or absent.
+  struct Bound {
+    std::optional<uint64_t> constant;
+    int parameter = 0;  // 1-based; 0: none
+  };
+  Bound limit, offset;
+};
+
+// Partial results of several groups are combined by SQL that a PostgreSQL runs over them.
+//   partial_sql  runs on every target group; its columns are c1..cn
+//   final_sql    runs on one group, reads FROM "pgmosaic_partial" (c1..cn), which the executor replaces by
+//                unnest over arrays or a working table. It may contain the statement's parameters.
+struct Combine {
+  std::string partial_sql;
+  std::string final_prefix;   // final_sql = final_prefix + <the relation with alias pgmosaic_partial(c1,…)> + final_suffix
+  std::string final_suffix;
+  uint16_t partial_columns = 0;
+};
+
+// INSERT … VALUES with rows for several shards: row texts are slices of the statement.
+struct InsertSplit {
+  std::string prefix;  // "INSERT INTO t (cols) VALUES " as the client wrote it
+  std::string suffix;  // everything behind the last row (ON CONFLICT, RETURNING)
+  struct Row {
+    uint32_t begin = 0, end = 0;  // byte range of "( … )" in the client's text
+    KeyTuple key;
+  };
+  std::vector<Row> rows;
+  catalog::ColocationId colocation = 0;
+};
+
+// COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.
+struct CopyIn {
+  catalog::Oid table = 0;
+  std::vector<int> key_fields;          // position of each key column in a row of the stream
+  std::vector<catalog::Oid> key_types;
+  catalog::ColocationId colocation = 0; // 0: reference (every group) or local (home): see target
+  enum class Format : uint8_t { text, csv, binary } format = Format::text;
+  char delimiter = '\t';
+  char quote = '"';
+  char escape = '"';
+  std::string null_text = "\\N";
+  bool header = false;
+};
+
+// A statement that changes the schema: what each group runs, in one distributed transaction.
+struct Ddl {
+  std::vector<std::string> everywhere;  // run on every group, in order (dialect clauses stripped)
+  // A new sharded table: after `everywhere`, each group creates the leaves it owns.
+  struct NewSharded {
+    std::string schema;  // empty: the first schema of search_path, resolved by the executor
+    std::string table;
+    std::vector<std::string> key_columns;
+    uint32_t shard_count = 16;
+    bool if_not_exists = false;
+  };
+  std::optional<NewSharded> new_sharded;
+  // A new table of another kind: recorded in the catalog once it exists.
+  struct NewTable {
+    std::string schema;
+    std::string table;
+    catalog::TableKind kind = catalog::TableKind::local;
+  };
+  std::optional<NewTable> new_table;
+  bool changes_catalog = true;    // tables or columns may differ afterwards: introspect the home, publish an epoch
+  bool transactional = true;      // false: CREATE DATABASE and the like
+  std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
+  std::string tag;                // command tag for the client
+};
+
+// Statements that the session itself handles.
+struct SessionCommand {
+  enum class Kind : uint8_t {
+    begin, commit, rollback, savepoint, release, rollback_to, prepare_transaction, commit_prepared, rollback_prepared,
+    set, set_local, reset, reset_all, discard_all, discard_plans, discard_temp, discard_sequences,
+    prepare, execute, deallocate, deallocate_all,
+    listen, unlisten, unlisten_all, declare_cursor, fetch_cursor, close_cursor, close_all_cursors,
+    set_constraints, set_transaction, set_session_characteristics, empty,
+  };
+  Kind kind = Kind::empty;
+  std::string name;  // setting, prepared statement, savepoint, cursor or channel
+  std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
+  bool chain = false;
+  std::vector<std::string> arguments;        // EXECUTE: argument expressions as SQL; PREPARE: type names
+  std::shared_ptr<const struct Plan> inner;  // DECLARE CURSOR: plan of its query
+};
+
+enum class PlanKind : uint8_t {
+  route,         // client's bytes to the one group that `target` gives; several groups: `gather`/`combine`/sum of tags
+  insert_split,
+  copy_in,
+  copy_out,      // COPY TO STDOUT: streams of the target groups, concatenated
+  ddl,
+  session,
+  explain,       // EXPLAIN of `inner`
+  unsupported,   // `error` says what and how to go on
+};
+
+struct Plan {
+  PlanKind kind = PlanKind::route;
+  Effects effects;
+  Target target;
+  bool returns_rows = true;     // SELECT or RETURNING; else the command tags of several groups are added up
+  std::string command;          // first word of the command tag: SELECT, INSERT, UPDATE, …
+  std::string rewritten_sql;    // route: text to send instead of the client's (dialect hints stripped); empty: as is
+  std::optional<Gather> gather;    // how to go on when target resolves to more than one group …
+  std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
+  std::optional<Error> multi_group_error;  // … or why this statement cannot run over several groups
+  std::optional<InsertSplit> insert_split;
+  std::optional<CopyIn> copy_in;
+  std::optional<Ddl> ddl;
+  std::optional<SessionCommand> session;
+  std::shared_ptr<const Plan> inner;
+  std::optional<Error> error;
+
+  // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
+  bool cacheable = false;
+  struct StructuralLiteral {
+    uint16_t index;    // literal number
+    std::string text;  // as it stands in the statement
+  };
+  std::vector<StructuralLiteral> structural_literals;
+  int parameter_count = 0;
+  // Virtual relations (pgmosaic.tables, .shards, .groups, .activity) the statement reads; the executor puts their
+  // rows in: it replaces every occurrence of the marker `/*pgmosaic:NAME*/` in rewritten_sql by a JSON literal.
+  std::vector<std::string> virtual_relations;
+};
+
+using PlanPtr = std::shared_ptr<const Plan>;
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,35 @@
+// The planner: one SQL statement in, one Plan out. Pure: no I/O, no clock, any thread. Read planner.cc first;
+// it lists the phases (classify, bind, predicates, rules/) in order.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace pgmosaic::plan {
+
+// Everything besides the text that a plan depends on. The shape cache's key contains all of it.
+struct PlanContext {
+  const catalog::Snapshot* snapshot = nullptr;
+  const catalog::Database* database = nullptr;
+  std::vector<std::string> search_path;  // effective, without pg_catalog; "$user" already replaced
+  std::string user;
+  bool default_sharded = false;          // default_table_type = 'sharded'
+  uint32_t default_shard_count = 16;
+  bool bytewise_default_collation = true;  // database collation compares bytes (C, POSIX, C.UTF-8, ucs_basic)
+  // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
+  std::vector<catalog::Oid> parameter_types;
+};
+
+// Splits a simple-query string into statements (byte ranges without the semicolon, blanks trimmed). A syntax error
+// is not found here; a string that cannot be tokenised comes back as one statement and PostgreSQL says what is wrong.
+std::vector<std::string_view> split_statements(std::string_view sql);
+
+// Plans one statement. A syntax error becomes a route plan to any group with the text untouched, so that the error
+// (message, position) is PostgreSQL's own – except where our dialect's clauses are involved.
+// Never fails for reasons of the statement: what cannot be planned is PlanKind::unsupported with an Error.
+Plan plan_statement(std::string_view sql, const PlanContext& context);
+
+}  // namespace pgmosaic::plan
