@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Runs every test of the built tree and adds the cases up: the last line is `N passed, N failed, N skipped`.
+
+Kinds: tools (the checkers of tools/ and this tree's manners), unit (*_test.cc), pg (*_pgtest.cc: these start PostgreSQL
+servers), e2e (test/e2e: the router against one plain PostgreSQL) and drivers (test/drivers). `./x test` builds first
+and hands the result of that in.
+
+Nothing that a test started outlives it: this process adopts orphans (it is a subreaper) and ends all its descendants
+after each step and when it is interrupted.
+"""
+import argparse
+import ctypes
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+KINDS = ["tools", "unit", "pg", "e2e", "drivers"]
+STEP_TIMEOUT_S = {"tools": 300, "unit": 900, "pg": 1800, "e2e": 3600, "drivers": 1800}
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+
+    def add(self, passed, failed, skipped):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+
+    def fail(self, what):
+        self.failed += 1
+        self.failures.append(what)
+
+
+def descendants():
+    """Process ids below this one, children before their own children."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    parents[int(entry)] = int(file.read().rpartition(")")[2].split()[1])
+            except (OSError, IndexError, ValueError):
+                continue
+    found = [os.getpid()]
+    for pid in found:
+        found.extend(child for child, parent in parents.items() if parent == pid)
+    return found[1:]
+
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def end_descendants(patience_s=10):
+    """Asks what is left to end (SIGTERM; SIGINT makes PostgreSQL do a fast shutdown), then kills it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + patience_s / 2
+        for pid in descendants():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+        while time.monotonic() < deadline:
+            reap()
+            if not descendants():
+                return
+            time.sleep(0.05)
+    reap()
+
+
+def run_step(kind, name, command, totals, environment=None):
+    """Runs one command to its end; false if it did not end well."""
+    print(f"==> {name}", flush=True)
+    started = time.monotonic()
+    step = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL)
+    try:
+        status = step.wait(timeout=STEP_TIMEOUT_S[kind])
+    except subprocess.TimeoutExpired:
+        print(f"{name}: still running after {STEP_TIMEOUT_S[kind]} s, stopped", flush=True)
+        status = None
+    end_descendants()
+    print(f"    {time.monotonic() - started:.1f} s", flush=True)
+    return status
+
+
+def run_gtests(build, kind, totals, word):
+    label = {"unit": "test", "pg": "pgtest"}[kind]
+    listing = subprocess.run(["ctest", "--test-dir", str(build), "--show-only=json-v1"], capture_output=True, text=True)
+    if listing.returncode != 0:
+        totals.fail(f"{kind}: no list of tests in {build.name} (not configured?)")
+        return
+    for test in json.loads(listing.stdout)["tests"]:
+        labels = [value for entry in test["properties"] if entry["name"] == "LABELS" for value in entry["value"]]
+        if label not in labels:
+            continue
+        name = test["name"]
+        if not test.get("command") or not os.path.exists(test["command"][0]):
+            totals.fail(f"{name}: not built")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            report = pathlib.Path(scratch, "report.json")
+            command = [*test["command"], "--gtest_brief=1", f"--gtest_output=json:{report}"]
+            command += [f"--gtest_filter=*{word}*"] if word else []
+            status = run_step(kind, name, command, totals)
+            count_gtest(name, report, status, totals)
+
+
+def count_gtest(name, report, status, totals):
+    failed = 0
+    if report.exists():
+        for suite in json.loads(report.read_text())["testsuites"]:
+            for case in suite["testsuite"]:
+                if case.get("failures"):
+                    failed += 1
+                    totals.failures.append(f"{name}: {suite['name']}.{case['name']}")
+                    totals.add(0, 1, 0)
+                elif case.get("result") == "SKIPPED" or case.get("status") == "NOTRUN":
+                    totals.add(0, 0, 1)
+                else:
+                    totals.add(1, 0, 0)
+    if status != 0 and not failed:
+        totals.fail(f"{name}: ended with {'a timeout' if status is None else f'status {status}'}")
+
+
+def run_pytest(build, kind, totals, word):
+    folders = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers"}
+    with tempfile.TemporaryDirectory() as scratch:
+        report = pathlib.Path(scratch, "report.xml")
+        command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short",
+                   f"--junitxml={report}", folders[kind]]
+        command += ["-k", word] if word else []
+        status = run_step(kind, f"pytest {folders[kind]}", command, totals, {
+            "PGMOSAIC_BUILD": str(build), "PYTHONDONTWRITEBYTECODE": "1"})
+        count_pytest(folders[kind], report, status, totals)
+
+
+def count_pytest(name, report, status, totals):
+    failed = 0
+    if report.exists():
+        for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+            outcome = {child.tag for child in case}
+            if outcome & {"failure", "error"}:
+                failed += 1
+                totals.failures.append(f"{name}: {case.get('classname')}::{case.get('name')}")
+                totals.add(0, 1, 0)
+            elif "skipped" in outcome:
+                totals.add(0, 0, 1)
+            else:
+                totals.add(1, 0, 0)
+    if status not in (0, 5) and not failed:  # 5: no test matched -k
+        totals.fail(f"{name}: ended with {'a timeout' if status is None else f'status {status}'}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="default: all of them")
+    parser.add_argument("-k", dest="word", default="", help="only cases whose name contains this")
+    parser.add_argument("--preset", default="release", help="which build to test")
+    parser.add_argument("--build-status", type=int, default=0, help="how the build before this ended")
+    arguments = parser.parse_args()
+    build = ROOT / "build" / arguments.preset
+    totals = Totals()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        if arguments.build_status != 0:
+            totals.fail("the build")
+        for kind in arguments.kinds or KINDS:
+            if arguments.build_status != 0 and kind != "tools":
+                continue
+            (run_gtests if kind in ("unit", "pg") else run_pytest)(build, kind, totals, arguments.word)
+    except KeyboardInterrupt:
+        totals.fail("interrupted")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end_descendants()
+    if totals.failures:
+        print("\nfailed:")
+        for failure in totals.failures:
+            print(f"  {failure}")
+    print(f"{totals.passed} passed, {totals.failed} failed, {totals.skipped} skipped", flush=True)
+    return 1 if totals.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
