@@ -1,0 +1,27 @@
+"""Every .slt file here, on the router and on one plain PostgreSQL. The format is explained in harness/slt.py."""
+import pathlib
+
+import pytest
+
+from harness import slt
+from harness.fixtures import SELF_CHECK
+
+FOLDER = pathlib.Path(__file__).parent
+FILES = sorted(FOLDER.glob("*.slt"))
+
+
+@pytest.mark.parametrize("mode", slt.MODES)
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_slt(file, mode, router, oracle):
+    blocks = slt.parse(file.read_text(), file.name)
+    database = f"slt_{file.stem}_{mode}"
+    for side in (router, oracle):
+        side.run(f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database}")
+    try:
+        runner = slt.Runner(router.change(database=database), oracle.change(database=database), mode, SELF_CHECK)
+        problems = runner.run(blocks)
+    finally:
+        for side in (router, oracle):
+            side.run(f"DROP DATABASE {database}")
+    if problems:
+        pytest.fail("\n".join([f"{file.name}, {mode}:", *problems]), pytrace=False)
