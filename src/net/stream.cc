@@ -50,7 +50,9 @@ void Stream::on_events(uint32_t events) {
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) can_write_ = true;
   bool destroyed = false;
   bool* outer = std::exchange(destroyed_flag_, &destroyed);
-  if (can_write_ && write_waiter_ != nullptr) wake(write_waiter_, WaitStatus::ready);
+  if (hung_up_ && hangup_hook_ != nullptr && read_waiter_ == nullptr && write_waiter_ == nullptr)
+    std::exchange(hangup_hook_, nullptr)(hangup_context_);
+  if (!destroyed && can_write_ && write_waiter_ != nullptr) wake(write_waiter_, WaitStatus::ready);
   if (!destroyed && can_read_ && read_waiter_ != nullptr) wake(read_waiter_, WaitStatus::ready);
   if (!destroyed) destroyed_flag_ = outer;
 }

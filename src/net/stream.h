@@ -59,6 +59,12 @@ class Stream final : public EventHandler {
   bool hung_up() const { return hung_up_; }
   const std::string& error() const { return error_; }
 
+  // Called once when the peer goes away while nobody waits on this stream (a client that vanishes during its query).
+  void on_hangup(void (*hook)(void*), void* context) {
+    hangup_hook_ = hook;
+    hangup_context_ = context;
+  }
+
   void interrupt();
   // An interrupt that came while nobody waited is delivered to the next wait, once.
   bool take_interrupt() { return std::exchange(interrupted_, false); }
@@ -110,10 +116,11 @@ class Stream final : public EventHandler {
   bool hung_up_ = false;
   bool interrupted_ = false;
   bool read_wants_write_ = false;  // TLS: a read needs the socket to be writable
-  bool in_events_ = false;
   bool* destroyed_flag_ = nullptr;
   Waiter* read_waiter_ = nullptr;
   Waiter* write_waiter_ = nullptr;
+  void (*hangup_hook_)(void*) = nullptr;
+  void* hangup_context_ = nullptr;
   std::unique_ptr<TlsState> tls_;
   std::string error_;
 };

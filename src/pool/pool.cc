@@ -1,0 +1,270 @@
+#include "pool/pool.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace pgmosaic::pool {
+
+bool ConnectionCounter::try_open(const PoolLimits& limits, const std::string& user, const std::string& database,
+                                 GroupId group) {
+  std::lock_guard lock(mutex_);
+  int& in_group = groups_[group];
+  int& of_user = users_[user];
+  int& of_database = databases_[database];
+  if (limits.per_group > 0 && in_group >= limits.per_group) return false;
+  if (limits.per_user > 0 && of_user >= limits.per_user) return false;
+  if (limits.per_database > 0 && of_database >= limits.per_database) return false;
+  ++in_group, ++of_user, ++of_database;
+  return true;
+}
+
+void ConnectionCounter::closed(const std::string& user, const std::string& database, GroupId group) {
+  {
+    std::lock_guard lock(mutex_);
+    --groups_[group], --users_[user], --databases_[database];
+  }
+  if (waiting.load(std::memory_order_relaxed) > 0) wake_all();
+}
+
+PoolEntry& Pool::entry(const std::string& user, const std::string& database, GroupId group) {
+  auto& slot = entries_[{user, database, group}];
+  if (!slot) {
+    slot = std::make_unique<PoolEntry>();
+    slot->user = user;
+    slot->database = database;
+    slot->group = group;
+  }
+  return *slot;
+}
+
+bool Pool::fit_for_reuse(const ServerConn& conn) const {
+  return conn.alive() && conn.generation == generation_ &&
+         (limits_.lifetime_ms == 0 || loop_.now_us() - conn.created_us < int64_t{limits_.lifetime_ms} * 1000);
+}
+
+std::unique_ptr<ServerConn> Pool::try_acquire(PoolEntry& entry) {
+  if (paused_) return nullptr;
+  while (!entry.idle.empty()) {
+    std::unique_ptr<ServerConn> conn = std::move(entry.idle.back());
+    entry.idle.pop_back();
+    ++borrowed_;
+    // Data on an idle connection is a notice of the server's end, or out of step: either way not for a client.
+    if (conn->alive() && !conn->stream().can_read()) return conn;
+    discard(std::move(conn));
+  }
+  return nullptr;
+}
+
+net::Task<Result<std::unique_ptr<ServerConn>>> Pool::open(PoolEntry& entry) {
+  ++entry.total;
+  auto endpoint = endpoints_.find(entry.group);
+  auto credentials = credentials_.find(entry.user);
+  CHECK(endpoint != endpoints_.end());
+  Credentials login;
+  if (credentials != credentials_.end()) login = credentials->second;
+  login.user = entry.user;
+  const uint64_t generation = generation_;
+  auto opened = co_await ServerConn::connect(loop_, endpoint->second, login, entry.database, limits_.connect_timeout_ms);
+  if (!opened.ok()) {
+    --entry.total;
+    counter_.closed(entry.user, entry.database, entry.group);
+    co_return std::move(opened.error());
+  }
+  ServerConn& conn = **opened;
+  conn.entry = &entry;
+  conn.id = next_id_++;
+  conn.generation = generation;
+  conn.settings = settings_.empty();
+  live_[conn.id] = &conn;
+  ++borrowed_;
+  co_return std::move(*opened);
+}
+
+net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, PoolWaiter& waiter) {
+  const int64_t deadline_us = loop_.now_us() + int64_t{limits_.wait_timeout_ms} * 1000;
+  for (;;) {
+    if (auto conn = try_acquire(entry)) co_return conn;
+    if (!paused_) {
+      if (counter_.try_open(limits_, entry.user, entry.database, entry.group)) co_return co_await open(entry);
+      if (evict_idle(entry.group, &entry)) continue;
+    }
+    const Error busy = make_error("53300", "no connection to group " + std::to_string(entry.group) + " for user \"" +
+                                               entry.user + "\" became free in time",
+                                  "Raise pool.size_per_group (and the servers' max_connections), or shorten transactions.");
+    const int64_t wait_us = deadline_us - loop_.now_us();
+    if (wait_us <= 0 || waiting_ >= limits_.max_waiting) co_return Error(busy);
+    waiter.retry = waiter.timed_out = false;
+    entry.waiters.push_back(&waiter);
+    ++waiting_;
+    counter_.waiting.fetch_add(1);
+    counter_.wake_all();  // idle backends of other workers may make room
+    auto timer = loop_.start_timer(wait_us, [&waiter] {
+      waiter.timed_out = true;
+      waiter.signal.notify();
+    });
+    co_await waiter.signal;
+    counter_.waiting.fetch_sub(1);
+    --waiting_;
+    std::erase(entry.waiters, &waiter);
+    if (waiter.timed_out) {
+      if (waiter.conn) release(std::move(waiter.conn));
+      co_return Error(busy);
+    }
+    loop_.cancel_timer(timer);
+    if (waiter.abandoned) {
+      if (waiter.conn) release(std::move(waiter.conn));
+      co_return make_error("57014", "canceling statement due to user request");
+    }
+    if (waiter.conn) co_return std::move(waiter.conn);
+  }
+}
+
+void Pool::abandon(PoolWaiter& waiter) {
+  waiter.abandoned = true;
+  waiter.signal.notify();
+}
+
+void Pool::discard(std::unique_ptr<ServerConn> conn) {
+  if (!conn) return;
+  PoolEntry& entry = *conn->entry;
+  live_.erase(conn->id);
+  conn->close();
+  conn.reset();
+  --entry.total;
+  --borrowed_;
+  counter_.closed(entry.user, entry.database, entry.group);
+  if (waiting_ > 0) retry_waiters();
+}
+
+void Pool::release(std::unique_ptr<ServerConn> conn) {
+  if (conn->cancelling) {
+    const uint64_t id = conn->id;
+    parked_[id] = std::move(conn);
+    return;
+  }
+  if (!conn->idle() || conn->has_unsent() || conn->transaction_status != 'I' || !fit_for_reuse(*conn)) {
+    discard(std::move(conn));
+    return;
+  }
+  if (conn->tainted) {
+    net::spawn(clean(std::move(conn)));
+    return;
+  }
+  make_idle(std::move(conn));
+}
+
+net::Task<void> Pool::clean(std::unique_ptr<ServerConn> conn) {
+  net::Stream& stream = conn->stream();
+  auto timer = loop_.start_timer(int64_t{limits_.connect_timeout_ms} * 1000, [&stream] { stream.interrupt(); });
+  auto done = co_await conn->query("DISCARD ALL");
+  loop_.cancel_timer(timer);
+  if (!done.ok() || conn->transaction_status != 'I') {
+    discard(std::move(conn));
+    co_return;
+  }
+  conn->tainted = false;
+  conn->settings = settings_.empty();
+  conn->forget_all_statements();
+  make_idle(std::move(conn));
+}
+
+void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
+  PoolEntry& entry = *conn->entry;
+  if (!entry.waiters.empty() && !paused_) {
+    PoolWaiter* waiter = entry.waiters.front();
+    entry.waiters.pop_front();
+    waiter->conn = std::move(conn);
+    waiter->signal.notify();
+    return;
+  }
+  --borrowed_;
+  conn->idle_since_us = loop_.now_us();
+  entry.idle.push_back(std::move(conn));
+  // Somebody waits for another user's or database's backend of this group: make room.
+  if (counter_.waiting.load(std::memory_order_relaxed) > 0) yield_idle();
+}
+
+bool Pool::evict_idle(GroupId group, const PoolEntry* except) {
+  for (auto& [key, candidate] : entries_) {
+    if (candidate.get() == except || candidate->group != group || candidate->idle.empty()) continue;
+    std::unique_ptr<ServerConn> oldest = std::move(candidate->idle.front());
+    candidate->idle.erase(candidate->idle.begin());
+    ++borrowed_;
+    discard(std::move(oldest));
+    return true;
+  }
+  return false;
+}
+
+void Pool::yield_idle() {
+  for (auto& [key, entry] : entries_) {
+    if (entry->idle.empty() || !entry->waiters.empty()) continue;
+    evict_idle(entry->group, nullptr);
+    return;
+  }
+}
+
+void Pool::retry_waiters() {
+  // Waking a waiter may change the queues; collect first.
+  std::vector<PoolWaiter*> woken;
+  for (auto& [key, entry] : entries_)
+    if (!entry->waiters.empty()) woken.push_back(entry->waiters.front());
+  for (PoolWaiter* waiter : woken) {
+    bool still_waits = false;
+    for (auto& [key, entry] : entries_)
+      if (std::find(entry->waiters.begin(), entry->waiters.end(), waiter) != entry->waiters.end()) still_waits = true;
+    if (!still_waits) continue;
+    waiter->retry = true;
+    waiter->signal.notify();
+  }
+}
+
+void Pool::resume() {
+  paused_ = false;
+  std::vector<PoolWaiter*> woken;
+  for (auto& [key, entry] : entries_) woken.insert(woken.end(), entry->waiters.begin(), entry->waiters.end());
+  for (PoolWaiter* waiter : woken) loop_.start_timer(0, [this] { retry_waiters(); });
+}
+
+net::Task<void> Pool::cancel(ServerConn& conn) {
+  const uint64_t id = conn.id;
+  const Endpoint endpoint = conn.endpoint();
+  const uint32_t pid = conn.pid, secret = conn.secret;
+  if (conn.cancelling) co_return;
+  conn.cancelling = true;
+  co_await cancel_backend(loop_, endpoint, pid, secret);
+  auto alive = live_.find(id);
+  if (alive == live_.end()) co_return;
+  alive->second->cancelling = false;
+  auto parked = parked_.find(id);
+  if (parked == parked_.end()) co_return;
+  std::unique_ptr<ServerConn> returned = std::move(parked->second);
+  parked_.erase(parked);
+  release(std::move(returned));
+}
+
+void Pool::sweep() {
+  const int64_t now_us = loop_.now_us();
+  for (auto& [key, entry] : entries_) {
+    std::vector<std::unique_ptr<ServerConn>> keep, drop;
+    for (auto& conn : entry->idle) {
+      const bool stale = limits_.idle_timeout_ms > 0 && now_us - conn->idle_since_us > int64_t{limits_.idle_timeout_ms} * 1000;
+      (stale || !fit_for_reuse(*conn) || conn->stream().can_read() ? drop : keep).push_back(std::move(conn));
+    }
+    entry->idle = std::move(keep);
+    for (auto& conn : drop) {
+      ++borrowed_;
+      discard(std::move(conn));
+    }
+  }
+}
+
+void Pool::renew() {
+  ++generation_;
+  sweep();
+}
+
+void Pool::close_idle() { renew(); }
+
+}  // namespace pgmosaic::pool

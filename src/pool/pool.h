@@ -1,0 +1,125 @@
+// Pool: the backend connections of one worker, keyed by (user, database, group).
+//
+// Limits hold over all workers (ConnectionCounter); everything else is the worker's own. A session borrows a ServerConn
+// with acquire() and gives it back with release(); who waits is served in order. A wait ends with a connection, a
+// clear error (53300) after wait_timeout_ms, or because the session abandoned it.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "net/loop.h"
+#include "net/task.h"
+#include "pool/server_conn.h"
+
+namespace pgmosaic::pool {
+
+using GroupId = uint32_t;
+
+struct PoolLimits {
+  int per_group = 20, per_user = 0, per_database = 0;  // backends over all workers; 0: no limit
+  int max_waiting = 10000;
+  int wait_timeout_ms = 15000, idle_timeout_ms = 600000, lifetime_ms = 3600000, connect_timeout_ms = 5000;
+};
+
+// Counts open backends over all workers. Thread-safe; touched only when a connection is opened or closed.
+class ConnectionCounter {
+ public:
+  bool try_open(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group);
+  void closed(const std::string& user, const std::string& database, GroupId group);
+  // Sessions of any worker that wait for a backend of any group.
+  std::atomic<int> waiting{0};
+  // Asks every worker to give up idle backends / to try again; set by the router.
+  std::function<void()> wake_all = [] {};
+
+ private:
+  std::mutex mutex_;
+  std::map<GroupId, int> groups_;
+  std::map<std::string, int> users_, databases_;
+};
+
+struct PoolWaiter {
+  net::Signal signal;
+  std::unique_ptr<ServerConn> conn;
+  bool retry = false, timed_out = false, abandoned = false;
+};
+
+struct PoolEntry {
+  std::string user, database;
+  GroupId group = 0;
+  std::vector<std::unique_ptr<ServerConn>> idle;  // last used at the back
+  int total = 0;                                  // idle, borrowed, being cleaned
+  std::deque<PoolWaiter*> waiters;
+};
+
+class Pool {
+ public:
+  Pool(net::EventLoop& loop, ConnectionCounter& counter, SettingsRegistry& settings)
+      : loop_(loop), counter_(counter), settings_(settings) {}
+
+  void set_limits(const PoolLimits& limits) { limits_ = limits; }
+  const PoolLimits& limits() const { return limits_; }
+  void set_endpoint(GroupId group, Endpoint endpoint) { endpoints_[group] = std::move(endpoint); }
+  // What to log in with as this user from now on.
+  void set_credentials(const Credentials& credentials) { credentials_[credentials.user] = credentials; }
+
+  // Stable for the life of the pool.
+  PoolEntry& entry(const std::string& user, const std::string& database, GroupId group);
+
+  // An idle backend, or null. Never waits.
+  std::unique_ptr<ServerConn> try_acquire(PoolEntry& entry);
+  // `waiter` lives until the task ends; abandon(waiter) ends the wait with 57014.
+  net::Task<Result<std::unique_ptr<ServerConn>>> acquire(PoolEntry& entry, PoolWaiter& waiter);
+  void abandon(PoolWaiter& waiter);
+  // Takes a backend back: to a waiter, to the idle list, or closes it when it is not clean.
+  void release(std::unique_ptr<ServerConn> conn);
+  // Closes a backend whatever its state.
+  void discard(std::unique_ptr<ServerConn> conn);
+
+  // Asks the group to cancel what this backend does. The backend serves nobody else before that has happened.
+  net::Task<void> cancel(ServerConn& conn);
+
+  // Every second: lifetime, idle timeout, dead connections.
+  void sweep();
+  // Backends opened before now are closed as soon as they are idle (role or database settings changed, failover).
+  void renew();
+  void pause() { paused_ = true; }
+  void resume();
+  bool paused() const { return paused_; }
+  void retry_waiters();   // another worker closed a backend
+  void yield_idle();      // other sessions wait: close idle backends of groups at their limit
+  int borrowed() const { return borrowed_; }
+  const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const { return entries_; }
+  void close_idle();
+
+ private:
+  net::Task<Result<std::unique_ptr<ServerConn>>> open(PoolEntry& entry);
+  net::Task<void> clean(std::unique_ptr<ServerConn> conn);
+  void make_idle(std::unique_ptr<ServerConn> conn);
+  bool evict_idle(GroupId group, const PoolEntry* except);
+  bool fit_for_reuse(const ServerConn& conn) const;
+
+  net::EventLoop& loop_;
+  ConnectionCounter& counter_;
+  SettingsRegistry& settings_;
+  PoolLimits limits_;
+  std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>> entries_;
+  std::map<GroupId, Endpoint> endpoints_;
+  std::map<std::string, Credentials> credentials_;
+  std::unordered_map<uint64_t, ServerConn*> live_;
+  std::unordered_map<uint64_t, std::unique_ptr<ServerConn>> parked_;  // released while a cancel was under way
+  uint64_t next_id_ = 1, generation_ = 1;
+  bool paused_ = false;
+  int waiting_ = 0, borrowed_ = 0;
+};
+
+}  // namespace pgmosaic::pool

@@ -1,0 +1,271 @@
+#include "pool/server_conn.h"
+
+#include "net/tls.h"
+#include "pg/frontend.h"
+
+namespace pgmosaic::pool {
+
+namespace {
+
+constexpr uint32_t kPartialFrom = 16 * 1024;  // larger rows are passed on in pieces
+
+Error lost(const std::string& why) {
+  return make_error("08006", "connection to a group's PostgreSQL was lost" + (why.empty() ? "" : ": " + why),
+                    "Retry the transaction; see the router's log for the group.");
+}
+
+}  // namespace
+
+ServerConn::ServerConn(Endpoint endpoint, std::unique_ptr<net::Stream> stream)
+    : endpoint_(std::move(endpoint)), stream_(std::move(stream)) {
+  created_us = stream_->loop().now_us();
+}
+
+bool ServerConn::send(std::string_view bytes) {
+  if (!out_.empty()) {
+    out_.append(bytes);
+    bytes = out_;
+  }
+  if (bytes.empty()) return !broken_;
+  std::size_t sent = 0;
+  while (sent < bytes.size()) {
+    const net::IoResult result = stream_->write(bytes.substr(sent));
+    if (result.kind == net::IoResult::Kind::ok) {
+      sent += result.bytes;
+    } else if (result.kind == net::IoResult::Kind::would_block) {
+      break;
+    } else {
+      broken_ = true;
+      return false;
+    }
+  }
+  if (!out_.empty()) {
+    out_.erase(0, sent);
+    if (out_.empty() && out_.capacity() > 64 * 1024) std::string().swap(out_);
+  } else {
+    out_.assign(bytes.substr(sent));
+  }
+  return true;
+}
+
+void ServerConn::add_internal_query(std::string_view sql) {
+  pg::write_query(out_, sql);
+  expect({RequestKind::query, true});
+}
+
+bool ServerConn::receive() {
+  char* scratch = stream_->loop().scratch();
+  in_.own();
+  const net::IoResult result = stream_->read(scratch, net::EventLoop::kScratchSize);
+  if (result.kind == net::IoResult::Kind::ok) {
+    in_.feed({scratch, result.bytes});
+    return true;
+  }
+  if (result.kind == net::IoResult::Kind::would_block) return true;
+  broken_ = true;
+  return false;
+}
+
+void ServerConn::pop_request() {
+  if (++request_head_ == requests_.size()) {
+    requests_.clear();
+    request_head_ = 0;
+  }
+}
+
+void ServerConn::skip_to_sync() {
+  while (request_head_ < requests_.size() && requests_[request_head_].kind != RequestKind::sync) {
+    const Request& skipped = requests_[request_head_];
+    if (skipped.kind == RequestKind::parse && skipped.statement != 0) forget_statement(skipped.statement);
+    ++request_head_;
+  }
+  if (request_head_ == requests_.size()) {
+    requests_.clear();
+    request_head_ = 0;
+  }
+}
+
+// Decides which request a complete message answers and retires requests that are done.
+void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
+  const char type = message.type;
+  if (type == 'S' && message.body.size() > 1) {
+    pg::FieldReader reader(message.body);
+    std::string name(reader.string());
+    parameters[name] = std::string(reader.string());
+  }
+  if (request_head_ == requests_.size()) {
+    // Nothing was asked: only asynchronous messages are legal, and an error means that the server is going away.
+    if (type != 'S' && type != 'N' && type != 'A') broken_ = true;
+    return;
+  }
+  const Request front = requests_[request_head_];
+  reply.request = front;
+  reply.answers = type != 'N' && type != 'A' && type != 'S';
+  switch (type) {
+    case 'Z':
+      transaction_status = message.body.empty() ? 'I' : message.body[0];
+      if (front.kind != RequestKind::query && front.kind != RequestKind::sync) broken_ = true;
+      pop_request();
+      break;
+    case 'E':
+      if (front.kind != RequestKind::query) skip_to_sync();
+      break;
+    case '1': front.kind == RequestKind::parse ? pop_request() : mark_broken(); break;
+    case '2': front.kind == RequestKind::bind ? pop_request() : mark_broken(); break;
+    case '3': front.kind == RequestKind::close ? pop_request() : mark_broken(); break;
+    case 'n':
+      if (front.kind == RequestKind::describe) pop_request();
+      break;
+    case 'T':
+      if (front.kind == RequestKind::describe) pop_request();
+      break;
+    case 'C':
+    case 's':
+    case 'I':
+      if (front.kind == RequestKind::execute) pop_request();
+      break;
+    default: break;
+  }
+}
+
+ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
+  reply.partial = false;
+  reply.answers = false;
+  if (partial_remaining_ > 0) {
+    if (in_.empty()) return ReplyStatus::need_more;
+    const std::size_t take = std::min<std::size_t>(in_.view().size(), partial_remaining_);
+    reply.message.whole = in_.view().substr(0, take);
+    reply.partial = reply.answers = true;
+    reply.request = requests_[request_head_];
+    partial_remaining_ -= static_cast<uint32_t>(take);
+    in_.consume(take);
+    return ReplyStatus::reply;
+  }
+  uint32_t length = 0;
+  switch (pg::peek_message(in_.view(), reply.message, length)) {
+    case pg::FrameStatus::malformed: broken_ = true; return ReplyStatus::broken;
+    case pg::FrameStatus::incomplete:
+      if (allow_partial && length > kPartialFrom && (reply.message.type == 'D' || reply.message.type == 'd') &&
+          request_head_ < requests_.size()) {
+        reply.message.whole = in_.view();
+        reply.partial = reply.answers = true;
+        reply.request = requests_[request_head_];
+        partial_remaining_ = length - static_cast<uint32_t>(in_.view().size());
+        in_.consume(in_.view().size());
+        return ReplyStatus::reply;
+      }
+      return ReplyStatus::need_more;
+    case pg::FrameStatus::complete: break;
+  }
+  in_.consume(length);
+  complete(reply.message, reply);
+  return broken_ ? ReplyStatus::broken : ReplyStatus::reply;
+}
+
+net::Task<Result<pg::MessageView>> ServerConn::next_message() {
+  for (;;) {
+    pg::MessageView message;
+    uint32_t length = 0;
+    const pg::FrameStatus status = pg::peek_message(in_.view(), message, length);
+    if (status == pg::FrameStatus::malformed) co_return lost("malformed message");
+    if (status == pg::FrameStatus::complete) {
+      in_.consume(length);
+      co_return message;
+    }
+    in_.own();
+    if (co_await stream_->readable() == net::WaitStatus::interrupted) co_return lost("interrupted");
+    if (!receive()) co_return lost(stream_->error());
+  }
+}
+
+net::Task<Status> ServerConn::drain(Rows* rows) {
+  Status result;
+  Reply reply;
+  while (!idle() || has_unsent()) {
+    if (!flush()) co_return lost(stream_->error());
+    ReplyStatus status = next_reply(reply, false);
+    if (status == ReplyStatus::broken) co_return lost("protocol out of step");
+    if (status == ReplyStatus::need_more) {
+      if (idle() && !has_unsent()) break;
+      in_.own();
+      net::WaitSet wait;
+      wait.read(*stream_);
+      if (has_unsent()) wait.write(*stream_);
+      if (co_await wait == net::WaitStatus::interrupted) {
+        broken_ = true;
+        co_return lost("interrupted");
+      }
+      if (stream_->can_read() && !receive()) co_return lost(stream_->error());
+      continue;
+    }
+    if (reply.message.type == 'E') {
+      Error error = pg::parse_error(reply.message.body);
+      if (result.ok()) result = std::move(error);
+    }
+    if (rows == nullptr) continue;
+    if (reply.message.type == 'T') {
+      pg::parse_row_description(reply.message.body, rows->fields);
+    } else if (reply.message.type == 'D') {
+      std::vector<std::optional<std::string_view>> values;
+      pg::parse_data_row(reply.message.body, values);
+      auto& row = rows->rows.emplace_back();
+      for (const auto& value : values)
+        value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
+    } else if (reply.message.type == 'C') {
+      rows->tag = reply.message.body.substr(0, reply.message.body.size() - 1);
+    }
+  }
+  co_return result;
+}
+
+net::Task<Result<ServerConn::Rows>> ServerConn::query(std::string_view sql) {
+  add_internal_query(sql);
+  Rows rows;
+  CO_TRY(co_await drain(&rows));
+  co_return rows;
+}
+
+net::Task<Result<ServerConn::Rows>> ServerConn::query_params(std::string_view sql,
+                                                             const std::vector<std::optional<std::string>>& values,
+                                                             const std::vector<pg::Oid>& types) {
+  pg::write_parse(out_, "", sql, types);
+  pg::write_bind_text(out_, "", "", values, 0);
+  pg::write_describe(out_, 'P', "");
+  pg::write_execute(out_, "", 0);
+  pg::write_sync(out_);
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
+    expect({kind, true});
+  Rows rows;
+  CO_TRY(co_await drain(&rows));
+  co_return rows;
+}
+
+bool ServerConn::has_statement(uint32_t id) {
+  auto it = statements_.find(id);
+  if (it == statements_.end()) return false;
+  statement_order_.splice(statement_order_.begin(), statement_order_, it->second);
+  return true;
+}
+
+void ServerConn::note_statement(uint32_t id) {
+  statement_order_.push_front(id);
+  statements_[id] = statement_order_.begin();
+}
+
+void ServerConn::forget_statement(uint32_t id) {
+  auto it = statements_.find(id);
+  if (it == statements_.end()) return;
+  statement_order_.erase(it->second);
+  statements_.erase(it);
+}
+
+void ServerConn::forget_all_statements() {
+  statements_.clear();
+  statement_order_.clear();
+}
+
+uint32_t ServerConn::statement_to_evict(std::size_t limit) const {
+  return statements_.size() > limit ? statement_order_.back() : 0;
+}
+
+}  // namespace pgmosaic::pool

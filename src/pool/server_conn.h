@@ -1,0 +1,146 @@
+// ServerConn: one connection of the router to a group's PostgreSQL ("backend").
+//
+// Every reply is matched to a request: the sender notes what it asked for (`expect`), next_reply() says which request a
+// message answers and whether the client may see it. A connection that is out of step is closed, never reused.
+// Belongs to one worker thread; used by one session at a time.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "net/stream.h"
+#include "pg/backend.h"
+#include "pg/message.h"
+#include "pg/scram.h"
+#include "pool/settings.h"
+
+namespace pgmosaic::pool {
+
+struct PoolEntry;
+
+enum class RequestKind : uint8_t { query, parse, bind, describe, execute, close, sync };
+
+struct Request {
+  RequestKind kind;
+  bool internal = false;  // the client did not ask: its replies are swallowed
+  uint32_t statement = 0; // parse: the router's statement number, forgotten again if the server refuses it
+};
+
+struct Reply {
+  pg::MessageView message;
+  Request request{RequestKind::query};
+  bool answers = false;      // false: asynchronous (notice, notification, parameter status outside any request)
+  bool partial = false;      // a piece of a DataRow or CopyData too large to wait for; message.whole is the piece
+};
+
+enum class ReplyStatus : uint8_t { reply, need_more, broken };
+
+// How the router logs in to a group.
+struct Credentials {
+  std::string user;
+  std::string password;      // internal role only
+  pg::ScramKeys keys;        // client_key empty: the group must trust us (certificate, peer, trust)
+};
+
+struct Endpoint {
+  std::string host;
+  uint16_t port = 0;
+  std::shared_ptr<net::TlsContext> tls;  // null: plain
+  bool tls_required = false;
+};
+
+class ServerConn {
+ public:
+  // Connects and logs in. Errors are PostgreSQL's own (28P01, 3D000, …) or 08001.
+  static net::Task<Result<std::unique_ptr<ServerConn>>> connect(net::EventLoop& loop, Endpoint endpoint,
+                                                                Credentials credentials, std::string database,
+                                                                int timeout_ms);
+
+  net::Stream& stream() { return *stream_; }
+  bool alive() const { return stream_->open() && !broken_ && !stream_->hung_up(); }
+  void close() { stream_->close(); }
+  void mark_broken() { broken_ = true; }
+
+  // --- sending ---
+  void expect(Request request) { requests_.push_back(request); }
+  std::string& out() { return out_; }  // append messages here, then flush()
+  // Sends `bytes` behind what is in out(); what the socket does not take stays in out(). False: broken.
+  bool send(std::string_view bytes);
+  bool flush() { return send({}); }
+  bool has_unsent() const { return !out_.empty(); }
+  // Queues a simple query whose replies the client does not see.
+  void add_internal_query(std::string_view sql);
+
+  // --- receiving ---
+  // Reads what is there into the buffer. would_block is fine; false: closed or failed.
+  bool receive();
+  void own_input() { in_.own(); }
+  ReplyStatus next_reply(Reply& reply, bool allow_partial);
+  bool idle() const { return request_head_ == requests_.size() && partial_remaining_ == 0; }
+  std::size_t pending_requests() const { return requests_.size() - request_head_; }
+
+  // Runs a simple query outside the client's view and collects its rows (text). Waits; for control paths.
+  struct Rows {
+    std::vector<pg::FieldDescription> fields;
+    std::vector<std::vector<std::optional<std::string>>> rows;
+    std::string tag;
+  };
+  net::Task<Result<Rows>> query(std::string_view sql);
+  // The same through the extended protocol with text parameters.
+  net::Task<Result<Rows>> query_params(std::string_view sql, const std::vector<std::optional<std::string>>& values,
+                                       const std::vector<pg::Oid>& types = {});
+  // Waits until every request is answered; the last error, if any.
+  net::Task<Status> drain(Rows* rows = nullptr);
+
+  // --- state ---
+  char transaction_status = 'I';
+  bool tainted = false;
+  bool cancelling = false;            // a CancelRequest is under way: do not hand this backend to another client
+  Settings settings;                  // what is applied on the backend outside of a transaction
+  std::map<std::string, std::string> parameters;  // ParameterStatus
+  uint32_t pid = 0, secret = 0;
+  int64_t created_us = 0, idle_since_us = 0;
+  uint64_t id = 0;          // unique in the worker
+  uint64_t generation = 0;  // of the pool when it was opened
+  PoolEntry* entry = nullptr;
+  const Endpoint& endpoint() const { return endpoint_; }
+
+  // Prepared statements on this backend, least recently used first out.
+  bool has_statement(uint32_t id);
+  void note_statement(uint32_t id);
+  void forget_statement(uint32_t id);
+  void forget_all_statements();
+  // The one to close to keep at most `limit`; 0: none.
+  uint32_t statement_to_evict(std::size_t limit) const;
+
+ private:
+  ServerConn(Endpoint endpoint, std::unique_ptr<net::Stream> stream);
+  net::Task<Status> login(const Credentials& credentials, const std::string& database);
+  net::Task<Status> authenticate(const Credentials& credentials);
+  net::Task<Result<pg::MessageView>> next_message();
+  void complete(const pg::MessageView& message, Reply& reply);
+  void pop_request();
+  void skip_to_sync();
+
+  Endpoint endpoint_;
+  std::unique_ptr<net::Stream> stream_;
+  pg::InBuffer in_;
+  std::string out_;
+  std::vector<Request> requests_;
+  std::size_t request_head_ = 0;
+  uint32_t partial_remaining_ = 0;
+  bool broken_ = false;
+  std::list<uint32_t> statement_order_;  // most recent first
+  std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;
+};
+
+// Sends a CancelRequest for the backend and waits until the server has acted on it (it closes the connection).
+net::Task<void> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t pid, uint32_t secret);
+
+}  // namespace pgmosaic::pool
