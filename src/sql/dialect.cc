@@ -1,0 +1,242 @@
+#include "sql/dialect.h"
+
+#include <charconv>
+
+#include "sql/tokens.h"
+
+namespace pgmosaic::sql {
+namespace {
+
+using Kind = Token::Kind;
+
+Error misuse(std::string message, std::string hint) { return make_error("42601", std::move(message), std::move(hint)); }
+Error later(std::string message) {
+  return make_error("0A000", std::move(message),
+                    "Use SHARD BY HASH (column, ...); range, list and directory distribution, sub-partitions and "
+                    "expression keys come in a later version.");
+}
+
+bool is_identifier(const Token& token) { return token.kind == Kind::word || token.kind == Kind::quoted; }
+
+// The reader of one statement. The scanner stands behind the token that decided where to go.
+class Reader {
+ public:
+  explicit Reader(std::string_view sql) : sql_(sql), scanner_(sql) {}
+
+  Result<std::optional<CreateTableText>> run();
+
+ private:
+  bool skip_to_name();
+  void skip_qualified_name();
+  Status clause(const Token& first, bool& go_on);
+  Status keys(const Token& first, std::string_view keyword);
+  Status key_list();
+  Status options();
+  Status option(const Token& name);
+  void keep(std::string& where, uint32_t begin) {
+    where += ' ';
+    where += sql_.substr(begin, scanner_.position() - begin);
+  }
+
+  std::string_view sql_;
+  TokenScanner scanner_;
+  CreateTableText result_;
+};
+
+bool Reader::skip_to_name() {
+  if (!scanner_.is_word(scanner_.next(), "create")) return false;
+  Token token = scanner_.next();
+  if (scanner_.is_word(token, "global") || scanner_.is_word(token, "local")) token = scanner_.next();
+  if (scanner_.is_word(token, "temp") || scanner_.is_word(token, "temporary") || scanner_.is_word(token, "unlogged"))
+    token = scanner_.next();
+  return scanner_.is_word(token, "table");
+}
+
+void Reader::skip_qualified_name() {
+  if (scanner_.is_word(scanner_.peek(), "if"))
+    for (int i = 0; i < 3; ++i) scanner_.next();
+  scanner_.next();
+  while (scanner_.is_symbol(scanner_.peek(), '.')) {
+    scanner_.next();
+    scanner_.next();
+  }
+}
+
+Result<std::optional<CreateTableText>> Reader::run() {
+  std::optional<CreateTableText> none;
+  if (!skip_to_name()) return none;
+  skip_qualified_name();
+  Token token = scanner_.next();
+  if (scanner_.is_word(token, "of")) {
+    skip_qualified_name();
+    token = scanner_.peek();
+    if (scanner_.is_symbol(token, '(')) scanner_.next();
+  }
+  if (scanner_.is_symbol(token, '(')) {
+    if (skip_parentheses(scanner_).kind != Kind::symbol) return none;
+  } else if (token.kind != Kind::word || scanner_.is_word(token, "partition") || scanner_.is_word(token, "as")) {
+    return none;
+  }
+  result_.head = std::string(sql_.substr(0, scanner_.position()));
+  bool go_on = true;
+  while (go_on) {
+    Token first = scanner_.peek();
+    if (first.kind == Kind::end) break;
+    if (scanner_.is_word(first, "as")) {
+      if (result_.has_clause())
+        return make_error("0A000", "CREATE TABLE ... AS cannot make a sharded or reference table",
+                          "Create the table first, then INSERT ... SELECT into it.");
+      return none;
+    }
+    TRY(clause(first, go_on));
+  }
+  return std::optional<CreateTableText>(std::move(result_));
+}
+
+// One clause behind the list of columns; what is none of the known ones is kept, so that the parser complains.
+Status Reader::clause(const Token& first, bool& go_on) {
+  scanner_.next();
+  if (scanner_.is_word(first, "shard")) return keys(first, "SHARD BY");
+  if (scanner_.is_word(first, "partition")) return keys(first, "PARTITION BY");
+  if (scanner_.is_word(first, "inherits")) {
+    scanner_.next();
+    skip_parentheses(scanner_);
+    keep(result_.head, first.begin);
+    return {};
+  }
+  if (scanner_.is_word(first, "with") && scanner_.is_symbol(scanner_.peek(), '(')) {
+    scanner_.next();
+    return options();
+  }
+  if (scanner_.is_word(first, "using") || scanner_.is_word(first, "tablespace") || scanner_.is_word(first, "without")) {
+    scanner_.next();
+    // USING comes before WITH in PostgreSQL's order of clauses.
+    keep(scanner_.is_word(first, "using") ? result_.head : result_.tail, first.begin);
+    return {};
+  }
+  if (scanner_.is_word(first, "on")) {
+    scanner_.next();
+    Token action = scanner_.next();
+    if (!scanner_.is_word(action, "drop")) scanner_.next();
+    keep(result_.tail, first.begin);
+    return {};
+  }
+  result_.tail += ' ';
+  result_.tail += sql_.substr(first.begin);
+  go_on = false;
+  return {};
+}
+
+Status Reader::keys(const Token& first, std::string_view keyword) {
+  bool ours = keyword == "SHARD BY";
+  if (!scanner_.is_word(scanner_.next(), "by"))
+    return misuse("syntax error at or near \"" + std::string(scanner_.text(first)) + "\"",
+                  "The clause is " + std::string(keyword) + " HASH (column, ...).");
+  if (!result_.key_columns.empty()) {
+    return later("a table cannot be both sharded and partitioned, or distributed twice");
+  }
+  Token method = scanner_.next();
+  if (scanner_.is_word(method, "hash") && scanner_.is_symbol(scanner_.peek(), '(')) {
+    scanner_.next();
+    return key_list();
+  }
+  if (ours && scanner_.is_symbol(method, '(')) return key_list();
+  for (std::string_view other : {"range", "list", "directory", "geo"})
+    if (scanner_.is_word(method, other))
+      return later(std::string(keyword) + " " + std::string(scanner_.text(method)) + " is not supported yet");
+  return misuse("unknown distribution method in " + std::string(keyword),
+                "The clause is " + std::string(keyword) + " HASH (column, ...).");
+}
+
+Status Reader::key_list() {
+  while (true) {
+    Token column = scanner_.next();
+    if (scanner_.is_symbol(column, '(')) return later("an expression as distribution key is not supported yet");
+    if (!is_identifier(column))
+      return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
+    result_.key_columns.push_back(scanner_.name(column));
+    Token after = scanner_.next();
+    if (scanner_.is_symbol(after, ')')) return {};
+    if (scanner_.is_symbol(after, '(')) return later("an expression as distribution key is not supported yet");
+    if (is_identifier(after))
+      return later("COLLATE and operator classes in a distribution key are not supported yet");
+    if (!scanner_.is_symbol(after, ','))
+      return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
+  }
+}
+
+Status Reader::options() {
+  while (true) {
+    Token name = scanner_.next();
+    if (!is_identifier(name)) return misuse("syntax error in WITH (...)", "Write WITH (name = value, ...).");
+    TRY(option(name));
+    Token after = scanner_.next();
+    if (scanner_.is_symbol(after, ')')) return {};
+    if (!scanner_.is_symbol(after, ',')) return misuse("syntax error in WITH (...)", "Write WITH (name = value, ...).");
+  }
+}
+
+Status Reader::option(const Token& name) {
+  std::string key = scanner_.name(name);
+  if (key != "shard_count" && key != "table_type" && key != "colocate_with") {
+    while (true) {
+      Token peeked = scanner_.peek();
+      if (scanner_.is_symbol(peeked, ',') || scanner_.is_symbol(peeked, ')') || peeked.kind == Kind::end ||
+          peeked.kind == Kind::broken)
+        break;
+      scanner_.next();
+    }
+    if (!result_.storage.empty()) result_.storage += ", ";
+    result_.storage += sql_.substr(name.begin, scanner_.position() - name.begin);
+    return {};
+  }
+  if (!scanner_.is_symbol(scanner_.next(), '=')) return misuse(key + " needs a value", "Write " + key + " = value.");
+  Token token = scanner_.next();
+  std::string value(scanner_.text(token));
+  if (token.kind == Kind::string && value.size() >= 2 && value[0] == '\'') {
+    value = value.substr(1, value.size() - 2);
+  } else if (is_identifier(token)) {
+    value = scanner_.name(token);
+    if (scanner_.is_symbol(scanner_.peek(), '.')) {
+      scanner_.next();
+      value += "." + scanner_.name(scanner_.next());
+    }
+  }
+  if (key == "shard_count") {
+    uint32_t count = 0;
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), count);
+    if (error != std::errc() || end != value.data() + value.size() || count < 1 || count > 1024)
+      return misuse("invalid shard_count: " + value, "It is a number from 1 to 1024.");
+    if (result_.shard_count) return misuse("shard_count is given twice", "Give it once.");
+    result_.shard_count = count;
+  } else if (key == "table_type") {
+    if (value != "reference" && value != "local" && value != "sharded")
+      return misuse("invalid table_type: " + value, "It is 'reference', 'local' or 'sharded'.");
+    if (result_.table_type) return misuse("table_type is given twice", "Give it once.");
+    result_.table_type = value;
+  } else {
+    if (result_.colocate_with) return misuse("colocate_with is given twice", "Give it once.");
+    result_.colocate_with = value;
+  }
+  return {};
+}
+
+}  // namespace
+
+bool is_create_table(std::string_view sql) {
+  TokenScanner scanner(sql);
+  if (!scanner.is_word(scanner.next(), "create")) return false;
+  for (int i = 0; i < 3; ++i) {
+    Token token = scanner.next();
+    if (scanner.is_word(token, "table")) return true;
+    bool modifier = false;
+    for (std::string_view word : {"global", "local", "temp", "temporary", "unlogged"})
+      modifier = modifier || scanner.is_word(token, word);
+    if (!modifier) return false;
+  }
+  return false;
+}
+
+Result<std::optional<CreateTableText>> read_create_table(std::string_view sql) { return Reader(sql).run(); }
+
+}  // namespace pgmosaic::sql

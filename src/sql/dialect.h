@@ -1,0 +1,45 @@
+// Our clauses of CREATE TABLE, taken out of the text before PostgreSQL's grammar sees it:
+//
+//   CREATE TABLE t (…) SHARD BY [HASH] (k, …)        the same as  PARTITION BY HASH (k, …)
+//   WITH (shard_count = n, table_type = 'reference' | 'local' | 'sharded', colocate_with = 'none' | 'table', …)
+//
+// in any order, mixed with PostgreSQL's own clauses. Hints (/*+ … */) are comments to PostgreSQL and stay.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace pgmosaic::sql {
+
+struct CreateTableText {
+  // The statement without our clauses and without PARTITION BY HASH, in two pieces: what stands before the place where
+  // PARTITION BY goes, and what follows it. `storage` are ordinary storage parameters ("fillfactor=70").
+  std::string head;
+  std::string tail;
+  std::string storage;
+
+  std::vector<std::string> key_columns;  // SHARD BY / PARTITION BY HASH; empty: none
+  std::optional<uint32_t> shard_count;
+  std::optional<std::string> table_type;     // reference, local or sharded
+  std::optional<std::string> colocate_with;  // "none" or a table's name as written
+
+  bool has_clause() const { return !key_columns.empty() || shard_count || table_type || colocate_with; }
+  // For PostgreSQL's parser, and for tables that are not partitioned.
+  std::string plain_sql() const {
+    return head + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
+  }
+};
+
+// True if the statement begins CREATE [GLOBAL | LOCAL] [TEMP | TEMPORARY | UNLOGGED] TABLE.
+bool is_create_table(std::string_view sql);
+
+// Reads the clauses. nullopt: no clauses can stand in this form (PARTITION OF, CREATE TABLE … AS); take it as it is.
+// REQUIRES: is_create_table(sql)
+Result<std::optional<CreateTableText>> read_create_table(std::string_view sql);
+
+}  // namespace pgmosaic::sql
