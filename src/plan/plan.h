@@ -20,10 +20,20 @@ struct KeySource {
     parameter,    // $index+1
     array_param,  // $index+1 is an array; each element is one value (= ANY($1)); only in single-column keys
     null_value,   // NULL written in an INSERT
+    constant,     // `text`, a value the planner knows (TRUE, literals of a statement that was rewritten)
   };
   Kind kind = Kind::literal;
-  uint16_t index = 0;
+  bool negate = false;  // literal: a minus sign stands before it
+  uint32_t index = 0;
   catalog::Oid type = 0;  // base type of the key column, i.e. the type whose hash function applies
+  // parameter, array_param: the type in which the value arrives (the array's type for array_param) where it was
+  // declared or cast; 0: inferred by PostgreSQL from the key column (another width of integer, varchar for text and
+  // text for varchar are possible).
+  catalog::Oid value_type = 0;
+  // INSERT only: the column's typmod. A value it would change (longer than varchar(n), more digits than
+  // numeric(p, s), …) must not be hashed as it stands.
+  int32_t typmod = -1;
+  std::string text = {};  // constant
 };
 
 // One value per key column.
@@ -57,6 +67,8 @@ struct SortKey {
   uint16_t column = 0;  // position in the rows that the groups return (hidden columns included)
   bool descending = false;
   bool nulls_first = false;
+  catalog::Oid type = 0;  // of the column: bool, int2/4/8, oid, float4/8, numeric, date, timestamp(tz), uuid, bytea,
+                          // or text/varchar with bytewise collation
 };
 
 // SQL text with holes where literals or LIMIT values go. `text` pieces alternate with literals.
@@ -125,6 +137,9 @@ struct Ddl {
     std::vector<std::string> key_columns;
     uint32_t shard_count = 16;
     bool if_not_exists = false;
+    bool unlogged = false;      // the leaves are UNLOGGED
+    std::string storage;        // storage parameters of the leaves: "fillfactor=70"
+    std::string colocate_with;  // "none", a table as written ("schema.table" or "table"), or empty: any fitting one
   };
   std::optional<NewSharded> new_sharded;
   // A new table of another kind: recorded in the catalog once it exists.
@@ -138,6 +153,12 @@ struct Ddl {
   bool transactional = true;      // false: CREATE DATABASE and the like
   std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
   std::string tag;                // command tag for the client
+  bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
+  // The key's types are not all known from the text (domains, user types, %TYPE, LIKE): ask the home, after
+  // everywhere ran there, whether each is hashable, and fail with 0A000 if not.
+  bool check_key_types = false;
+  // CREATE TABLE AS: what the home runs in place of everywhere[0]; the other groups only make the empty table.
+  std::string home_instead;
 };
 
 // Statements that the session itself handles.
@@ -182,13 +203,18 @@ struct Plan {
   std::optional<CopyIn> copy_in;
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
+  bool reference_write = false;    // runs everywhere; the client gets the rows and the tag of one group only
+  bool no_transaction = false;     // VACUUM and the like: refused inside a transaction block by PostgreSQL
+  // gather->sql or combine hold literals of this very statement. When a plan from the shape cache resolves to
+  // several groups and this is set, the statement must be planned afresh.
+  bool rewritten_literals = false;
   std::shared_ptr<const Plan> inner;
   std::optional<Error> error;
 
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;
   struct StructuralLiteral {
-    uint16_t index;    // literal number
+    uint32_t index;    // literal number
     std::string text;  // as it stands in the statement
   };
   std::vector<StructuralLiteral> structural_literals;
