@@ -32,6 +32,11 @@ struct TextContext {
 // literal PostgreSQL would refuse, …): the caller asks a PostgreSQL or uses all groups. Never guesses.
 std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value, const TextContext& context);
 
+// INSERT and UPDATE round or cut a value to its column's type modifier (numeric(10,2), timestamp(3), varchar(5)), which
+// may move its hash. True if `value` is surely stored with the hash that hash_key_value gives; false: ask a PostgreSQL,
+// or let it choose the group. Comparisons (WHERE k = …) do not round and need no such check.
+bool stored_unchanged(Oid type, int32_t typmod, ValueFormat format, std::string_view value);
+
 // Integer keys on the hot path: the value of an int2/int4/int8 column. One hash function serves all three
 // (PostgreSQL makes them compatible).
 uint64_t hash_int(int64_t value);
