@@ -12,16 +12,18 @@ FILES = sorted(FOLDER.glob("*.slt"))
 
 @pytest.mark.parametrize("mode", slt.MODES)
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_slt(file, mode, router, oracle):
+def test_slt(file, mode, router, oracle, record_property):
     blocks = slt.parse(file.read_text(), file.name)
     database = f"slt_{file.stem}_{mode}"
     for side in (router, oracle):
-        side.run(f"DROP DATABASE IF EXISTS {database}", f"CREATE DATABASE {database}")
+        side.drop_database(database)
+        side.run(f"CREATE DATABASE {database}")
     try:
         runner = slt.Runner(router.change(database=database), oracle.change(database=database), mode, SELF_CHECK)
         problems = runner.run(blocks)
+        record_property("refused", len(runner.refused))
     finally:
         for side in (router, oracle):
-            side.run(f"DROP DATABASE {database}")
+            side.drop_database(database)
     if problems:
         pytest.fail("\n".join([f"{file.name}, {mode}:", *problems]), pytrace=False)

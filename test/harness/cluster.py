@@ -79,6 +79,16 @@ class Endpoint:
                     rows = cursor.fetchall()
         return rows
 
+    def drop_database(self, name):
+        """Drops a database whose sessions are just ending."""
+        def gone():
+            try:
+                self.run(f"DROP DATABASE IF EXISTS {name}")
+                return True
+            except psycopg.errors.ObjectInUse:
+                return False
+        wait_until(gone, f"the last session of {name} to end", timeout_s=10)
+
     def accepts(self):
         return pq.PGconn.ping(self.conninfo().encode()) == pq.Ping.OK
 
@@ -127,6 +137,11 @@ class PostgresServer(Process):
 
     def stop(self, number=signal.SIGINT, timeout_s=30):  # SIGINT is PostgreSQL's fast shutdown
         return super().stop(number, timeout_s)
+
+    def make_internal_role(self):
+        """The role that a router over this server works as."""
+        if not self.endpoint.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{config.INTERNAL_USER}'"):
+            self.endpoint.run(f"CREATE ROLE {config.INTERNAL_USER} SUPERUSER LOGIN PASSWORD '{scram_verifier(PASSWORD)}'")
 
     def wait_for_no_clients(self, but=()):
         """Waits until no client is connected; names who is left where that does not happen."""
@@ -183,14 +198,16 @@ class DevCluster(Process):
 class Router(Process):
     """`pgmosaic router --config FILE` over PostgreSQL servers that the tests started."""
 
-    def __init__(self, servers, name="router", tls=None, settings=None):
+    def __init__(self, servers, name="router", tls=None, settings=None, auth=()):
         self.directory = processes.scratch_directory(name)
         super().__init__(name, self.directory / "router.log")
         self.servers = servers
         self.file = self.directory / "router.toml"
         self.endpoint = Endpoint("127.0.0.1", processes.free_port())
         self.http_port = processes.free_port()
-        self.file.write_text(config.router_file(self, tls, settings or {}))
+        self.file.write_text(config.router_file(self, tls, settings or {}, auth))
+        for server in servers:
+            server.make_internal_role()
 
     def start(self, environment=None):
         self.spawn([program(), "router", "--config", self.file], environment)

@@ -1,4 +1,6 @@
-"""The router's configuration file as the tests write it: the one place that knows its keys."""
+"""The router's configuration file as the tests write it: the one place that knows its keys (docs/configuration.md)."""
+
+INTERNAL_USER = "pgmosaic"
 
 
 def toml_value(value):
@@ -13,23 +15,30 @@ def toml_value(value):
 
 def section(name, values, array=False):
     head = f"[[{name}]]" if array else f"[{name}]"
-    return "\n".join([head, *(f"{key} = {toml_value(value)}" for key, value in values.items())]) + "\n"
+    lines = [f"{key} = {toml_value(value)}" for key, value in values.items()]
+    return "\n".join([head, *lines] if name else lines) + "\n"
 
 
-def router_file(router, tls, settings):
-    """TOML of a router over attached servers. `settings`: {section: {key: value}} laid over the defaults."""
-    defaults = {
-        "listen": {"host": router.endpoint.host, "port": router.endpoint.port},
-        "admin": {"http_port": router.http_port},
-        "store": {"path": str(router.directory / "metadata.sqlite")},
-        "internal": {"user": "postgres", "password": router.endpoint.password},
+def router_file(router, tls, settings, auth):
+    """TOML of a router over attached servers.
+
+    `settings`: {section: {key: value}} over the defaults, section "" for what stands outside one; `auth`: rules.
+    """
+    sections = {
+        "": {"listen": [router.endpoint.host], "port": router.endpoint.port},
+        "metrics": {"port": router.http_port},
+        "internal": {"user": INTERNAL_USER, "password": router.endpoint.password},
+        "metadata": {"path": str(router.directory / "metadata.db")},
     }
     if tls:
-        defaults["tls"] = {"mode": "allow", "certificate": str(tls.certificate), "key": str(tls.key)}
-    parts = []
-    for name in {**defaults, **settings}:
-        parts.append(section(name, {**defaults.get(name, {}), **settings.get(name, {})}))
+        sections["tls"] = {"mode": "allow", "cert_file": str(tls.certificate), "key_file": str(tls.key)}
+    for name, values in settings.items():
+        sections[name] = {**sections.get(name, {}), **values}
+    parts = [section(name, values) for name, values in sections.items()]
+    parts += [section("auth", rule, array=True) for rule in auth]
     for number, server in enumerate(router.servers, 1):
-        parts.append(section("group", {"name": f"g{number}", "host": server.endpoint.host, "port": server.endpoint.port,
-                                       "home": number == 1}, array=True))
+        group = {"name": f"g{number}", "host": server.endpoint.host, "port": server.endpoint.port, "home": number == 1}
+        if server.tls:
+            group.update(tls="verify", ca_file=str(server.tls.authority))
+        parts.append(section("groups", group, array=True))
     return "\n".join(parts)

@@ -7,6 +7,7 @@ what is right.
   statement ok              runs once on each side; results, tags, notices and column types must agree
   statement error 23505     fails on both sides with this SQLSTATE, the same message and position
   statement unsupported     the router refuses with 0A000 and a hint; the oracle does not see it
+  statement maybe           the router either agrees with the oracle or refuses with 0A000 and a hint
   query                     like `statement ok` with rows; must have no side effect (may run several times)
   copy [error 22P02]        COPY … FROM STDIN; the lines behind `----` are the data
   load 500 t (a, b)         fills a table: the lines are expressions over i = 1..500, evaluated by the oracle
@@ -24,6 +25,7 @@ with binary results.
 import dataclasses
 import json
 import re
+import shlex
 
 from harness.dialect import strip_dialect
 from harness.wire import BINARY, Session, Stalled, Strictness, all_differences, is_ordered, show_rows
@@ -64,7 +66,7 @@ def parse(text, name="file"):
 
 
 def parse_block(lines, number, name):
-    words = lines[0].split()
+    words = shlex.split(lines[0]) if lines[0].startswith("connection ") else lines[0].split()
     kind = words[0]
     if kind not in ("statement", "query", "copy", "load", "connection", "disconnect"):
         raise FormatError(f"{name}:{number}: no such directive: {kind}")
@@ -86,8 +88,8 @@ def parse_block(lines, number, name):
     block.sql = "\n".join(sql)
     block.oracle_sql = "\n".join(oracle_sql) or strip_dialect(block.sql)
     block.expected = data
-    if kind == "statement" and (not block.words or block.words[0] not in ("ok", "error", "unsupported")):
-        raise FormatError(f"{name}:{number}: statement ok, error SQLSTATE or unsupported?")
+    if kind == "statement" and (not block.words or block.words[0] not in ("ok", "error", "unsupported", "maybe")):
+        raise FormatError(f"{name}:{number}: statement ok, error SQLSTATE, unsupported or maybe?")
     return block
 
 
@@ -102,6 +104,7 @@ class Runner:
         self.options = {"main": {}}
         self.current = "main"
         self.problems = []
+        self.refused = []  # statements of `maybe` blocks that the router refused
 
     def session(self, side):
         key = (side, self.current)
@@ -117,6 +120,14 @@ class Runner:
         self.sessions.clear()
 
     def run(self, blocks, most_problems=25):
+        """Runs the blocks in order; returns what went wrong. The sessions are closed in any case."""
+        try:
+            self.run_blocks(blocks, most_problems)
+        finally:
+            self.close()
+        return self.problems
+
+    def run_blocks(self, blocks, most_problems):
         for block in blocks:
             try:
                 getattr(self, f"run_{block.kind}")(block)
@@ -125,9 +136,7 @@ class Runner:
                 self.close()
             if len(self.problems) >= most_problems:
                 self.problems.append("… stopped here")
-                break
-        self.close()
-        return self.problems
+                return
 
     def problem(self, block, text):
         self.problems.append(f"line {block.line}: {block.sql.strip()[:300]}\n    {text}")
@@ -171,6 +180,9 @@ class Runner:
         if outcome == "unsupported":
             self.run_unsupported(block)
             return
+        if outcome == "maybe":
+            self.run_maybe(block)
+            return
         answers = self.both(block)
         self.compare(block, answers)
         self.check_outcome(block, answers, block.words[1] if outcome == "error" else "")
@@ -187,15 +199,24 @@ class Runner:
         if self.self_check:
             return
         before = self.session("router").transaction
-        answers = self.execute("router", block, block.sql)
+        self.check_refusal(block, self.execute("router", block, block.sql))
+        after = self.session("router").transaction
+        if before == "IDLE" and after != "IDLE":
+            self.problem(block, f"router: transaction state {after} after the refusal")
+
+    def check_refusal(self, block, answers):
         error = next((answer for answer in answers if answer.sqlstate), None)
         if error is None or error.sqlstate != "0A000":
             self.problem(block, f"router: {error.brief() if error else 'no error'}, must be 0A000")
         elif not error.hint:
             self.problem(block, f"router: no hint beside '{error.message}'")
-        after = self.session("router").transaction
-        if before == "IDLE" and after != "IDLE":
-            self.problem(block, f"router: transaction state {after} after the refusal")
+
+    def run_maybe(self, block):
+        ours = self.execute("router", block, block.oracle_sql if self.self_check else block.sql)
+        if any(answer.sqlstate == "0A000" and answer.hint for answer in ours):
+            self.refused.append(block.sql)
+            return
+        self.compare(block, {"router": ours, "oracle": self.execute("oracle", block, block.oracle_sql)})
 
     def run_query(self, block):
         formats = [0] if self.mode == "simple" or {"simple", "text"} & block.flags else [0, BINARY]

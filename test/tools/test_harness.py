@@ -1,0 +1,98 @@
+"""The oracle harness itself: it must see every difference, and take out our clauses and nothing else."""
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "test"))
+from harness import slt  # noqa: E402
+from harness.dialect import strip_dialect  # noqa: E402
+from harness.wire import Answer, Strictness, all_differences, differences, is_ordered  # noqa: E402
+
+
+@pytest.mark.parametrize("sql,plain", [
+    ("CREATE TABLE t (k int) SHARD BY HASH (k)", "CREATE TABLE t (k int)"),
+    ("create table t (k int) shard by (k, (lower(v)))", "create table t (k int)"),
+    ("CREATE TABLE t (k int) PARTITION BY HASH (k)", "CREATE TABLE t (k int)"),
+    ("CREATE TABLE t (k int) PARTITION BY RANGE (k)", "CREATE TABLE t (k int) PARTITION BY RANGE (k)"),
+    ("CREATE TABLE t (k int)\nSHARD BY (k) WITH (shard_count = 8)", "CREATE TABLE t (k int)"),
+    ("CREATE TABLE t (k int) WITH (fillfactor = 70, table_type = 'reference')",
+     "CREATE TABLE t (k int) WITH (fillfactor = 70)"),
+    ("SELECT ' SHARD BY (k)' WITH (shard_count = 8)", "SELECT ' SHARD BY (k)' WITH (shard_count = 8)"),
+])
+def test_dialect_is_stripped(sql, plain):
+    assert strip_dialect(sql) == plain
+
+
+@pytest.mark.parametrize("sql,ordered", [
+    ("SELECT 1 ORDER BY 1", True),
+    ("SELECT 1\norder\n by x", True),
+    ("SELECT * FROM (SELECT 1 ORDER BY 1) s", False),
+    ("SELECT string_agg(a ORDER BY b) FROM t", False),
+    ("SELECT 1", False),
+])
+def test_order_is_recognised(sql, ordered):
+    assert is_ordered(sql) is ordered
+
+
+def answer(**changes):
+    base = {"status": "TUPLES_OK", "tag": "SELECT 2", "names": ("a",), "types": (23,), "modifiers": (-1,),
+            "rows": [(b"1",), (b"2",)]}
+    return Answer(**{**base, **changes})
+
+
+@pytest.mark.parametrize("changes,word", [
+    ({"tag": "SELECT 3"}, "command tag"),
+    ({"names": ("b",)}, "column names"),
+    ({"types": (20,)}, "column types"),
+    ({"modifiers": (5,)}, "type modifiers"),
+    ({"rows": [(b"1",), (b"3",)]}, "rows differ"),
+    ({"rows": [(b"1",), (None,)]}, "rows differ"),
+    ({"rows": [(b"2",), (b"1",)]}, "rows differ"),
+    ({"rows": [(b"1",)]}, "1 rows"),
+    ({"notices": [("NOTICE", "00000", "x")]}, "notices"),
+    ({"sqlstate": "22012", "message": "division by zero"}, "the oracle says SELECT 2"),
+])
+def test_every_difference_is_seen(changes, word):
+    found = differences(answer(**changes), answer())
+    assert found and word in found[0]
+
+
+@pytest.mark.parametrize("changes,word", [
+    ({"sqlstate": "42P01"}, "SQLSTATE"), ({"message": "y"}, "message"), ({"position": "9"}, "position"),
+    ({"hint": "do"}, "hint"), ({"sqlstate": ""}, "the oracle says 42703 x"),
+])
+def test_every_difference_of_errors_is_seen(changes, word):
+    error = {"sqlstate": "42703", "message": "x", "position": "8"}
+    found = differences(answer(**{**error, **changes}), answer(**error))
+    assert found and word in found[0]
+
+
+def test_what_may_differ():
+    unordered = answer(rows=[(b"2",), (b"1",)])
+    assert differences(unordered, answer(), Strictness(ordered=False)) == []
+    assert differences(answer(types=(16400,)), answer(types=(16999,))) == []
+    assert all_differences([answer()], [answer(), answer()]) != []
+
+
+def test_blocks_are_parsed():
+    blocks = slt.parse("# c\nstatement error 23505 loose\nINSERT 1\n-- c\n\n"
+                       "query rowsort\nSELECT 1\nbind: [1]\n----\n1\n\n"
+                       "connection b user=x password=\"two words\"\n")
+    assert [block.kind for block in blocks] == ["statement", "query", "connection"]
+    assert blocks[0].words == ["error", "23505"] and blocks[0].flags == {"loose"}
+    assert blocks[0].sql == "INSERT 1\n-- c" and blocks[0].line == 2
+    assert blocks[1].bind == [1] and blocks[1].expected == ["1"] and blocks[1].flags == {"rowsort"}
+    assert blocks[2].words == ["b", "user=x", "password=two words"]
+
+
+@pytest.mark.parametrize("text", ["statment ok\nSELECT 1", "statement perhaps\nSELECT 1"])
+def test_a_block_that_is_none_is_an_error(text):
+    with pytest.raises(slt.FormatError):
+        slt.parse(text)
+
+
+def test_every_file_parses():
+    files = sorted((ROOT / "test/e2e").glob("*.slt"))
+    assert len(files) > 10 and all(slt.parse(file.read_text(), file.name) for file in files)
