@@ -43,22 +43,12 @@ struct PostgresOptions {
 class PostgresServer {
  public:
   explicit PostgresServer(const PostgresOptions& options = {}) {
-    directory_ = make_directory();
-    std::vector<std::string> initdb = {program("initdb"), "-D",      directory_ + "/data", "-U", "postgres",
-                                       "-A",              "trust",   "--no-sync",          "--no-instructions"};
-    initdb.insert(initdb.end(), options.initdb_arguments.begin(), options.initdb_arguments.end());
-    try {
-      if (const int status = wait_for(spawn(initdb, "initdb.log")); status != 0) fail("initdb failed", "initdb.log");
-      // Another process may take the port between our look and the server's bind.
-      for (int attempt = 0; !start(options); ++attempt)
-        if (attempt == 5) fail("postgres does not start", "postgres.log");
-    } catch (...) {
-      std::filesystem::remove_all(directory_);
-      throw;
-    }
+    // Another process may take the port between our look and the server's bind.
+    for (int attempt = 1; !start(options); ++attempt)
+      if (attempt == 5) throw std::runtime_error("PostgreSQL does not start: " + logs_);
   }
 
-  ~PostgresServer() { end_guard(kRemove); }
+  ~PostgresServer() { stop(); }
   PostgresServer(const PostgresServer&) = delete;
   PostgresServer& operator=(const PostgresServer&) = delete;
 
@@ -68,9 +58,6 @@ class PostgresServer {
   }
 
  private:
-  // What the guard does with the directory; none of them: the test died, remove it.
-  static constexpr char kKeep = 'k', kRemove = 'r';
-
   static std::string program(const std::string& name) {
     std::vector<std::string> directories;
     if (const char* chosen = std::getenv("PGMOSAIC_PG_BIN")) directories.emplace_back(chosen);
@@ -140,88 +127,96 @@ class PostgresServer {
     _exit(127);
   }
 
-  pid_t spawn(const std::vector<std::string>& command, const std::string& log) const {
-    const passwd* who = account();
+  static pid_t spawn(const std::vector<std::string>& command, const std::string& log) {
     const pid_t pid = fork();
-    if (pid < 0) throw std::runtime_error("fork failed");
-    if (pid == 0) {
-      if (chdir(directory_.c_str()) != 0) _exit(126);
-      drop_privileges(who);
-      become(command, directory_ + "/" + log);
-    }
+    if (pid == 0) become(command, log);
     return pid;
   }
 
-  // A guard process holds the server: it ends the server and removes the directory when our end of a pipe closes.
-  [[noreturn]] void guard(int test_end, const passwd* who, const std::vector<std::string>& command) const {
+  // A PostgreSQL that just starts may forget an immediate shutdown, and ignores all later ones: then SIGKILL.
+  static void end_server(pid_t server) {
+    kill(server, SIGQUIT);
+    int status = 0;
+    for (int waited_ms = 0; waitpid(server, &status, WNOHANG) == 0; waited_ms += 10) {
+      if (waited_ms == 3000) kill(server, SIGKILL);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+
+  // The guard is a process between us and the server: it ends the server and removes the directory when our end of a
+  // pipe closes. It ends early only if initdb fails.
+  [[noreturn]] void guard(int test_end, const passwd* who, const PostgresOptions& options) const {
     setsid();  // Ctrl-C reaches the test only; the guard learns of it by the pipe
     if (chdir(directory_.c_str()) != 0) _exit(126);
     drop_privileges(who);
     close_range(3, static_cast<unsigned>(test_end) - 1, 0);
     close_range(static_cast<unsigned>(test_end) + 1, ~0U, 0);
-    const pid_t server = fork();
-    if (server == 0) {
-      close(test_end);
-      become(command, directory_ + "/postgres.log");
-    }
-    char byte = 0;
-    while (read(test_end, &byte, 1) < 0 && errno == EINTR) continue;
-    int status = 0;
-    const bool ended = waitpid(server, &status, WNOHANG) == server;
-    if (!ended) {
-      kill(server, SIGQUIT);
-      waitpid(server, &status, 0);
-    }
-    std::error_code ignored;
-    if (byte != kKeep) std::filesystem::remove_all(directory_, ignored);
-    _exit(0);
-  }
-
-  // False if the server ended at once.
-  bool start(const PostgresOptions& options) {
-    port_ = free_port();
-    std::vector<std::string> command = {program("postgres"), "-D", directory_ + "/data"};
+    std::vector<std::string> initdb = {program("initdb"), "-D",    "data",      "-U",               "postgres",
+                                       "-A",              "trust", "--no-sync", "--no-instructions"};
+    initdb.insert(initdb.end(), options.initdb_arguments.begin(), options.initdb_arguments.end());
+    if (wait_for(spawn(initdb, "initdb.log")) != 0) _exit(1);
+    std::vector<std::string> postgres = {program("postgres"), "-D", "data"};
     std::vector<std::string> settings = {"port=" + std::to_string(port_), "listen_addresses=127.0.0.1", "unix_socket_directories=",
                                          "fsync=off", "max_connections=200"};
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
-    for (const std::string& setting : settings) command.insert(command.end(), {"-c", setting});
+    for (const std::string& setting : settings) postgres.insert(postgres.end(), {"-c", setting});
+    const pid_t server = spawn(postgres, "postgres.log");
+    char byte = 0;
+    while (read(test_end, &byte, 1) < 0 && errno == EINTR) continue;
+    end_server(server);
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+    _exit(0);
+  }
+
+  // False if PostgreSQL does not come up; `logs_` tells why.
+  bool start(const PostgresOptions& options) {
+    directory_ = make_directory();
+    port_ = free_port();
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
     const passwd* who = account();
     guard_ = fork();
     if (guard_ < 0) throw std::runtime_error("fork failed");
-    if (guard_ == 0) guard(ends[0], who, command);
+    if (guard_ == 0) guard(ends[0], who, options);
     close(ends[0]);
     pipe_ = ends[1];
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < deadline) {
       if (PQping(conninfo().c_str()) == PQPING_OK) return true;
-      std::ifstream log(directory_ + "/postgres.log");
-      const std::string text((std::istreambuf_iterator<char>(log)), {});
-      if (text.find("could not create any TCP/IP sockets") != std::string::npos) break;
+      logs_ = read_file("initdb.log") + read_file("postgres.log");
+      if (logs_.find("could not create any TCP/IP sockets") != std::string::npos) break;
+      if (guard_has_ended()) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    end_guard(kKeep);
+    stop();
     return false;
   }
 
-  void end_guard(char order) {
+  bool guard_has_ended() const {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(guard_), &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == guard_;
+  }
+
+  void stop() {
     if (guard_ <= 0) return;
-    (void)!write(pipe_, &order, 1);
     close(pipe_);
     wait_for(guard_);
     guard_ = -1;
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);  // what a failed initdb left
   }
 
-  [[noreturn]] void fail(const std::string& what, const std::string& log) const {
-    std::ifstream in(directory_ + "/" + log);
-    throw std::runtime_error(what + ": " + std::string((std::istreambuf_iterator<char>(in)), {}));
+  std::string read_file(const std::string& name) const {
+    std::ifstream in(directory_ + "/" + name);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
   }
 
   std::string directory_;
   uint16_t port_ = 0;
   pid_t guard_ = -1;
   int pipe_ = -1;
+  std::string logs_;
 };
 
 }  // namespace pgmosaic::test
