@@ -89,8 +89,10 @@ std::optional<uint64_t> hash_bool(ValueFormat format, std::string_view value) {
 }
 
 bool fits(Oid type, int64_t value) {
-  if (type == kInt2) return value >= std::numeric_limits<int16_t>::min() && value <= std::numeric_limits<int16_t>::max();
-  if (type == kInt4) return value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max();
+  if (type == kInt2)
+    return value >= std::numeric_limits<int16_t>::min() && value <= std::numeric_limits<int16_t>::max();
+  if (type == kInt4)
+    return value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max();
   return true;
 }
 
@@ -210,7 +212,8 @@ std::optional<uint64_t> hash_date(ValueFormat format, std::string_view value) {
   return hash_uint32(static_cast<uint32_t>(*days));
 }
 
-std::optional<uint64_t> hash_timestamp(Oid type, ValueFormat format, std::string_view value, const TextContext& context) {
+std::optional<uint64_t> hash_timestamp(Oid type, ValueFormat format, std::string_view value,
+                                       const TextContext& context) {
   std::optional<int64_t> microseconds;
   if (format == ValueFormat::text) {
     microseconds = type == kTimestamp ? parse_timestamp(value) : parse_timestamptz(value, context);
@@ -298,7 +301,8 @@ bool hashable_key_type(Oid base_type) {
   }
 }
 
-std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value, const TextContext& context) {
+std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value,
+                                       const TextContext& context) {
   const bool text = format == ValueFormat::text;
   switch (type) {
     case kInt8:

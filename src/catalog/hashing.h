@@ -30,7 +30,8 @@ struct TextContext {
 // One column's extended hash with the partition seed. `value` is the value as a client sends it, in text or binary
 // form of `type`. nullopt: this value cannot be decided here exactly as PostgreSQL would (unusual date spelling, a
 // literal PostgreSQL would refuse, …): the caller asks a PostgreSQL or uses all groups. Never guesses.
-std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value, const TextContext& context);
+std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value,
+                                       const TextContext& context);
 
 // INSERT and UPDATE round or cut a value to its column's type modifier (numeric(10,2), timestamp(3), varchar(5)), which
 // may move its hash. True if `value` is surely stored with the hash that hash_key_value gives; false: ask a PostgreSQL,

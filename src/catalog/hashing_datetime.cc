@@ -11,9 +11,9 @@ namespace {
 
 constexpr int64_t kMicrosecondsPerSecond = 1'000'000;
 constexpr int64_t kMicrosecondsPerDay = 86'400 * kMicrosecondsPerSecond;
-constexpr int32_t kFirstDay = -2'451'545;         // 4714-11-24 BC, for dates and timestamps
-constexpr int32_t kLastDate = 2'145'031'948;      // 5874897-12-31
-constexpr int32_t kLastTimestamp = 106'751'982;   // 294276-12-31
+constexpr int32_t kFirstDay = -2'451'545;        // 4714-11-24 BC, for dates and timestamps
+constexpr int32_t kLastDate = 2'145'031'948;     // 5874897-12-31
+constexpr int32_t kLastTimestamp = 106'751'982;  // 294276-12-31
 constexpr int64_t kFirstMicrosecond = kFirstDay * kMicrosecondsPerDay;
 constexpr int64_t kLastMicrosecond = (kLastTimestamp + int64_t{1}) * kMicrosecondsPerDay - 1;
 
@@ -40,7 +40,8 @@ class Reader {
   // All digits up to `most`; how many there were.
   size_t take_digits(size_t most, int& value) {
     size_t size = 0;
-    for (value = 0; size < rest_.size() && size < most && is_digit(rest_[size]); ++size) value = value * 10 + (rest_[size] - '0');
+    for (value = 0; size < rest_.size() && size < most && is_digit(rest_[size]); ++size)
+      value = value * 10 + (rest_[size] - '0');
     rest_.remove_prefix(size);
     return size;
   }

@@ -15,7 +15,8 @@ uint64_t hash_digits(const uint16_t* digits, int count, int weight) {
   if (count == 0) return kPartitionSeed - 1;
   while (digits[count - 1] == 0) --count;
   // The weight is sign-extended, as an int is in PostgreSQL's expression.
-  return hash_bytes(digits, static_cast<size_t>(count) * sizeof(uint16_t)) ^ static_cast<uint64_t>(static_cast<int64_t>(weight));
+  return hash_bytes(digits, static_cast<size_t>(count) * sizeof(uint16_t)) ^
+         static_cast<uint64_t>(static_cast<int64_t>(weight));
 }
 
 // NaN, Infinity, inf with a sign, in any case.
@@ -91,7 +92,8 @@ std::optional<uint64_t> hash_numeric_text(std::string_view text) {
   int groups = 0;
   for (int at = 0, size = first; at < decimals.count; at += size, size = 4) {
     int group = 0;
-    for (int i = at; i < at + size; ++i) group = group * 10 + (i < decimals.count ? decimals.digits[static_cast<size_t>(i)] : 0);
+    for (int i = at; i < at + size; ++i)
+      group = group * 10 + (i < decimals.count ? decimals.digits[static_cast<size_t>(i)] : 0);
     digits[static_cast<size_t>(groups++)] = static_cast<uint16_t>(group);
   }
   return hash_digits(digits.data(), groups, weight);
@@ -114,7 +116,8 @@ std::optional<uint64_t> hash_numeric_binary(std::string_view bytes) {
     if (digit > 9999) return std::nullopt;
     digits[static_cast<size_t>(i)] = digit;
     // PostgreSQL cuts what the display scale hides; such a value is left to it.
-    const int shown = scale - 4 * (i - weight - 1);  // decimals of this digit within the scale; the integer part has all
+    const int shown =
+        scale - 4 * (i - weight - 1);  // decimals of this digit within the scale; the integer part has all
     constexpr int kHidden[] = {10000, 1000, 100, 10};
     if (digit != 0 && i > weight && (shown <= 0 || (shown < 4 && digit % kHidden[shown] != 0))) return std::nullopt;
   }

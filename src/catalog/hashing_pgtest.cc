@@ -36,7 +36,8 @@ class Random {
     return out;
   }
   std::string word(size_t most) {
-    static const Texts pieces = {"a", "B", "z9", " ", "  ", "ä", "€", "😀", "\\", "'", "\"", ",", "{", "\n", "\t", "customer-"};
+    static const Texts pieces = {"a",  "B", "z9", " ", "  ", "ä",  "€",  "😀",
+                                 "\\", "'", "\"", ",", "{",  "\n", "\t", "customer-"};
     std::string out;
     while (out.size() < most && below(10) > 0) out += pieces[below(pieces.size())];
     return out;
@@ -88,7 +89,9 @@ std::string make_bytea(Random& random) {
   if (random.below(2) == 0) return text;
   text.clear();
   for (uint64_t n = random.below(20); n > 0; --n)
-    text += random.below(3) == 0 ? "\\\\" : random.below(2) == 0 ? "\\" + std::to_string(100 + random.below(8) * 10) : "q";
+    text += random.below(3) == 0   ? "\\\\"
+            : random.below(2) == 0 ? "\\" + std::to_string(100 + random.below(8) * 10)
+                                   : "q";
   return text;
 }
 
@@ -96,7 +99,9 @@ std::string make_numeric(Random& random) {
   if (random.below(50) == 0) return random.below(2) == 0 ? "NaN" : "-Infinity";
   std::string text = random.below(3) == 0 ? "-" : "";
   text += std::string(random.below(3), '0') + random.digits(random.below(25)) + std::string(random.below(6), '0');
-  if (random.below(2) == 0) text += "." + std::string(random.below(9), '0') + random.digits(random.below(12)) + std::string(random.below(4), '0');
+  if (random.below(2) == 0)
+    text +=
+        "." + std::string(random.below(9), '0') + random.digits(random.below(12)) + std::string(random.below(4), '0');
   if (text.find_first_of("0123456789") == std::string::npos) text += "0";
   if (random.below(4) == 0) text += "e" + std::to_string(static_cast<int>(random.below(60)) - 30);
   return text;
@@ -191,10 +196,12 @@ class HashingAgainstPostgres : public ::testing::Test {
     for (const uint32_t modulus : kModuli) {
       Texts remainders;
       for (const uint64_t hash : hashes) remainders.push_back(std::to_string(remainder_of(hash, modulus)));
-      const PgResult wrong = pg().query("SELECT v FROM unnest($1::text[], $2::int[]) AS u(v, r) WHERE NOT satisfies_hash_partition('hash_" +
-                                            type.name + "'::regclass, " + std::to_string(modulus) + ", r, v::" + type.name + ")",
-                                        {array_literal(values), array_literal(remainders)});
-      ASSERT_EQ(PQntuples(wrong.get()), 0) << type.name << " modulo " << modulus << ": " << PQgetvalue(wrong.get(), 0, 0);
+      const PgResult wrong = pg().query(
+          "SELECT v FROM unnest($1::text[], $2::int[]) AS u(v, r) WHERE NOT satisfies_hash_partition('hash_" +
+              type.name + "'::regclass, " + std::to_string(modulus) + ", r, v::" + type.name + ")",
+          {array_literal(values), array_literal(remainders)});
+      ASSERT_EQ(PQntuples(wrong.get()), 0)
+          << type.name << " modulo " << modulus << ": " << PQgetvalue(wrong.get(), 0, 0);
     }
   }
 
@@ -207,10 +214,11 @@ class HashingAgainstPostgres : public ::testing::Test {
       decided.push_back(value);
       remainders.push_back(std::to_string(remainder_of(*hash, 2147483647)));
     }
-    const PgResult wrong = pg().query("SELECT v, a FROM unnest($1::text[], $2::bigint[]) AS u(v, r), agrees('" + type.name +
-                                          "', v, r) AS a WHERE a <> 'agrees'",
+    const PgResult wrong = pg().query("SELECT v, a FROM unnest($1::text[], $2::bigint[]) AS u(v, r), agrees('" +
+                                          type.name + "', v, r) AS a WHERE a <> 'agrees'",
                                       {array_literal(decided), array_literal(remainders)});
-    EXPECT_EQ(PQntuples(wrong.get()), 0) << type.name << " " << PQgetvalue(wrong.get(), 0, 1) << ": " << PQgetvalue(wrong.get(), 0, 0);
+    EXPECT_EQ(PQntuples(wrong.get()), 0) << type.name << " " << PQgetvalue(wrong.get(), 0, 1) << ": "
+                                         << PQgetvalue(wrong.get(), 0, 0);
     return static_cast<int>(decided.size());
   }
 
@@ -295,10 +303,13 @@ TEST_F(HashingAgainstPostgres, damaged_literals_are_never_guessed) {
 
 // Fields around their limits.
 std::string make_edgy_timestamp(Random& random, bool date_only) {
-  static const Texts years = {"0000", "0001", "1900", "1999", "2000", "2023", "2024", "9999", "10000", "294276", "294277", "5874897", "999"};
-  std::string text = years[random.below(years.size())] + "-" + random.two(14) + "-" + random.two(8, random.below(2) == 0 ? 0 : 25);
+  static const Texts years = {"0000", "0001",  "1900",   "1999",   "2000",    "2023", "2024",
+                              "9999", "10000", "294276", "294277", "5874897", "999"};
+  std::string text =
+      years[random.below(years.size())] + "-" + random.two(14) + "-" + random.two(8, random.below(2) == 0 ? 0 : 25);
   if (date_only || random.below(10) == 0) return text;
-  text += (random.below(2) == 0 ? " " : "T") + random.two(4, random.below(2) == 0 ? 0 : 22) + ":" + random.two(3, random.below(2) == 0 ? 0 : 58);
+  text += (random.below(2) == 0 ? " " : "T") + random.two(4, random.below(2) == 0 ? 0 : 22) + ":" +
+          random.two(3, random.below(2) == 0 ? 0 : 58);
   if (random.below(4) > 0) text += ":" + random.two(3, random.below(3) > 0 ? 0 : 58);
   if (random.below(3) == 0) text += "." + random.digits(random.below(9));
   if (random.below(2) == 0) text += (random.below(2) == 0 ? "+" : "-") + random.two(18);
@@ -319,12 +330,61 @@ TEST_F(HashingAgainstPostgres, dates_at_their_limits_are_never_guessed) {
 }
 
 TEST_F(HashingAgainstPostgres, odd_literals_are_never_guessed) {
-  const Texts odd = {"", " ", "0", "-0", "+1", "1.", ".5", "1e5", "1E+5", "1e-1000", "0x1F", "1_000", " 12 ", "12\n", "٣",
-                     "inf", "+inf", "-inf", "infinity", "Infinity", "+infinity", "nan", "NaN", "+NaN", "o", "of", "ON", "2024-02-29",
-                     "2023-02-29", "2024-01-01 24:00", "2024-01-01 23:59:60", "2024-01-01 10:00:00.1234565", "2024-01-01T10:00Z",
-                     "2024-01-01 10:00-00", "2024-01-01 10:00+15:59:59", "0001-01-01", "0000-01-01", "0001-01-01 BC", "9999-12-31",
-                     "10000-01-01", "5874897-12-31", "5874898-01-01", "294276-12-31 23:59:59.999999", "294277-01-01", "epoch", "today",
-                     "2024-01-01 10:00 Europe/Berlin", "\\x", "\\xDEADBEEF", "\\xd e", "\\134", "\\\\", "\\400", "abc   ", "   "};
+  const Texts odd = {"",
+                     " ",
+                     "0",
+                     "-0",
+                     "+1",
+                     "1.",
+                     ".5",
+                     "1e5",
+                     "1E+5",
+                     "1e-1000",
+                     "0x1F",
+                     "1_000",
+                     " 12 ",
+                     "12\n",
+                     "٣",
+                     "inf",
+                     "+inf",
+                     "-inf",
+                     "infinity",
+                     "Infinity",
+                     "+infinity",
+                     "nan",
+                     "NaN",
+                     "+NaN",
+                     "o",
+                     "of",
+                     "ON",
+                     "2024-02-29",
+                     "2023-02-29",
+                     "2024-01-01 24:00",
+                     "2024-01-01 23:59:60",
+                     "2024-01-01 10:00:00.1234565",
+                     "2024-01-01T10:00Z",
+                     "2024-01-01 10:00-00",
+                     "2024-01-01 10:00+15:59:59",
+                     "0001-01-01",
+                     "0000-01-01",
+                     "0001-01-01 BC",
+                     "9999-12-31",
+                     "10000-01-01",
+                     "5874897-12-31",
+                     "5874898-01-01",
+                     "294276-12-31 23:59:59.999999",
+                     "294277-01-01",
+                     "epoch",
+                     "today",
+                     "2024-01-01 10:00 Europe/Berlin",
+                     "\\x",
+                     "\\xDEADBEEF",
+                     "\\xd e",
+                     "\\134",
+                     "\\\\",
+                     "\\400",
+                     "abc   ",
+                     "   "};
   pg().execute("SET timezone = 'UTC'");
   int decided = 0;
   for (const KeyType& type : key_types()) decided += expect_no_guess(type, odd, {.standard_timezone_utc = true});
@@ -359,7 +419,8 @@ TEST_F(HashingAgainstPostgres, composite_keys_with_nulls) {
           const bool null = random.below(5) == 0;
           values[c].push_back(null ? "NULL" : columns[c]->make(random));
           if (null) continue;
-          const auto column_hash = hash_key_value(columns[c]->oid, ValueFormat::text, values[c].back(), {.standard_timezone_utc = true});
+          const auto column_hash =
+              hash_key_value(columns[c]->oid, ValueFormat::text, values[c].back(), {.standard_timezone_utc = true});
           ASSERT_TRUE(column_hash.has_value());
           hash = combine_hash(hash, *column_hash);
         }
@@ -368,8 +429,8 @@ TEST_F(HashingAgainstPostgres, composite_keys_with_nulls) {
       actuals = {array_literal(remainders)};
       for (const Texts& column : values) actuals.push_back(array_literal(column));
       const PgResult wrong = pg().query("SELECT count(*) FROM unnest(" + parameters + "$1::int[]) AS u(" + names +
-                                            ", r) WHERE NOT satisfies_hash_partition('composite'::regclass, " + std::to_string(modulus) +
-                                            ", r" + arguments + ")",
+                                            ", r) WHERE NOT satisfies_hash_partition('composite'::regclass, " +
+                                            std::to_string(modulus) + ", r" + arguments + ")",
                                         actuals);
       ASSERT_STREQ(PQgetvalue(wrong.get(), 0, 0), "0") << definition;
     }
@@ -385,12 +446,14 @@ TEST_F(HashingAgainstPostgres, type_modifiers) {
     size_t type;
     std::string declaration;
   };
-  const std::vector<Modified> columns = {{6, "bpchar(12)"},    {7, "varchar(12)"},      {9, "timestamp(0)"},   {9, "timestamp(3)"},
-                                         {10, "timestamptz(2)"}, {11, "numeric(40,3)"}, {11, "numeric(40,-2)"}, {11, "numeric(40,0)"}};
+  const std::vector<Modified> columns = {{6, "bpchar(12)"},      {7, "varchar(12)"},     {9, "timestamp(0)"},
+                                         {9, "timestamp(3)"},    {10, "timestamptz(2)"}, {11, "numeric(40,3)"},
+                                         {11, "numeric(40,-2)"}, {11, "numeric(40,0)"}};
   for (const Modified& column : columns) {
     const KeyType& type = key_types()[column.type];
     pg().execute("CREATE TABLE modified (k " + column.declaration + ") PARTITION BY HASH (k)");
-    const int typmod = std::stoi(pg().value("SELECT atttypmod FROM pg_attribute WHERE attrelid = 'modified'::regclass AND attname = 'k'"));
+    const int typmod = std::stoi(
+        pg().value("SELECT atttypmod FROM pg_attribute WHERE attrelid = 'modified'::regclass AND attname = 'k'"));
     Texts values, remainders;
     for (int i = 0; i < 2000; ++i) {
       const std::string value = type.make(random);
@@ -404,9 +467,11 @@ TEST_F(HashingAgainstPostgres, type_modifiers) {
     if (column.declaration != "numeric(40,-2)") {
       EXPECT_GT(values.size(), 100u) << column.declaration;
     }
-    const PgResult wrong = pg().query("SELECT v FROM unnest($1::text[], $2::int[]) AS u(v, r) WHERE NOT "
-                                      "satisfies_hash_partition('modified'::regclass, 2147483647, r, v::" + column.declaration + ")",
-                                      {array_literal(values), array_literal(remainders)});
+    const PgResult wrong = pg().query(
+        "SELECT v FROM unnest($1::text[], $2::int[]) AS u(v, r) WHERE NOT "
+        "satisfies_hash_partition('modified'::regclass, 2147483647, r, v::" +
+            column.declaration + ")",
+        {array_literal(values), array_literal(remainders)});
     EXPECT_EQ(PQntuples(wrong.get()), 0) << column.declaration << ": " << PQgetvalue(wrong.get(), 0, 0);
     pg().execute("DROP TABLE modified");
   }

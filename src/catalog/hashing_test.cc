@@ -75,7 +75,8 @@ TEST(Hashing, numeric) {
   EXPECT_EQ(text(kNumeric, "12345678.9"), 0x3fd061ab1ccf12d3u);
   EXPECT_EQ(text(kNumeric, "0.00012"), 0x2aa5ca40361a3a28u);
   EXPECT_EQ(text(kNumeric, ".12E-3"), 0x2aa5ca40361a3a28u);
-  for (const char* special : {"NaN", "nan", "Infinity", "-inf", "+Infinity"}) EXPECT_EQ(text(kNumeric, special), 0x7a5b22367996dcfdu);
+  for (const char* special : {"NaN", "nan", "Infinity", "-inf", "+Infinity"})
+    EXPECT_EQ(text(kNumeric, special), 0x7a5b22367996dcfdu);
   for (const char* bad : {"", ".", "-", "e5", "1e", "1e+", "1.2.3", "1 2", "0x1", "+nan", "infinit", "1e99999", "--1"})
     EXPECT_EQ(text(kNumeric, bad), std::nullopt) << bad;
   EXPECT_EQ(text(kNumeric, std::string(5000, '1')), std::nullopt);
@@ -93,9 +94,10 @@ TEST(Hashing, uuid) {
                            "a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11"})
     EXPECT_EQ(text(kUuid, same), expected) << same;
   EXPECT_EQ(binary(kUuid, "\xa0\xee\xbc\x99\x9c\x0b\x4e\xf8\xbb\x6d\x6b\xb9\xbd\x38\x0a\x11"), expected);
-  for (const char* bad : {"", "{}", "{a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a1", "a0eebc999c0b4ef8bb6d6bb9bd380a1g",
-                          "a0eebc999c0b4ef8bb6d6bb9bd380a11-", "-a0eebc999c0b4ef8bb6d6bb9bd380a11", " a0eebc999c0b4ef8bb6d6bb9bd380a11",
-                          "a0eebc999c0b4ef8bb6d6bb9bd380a1111", "a0-eebc999c0b4ef8bb6d6bb9bd380a11"})
+  for (const char* bad :
+       {"", "{}", "{a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a1",
+        "a0eebc999c0b4ef8bb6d6bb9bd380a1g", "a0eebc999c0b4ef8bb6d6bb9bd380a11-", "-a0eebc999c0b4ef8bb6d6bb9bd380a11",
+        " a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a1111", "a0-eebc999c0b4ef8bb6d6bb9bd380a11"})
     EXPECT_EQ(text(kUuid, bad), std::nullopt) << bad;
   EXPECT_EQ(binary(kUuid, "short"), std::nullopt);
 }
@@ -112,8 +114,10 @@ TEST(Hashing, bytea) {
 }
 
 TEST(Hashing, bool_words) {
-  for (const char* word : {"t", "T", "tr", "true", "y", "YES", "on", "1", " true\n"}) EXPECT_EQ(text(kBool, word), hash_int(1)) << word;
-  for (const char* word : {"f", "fal", "FALSE", "n", "no", "of", "off", "0"}) EXPECT_EQ(text(kBool, word), hash_int(0)) << word;
+  for (const char* word : {"t", "T", "tr", "true", "y", "YES", "on", "1", " true\n"})
+    EXPECT_EQ(text(kBool, word), hash_int(1)) << word;
+  for (const char* word : {"f", "fal", "FALSE", "n", "no", "of", "off", "0"})
+    EXPECT_EQ(text(kBool, word), hash_int(0)) << word;
   for (const char* word : {"", " ", "o", "truex", "2", "10", "ja"}) EXPECT_EQ(text(kBool, word), std::nullopt) << word;
   EXPECT_EQ(binary(kBool, "\1"), hash_int(1));
   EXPECT_EQ(binary(kBool, std::string_view("\0", 1)), hash_int(0));
@@ -129,9 +133,10 @@ TEST(Hashing, dates) {
   EXPECT_EQ(text(kDate, "infinity"), hash_int(std::numeric_limits<int32_t>::max()));
   EXPECT_EQ(binary(kDate, "\x80\0\0\0"), std::nullopt);
   EXPECT_EQ(binary(kDate, std::string_view("\x80\0\0\0", 4)), hash_int(std::numeric_limits<int32_t>::min()));
-  for (const char* undecided : {"", "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-01-00", "2024-04-31", "0000-01-01",
-                                "2024-1-1", "24-01-01", "20240101", "2024-01-01 BC", "01/02/2024", "today", " 2024-01-01",
-                                "2024-01-01 10:00", "02024-01-01", "5874898-01-01", "2024-01-01x"})
+  for (const char* undecided :
+       {"", "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-01", "2024-01-00", "2024-04-31", "0000-01-01",
+        "2024-1-1", "24-01-01", "20240101", "2024-01-01 BC", "01/02/2024", "today", " 2024-01-01", "2024-01-01 10:00",
+        "02024-01-01", "5874898-01-01", "2024-01-01x"})
     EXPECT_EQ(text(kDate, undecided), std::nullopt) << undecided;
 }
 
@@ -147,17 +152,19 @@ TEST(Hashing, timestamps) {
   EXPECT_EQ(text(kTimestamptz, "2000-01-01 00:00:00"), std::nullopt);
   EXPECT_EQ(text(kTimestamptz, "2000-01-01 00:00:00", kUtc), hash_int(0));
   for (const Oid type : {kTimestamp, kTimestamptz})
-    for (const char* undecided : {"", "2024-01-01 ", "2024-01-01 1:00", "2024-01-01 24:00:00", "2024-01-01 10:60", "2024-01-01 10:00:60",
-                                  "2024-01-01 10:00:00.", "2024-01-01 10:00:00.1234567", "2024-01-01 10:00:00 +01", "2024-01-01 10:00+16",
-                                  "2024-01-01 10:00+1", "2024-01-01 10:00 CET", "2024-01-01 10:00 BC", "294277-01-01 00:00", "now", "2024-01-01+01",
-                                  "2024-01-01t10:00", "2024-01-01 10:00+01:"})
+    for (const char* undecided :
+         {"", "2024-01-01 ", "2024-01-01 1:00", "2024-01-01 24:00:00", "2024-01-01 10:60", "2024-01-01 10:00:60",
+          "2024-01-01 10:00:00.", "2024-01-01 10:00:00.1234567", "2024-01-01 10:00:00 +01", "2024-01-01 10:00+16",
+          "2024-01-01 10:00+1", "2024-01-01 10:00 CET", "2024-01-01 10:00 BC", "294277-01-01 00:00", "now",
+          "2024-01-01+01", "2024-01-01t10:00", "2024-01-01 10:00+01:"})
       EXPECT_EQ(text(type, undecided, kUtc), std::nullopt) << undecided;
   EXPECT_EQ(text(kTimestamptz, "294276-12-31 23:59:59-01", kUtc), std::nullopt);
   EXPECT_EQ(binary(kTimestamp, std::string_view("\x7f\xff\xff\xff\xff\xff\xff\xfe", 8)), std::nullopt);
 }
 
 TEST(Hashing, only_listed_types) {
-  for (const Oid type : {kBool, kBytea, kInt8, kInt2, kInt4, kText, kBpchar, kVarchar, kDate, kTimestamp, kTimestamptz, kNumeric, kUuid})
+  for (const Oid type :
+       {kBool, kBytea, kInt8, kInt2, kInt4, kText, kBpchar, kVarchar, kDate, kTimestamp, kTimestamptz, kNumeric, kUuid})
     EXPECT_TRUE(hashable_key_type(type));
   for (const Oid type : {Oid{0}, Oid{26}, Oid{700}, Oid{701}, Oid{1007}, Oid{2205}, Oid{3802}, Oid{16384}}) {
     EXPECT_FALSE(hashable_key_type(type));
@@ -191,8 +198,10 @@ TEST(StoredUnchanged, lengths_and_scales) {
   EXPECT_TRUE(unchanged(kInt4, -1, "5"));
   EXPECT_TRUE(stored_unchanged(kTimestamp, 3, ValueFormat::binary, std::string_view("\0\0\0\0\0\0\x03\xe8", 8)));
   EXPECT_FALSE(stored_unchanged(kTimestamp, 3, ValueFormat::binary, std::string_view("\0\0\0\0\0\0\x03\xe9", 8)));
-  EXPECT_TRUE(stored_unchanged(kNumeric, kNumeric10_2, ValueFormat::binary, std::string_view("\0\1\0\0\0\0\0\2\0\1", 10)));
-  EXPECT_FALSE(stored_unchanged(kNumeric, kNumeric10_2, ValueFormat::binary, std::string_view("\0\1\0\0\0\0\0\3\0\1", 10)));
+  EXPECT_TRUE(
+      stored_unchanged(kNumeric, kNumeric10_2, ValueFormat::binary, std::string_view("\0\1\0\0\0\0\0\2\0\1", 10)));
+  EXPECT_FALSE(
+      stored_unchanged(kNumeric, kNumeric10_2, ValueFormat::binary, std::string_view("\0\1\0\0\0\0\0\3\0\1", 10)));
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ bool numeric_fits(int32_t typmod, ValueFormat format, std::string_view value) {
   const int32_t scale = (((typmod - kHeaderSize) & 0x7ff) ^ 1024) - 1024;  // 11 bits with a sign
   if (scale < 0) return false;
   if (format == ValueFormat::binary) return value.size() >= 8 && read_big_endian<uint16_t>(value, 6) <= scale;
-  return value.find_first_of("eE") == std::string_view::npos && digits_behind_point(value) <= static_cast<size_t>(scale);
+  return value.find_first_of("eE") == std::string_view::npos &&
+         digits_behind_point(value) <= static_cast<size_t>(scale);
 }
 
 bool timestamp_fits(int32_t precision, ValueFormat format, std::string_view value) {

@@ -64,7 +64,8 @@ uint64_t hash_text(const char* p, size_t size) {
       high = load32(p + size - 4);
     } else if (size > 0) {
       low = static_cast<unsigned char>(p[0]);
-      high = static_cast<uint64_t>(static_cast<unsigned char>(p[size / 2])) << 8 | static_cast<unsigned char>(p[size - 1]);
+      high =
+          static_cast<uint64_t>(static_cast<unsigned char>(p[size / 2])) << 8 | static_cast<unsigned char>(p[size - 1]);
     }
     state = fold_multiply(low ^ kA ^ state, high ^ kB);
   }
@@ -206,13 +207,9 @@ void Scanner::identifier() {
     const char letter = out_[-1];
     if (*p_ == '\'') {
       switch (letter) {
-        case 'e':
-          --out_;
-          return string(token, Literal::Kind::escape_string, 'e', Quoting::escapes);
+        case 'e': --out_; return string(token, Literal::Kind::escape_string, 'e', Quoting::escapes);
         case 'b':
-        case 'x':
-          --out_;
-          return string(token, Literal::Kind::other, 'o', Quoting::bits);
+        case 'x': --out_; return string(token, Literal::Kind::other, 'o', Quoting::bits);
         case 'n':  // PostgreSQL's lexer gives the keyword NCHAR and a string; its type is bpchar
           return string(p_, Literal::Kind::other, 'o', Quoting::doubled);
         default: return;

@@ -22,7 +22,9 @@ void point_select(benchmark::State& state) {
 }
 BENCHMARK(point_select);
 
-void pgbench_select(benchmark::State& state) { scan(state, "SELECT abalance FROM pgbench_accounts WHERE aid = 123456;"); }
+void pgbench_select(benchmark::State& state) {
+  scan(state, "SELECT abalance FROM pgbench_accounts WHERE aid = 123456;");
+}
 BENCHMARK(pgbench_select);
 
 void prepared_select(benchmark::State& state) {

@@ -45,21 +45,33 @@ TEST(Shape, statements_that_differ_in_literals_and_blanks_share_a_shape) {
 
 TEST(Shape, what_the_plan_depends_on_makes_another_shape) {
   const std::vector<std::string> statements = {
-      "select a from t where k = 1",           "select a from t where k = '1'",
-      "select a from t where k = 1.0",         "select a from t where k = E'1'",
-      "select a from t where k = $1",          "select a from t where k = $2",
-      "select a from t where k = 3000000000",  "select a from t where k = 9223372036854775808",
-      "select a from t where k = -1",          "select a from t where k = null",
-      "select a from t where k = true",        "select \"A\" from t where k = 1",
-      "select \"a\" from t where k = 1",       "select a from \"T\" where k = 1",
-      "select a from t where k = 1;",          "/*+ REPLICA */ select a from t where k = 1",
-      "select a from t where k = 1 or k = 1",  "select a from t where k = b'1'",
-      "select a from t where k=1",             "select a from t where k = n'1'",
-      "select a from t where k = n '1'",       "select a from t where k = x '1'",
+      "select a from t where k = 1",
+      "select a from t where k = '1'",
+      "select a from t where k = 1.0",
+      "select a from t where k = E'1'",
+      "select a from t where k = $1",
+      "select a from t where k = $2",
+      "select a from t where k = 3000000000",
+      "select a from t where k = 9223372036854775808",
+      "select a from t where k = -1",
+      "select a from t where k = null",
+      "select a from t where k = true",
+      "select \"A\" from t where k = 1",
+      "select \"a\" from t where k = 1",
+      "select a from \"T\" where k = 1",
+      "select a from t where k = 1;",
+      "/*+ REPLICA */ select a from t where k = 1",
+      "select a from t where k = 1 or k = 1",
+      "select a from t where k = b'1'",
+      "select a from t where k=1",
+      "select a from t where k = n'1'",
+      "select a from t where k = n '1'",
+      "select a from t where k = x '1'",
   };
   for (size_t i = 0; i < statements.size(); ++i)
     for (size_t j = i + 1; j < statements.size(); ++j) {
-      EXPECT_NE(shape_of(statements[i]).normalized, shape_of(statements[j]).normalized) << statements[i] << statements[j];
+      EXPECT_NE(shape_of(statements[i]).normalized, shape_of(statements[j]).normalized)
+          << statements[i] << statements[j];
       EXPECT_NE(shape_of(statements[i]).hash, shape_of(statements[j]).hash);
     }
 }
@@ -83,7 +95,8 @@ TEST(Shape, one_hash_per_process_and_text) {
 }
 
 TEST(Shape, numbers) {
-  EXPECT_EQ(tokens_of("select 1, 2.5, .5, 3., 1e5, 1.5e-3, 2.E+7"), (Tokens{"1", "2.5", ".5", "3.", "1e5", "1.5e-3", "2.E+7"}));
+  EXPECT_EQ(tokens_of("select 1, 2.5, .5, 3., 1e5, 1.5e-3, 2.E+7"),
+            (Tokens{"1", "2.5", ".5", "3.", "1e5", "1.5e-3", "2.E+7"}));
   EXPECT_EQ(tokens_of("select a[1..10], 1.5.3"), (Tokens{"1", "10", "1.5", ".3"}));
   EXPECT_EQ(tokens_of("select -5, 3-1, a1, t2.c3"), (Tokens{"5", "3", "1"}));
   const Shape shape = shape_of("select 1, 1.0, 99999999999");
@@ -98,8 +111,8 @@ TEST(Shape, numbers) {
 }
 
 TEST(Shape, junk_behind_numbers_is_never_cached) {
-  for (const char* sql : {"select 1a", "select 0x1F", "select 1_000", "select 1e", "select 1e+", "select 1.5e-x", "select $1a",
-                          "select \x01"})
+  for (const char* sql : {"select 1a", "select 0x1F", "select 1_000", "select 1e", "select 1e+", "select 1.5e-x",
+                          "select $1a", "select \x01"})
     EXPECT_FALSE(shape_of(sql).complete) << sql;
 }
 
@@ -149,16 +162,19 @@ TEST(Shape, comments_and_hints) {
 }
 
 TEST(Shape, unterminated) {
-  for (const char* sql : {"select 'a", "select E'a\\'", "select \"a", "select /* a", "select /* /* */", "select $$a", "select $t$a$$",
-                          "select 'a'\n'b", "select x'1", "'", "E'", "\"", "$$", "E'\\"})
+  for (const char* sql : {"select 'a", "select E'a\\'", "select \"a", "select /* a", "select /* /* */", "select $$a",
+                          "select $t$a$$", "select 'a'\n'b", "select x'1", "'", "E'", "\"", "$$", "E'\\"})
     EXPECT_FALSE(shape_of(sql).complete) << sql;
-  for (const char* sql : {"", "select 1", "select '' \"\"\"\"", "-- x", "$", "a$$", "select 1 -"}) EXPECT_TRUE(shape_of(sql).complete) << sql;
+  for (const char* sql : {"", "select 1", "select '' \"\"\"\"", "-- x", "$", "a$$", "select 1 -"})
+    EXPECT_TRUE(shape_of(sql).complete) << sql;
 }
 
 TEST(Shape, single_statement) {
-  for (const char* sql : {"", "select 1", "select 1;", "select 1 ; -- bye", "select ';'", ";", "select 1;;", "select \";\""})
+  for (const char* sql :
+       {"", "select 1", "select 1;", "select 1 ; -- bye", "select ';'", ";", "select 1;;", "select \";\""})
     EXPECT_TRUE(shape_of(sql).single_statement) << sql;
-  for (const char* sql : {"select 1; select 2", ";select 1", "begin;commit;"}) EXPECT_FALSE(shape_of(sql).single_statement) << sql;
+  for (const char* sql : {"select 1; select 2", ";select 1", "begin;commit;"})
+    EXPECT_FALSE(shape_of(sql).single_statement) << sql;
 }
 
 TEST(Shape, a_shape_can_be_used_again) {
@@ -207,7 +223,8 @@ TEST(LiteralValue, escapes) {
 }
 
 TEST(LiteralValue, what_postgresql_refuses_stays_raw) {
-  for (const char* literal : {R"(E'\ud83d')", R"(E'\ud83dx')", R"(E'\ude00')", R"(E'\u12')", R"(E'\0')", R"(E'\x00')", R"(E'\U00110000')"})
+  for (const char* literal :
+       {R"(E'\ud83d')", R"(E'\ud83dx')", R"(E'\ude00')", R"(E'\u12')", R"(E'\0')", R"(E'\x00')", R"(E'\U00110000')"})
     EXPECT_EQ(value_of(std::string("select ") + literal), literal);
 }
 
@@ -264,7 +281,8 @@ TEST(ShapeAgainstPostgres, statements) {
       "SELECT a<-1, a<=-1, a=-1, a*-1, a-1, a -1, a- 1, 1-1, 1- -1, 1+-1",
       "SELECT 'a'\n'b'\n\n  'c', 'd' , 'e'",
       "SELECT x FROM generate_series(1, 100) AS g(x) ORDER BY 1 DESC LIMIT 10 OFFSET 5",
-      "SELECT count(*) FILTER (WHERE a > 5), sum(b) OVER (PARTITION BY c ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING) FROM t",
+      "SELECT count(*) FILTER (WHERE a > 5), sum(b) OVER (PARTITION BY c ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING) "
+      "FROM t",
       "SELECT $1, $2::text, $3||'x'||$4, a$1, _b$2c",
       "SELECT e, b, x, n, u, E 'a', b.c, x.e'1', U & 'a'",
       "SELECT 'ünï', ünï, \"ü\", 'é'''",
@@ -281,12 +299,21 @@ TEST(ShapeAgainstPostgres, statements) {
 }
 
 TEST(ShapeAgainstPostgres, random_token_soup) {
-  const std::vector<std::string> pieces = {
-      "1",   "42",   "1.5", ".5",  "7.",  "1e5",  "2.5E-3", "..",   ".",    "'a'",  "''",      "'o''h'", "E'\\''", "e'\\\\'", "E'\\n'",
-      "b'1'", "x'F'", "N'x'", "$$d$$", "$t$ $$ $t$", "$1",  "$23",    "$",    "a",    "E",    "x",       "sel$ect", "_9",    "ü",       "\"q\"",
-      "\"a\"\"'b\"", "+",    "-",   "*",   "/",   "<>",   "->>",    "::",   ":=",   "@",    "(",       ")",      ",",      ";",       "[",
-      "]",   "\n",   " ",   " ",   "\t",  "/*c*/", "/*'/*x*/'*/", "e",    "12",   "0",    "9999999999", "'\\'", "%",      "&",       "|",
-      "TRUE", "null", "--x'\n", "\r",  "'multi\nline'", "U", "^", "=", "!", "~", "#", "`", "\"U&\"", "select", "tag$x"};
+  const std::vector<std::string> pieces = {"1",           "42",          "1.5",    ".5",      "7.",
+                                           "1e5",         "2.5E-3",      "..",     ".",       "'a'",
+                                           "''",          "'o''h'",      "E'\\''", "e'\\\\'", "E'\\n'",
+                                           "b'1'",        "x'F'",        "N'x'",   "$$d$$",   "$t$ $$ $t$",
+                                           "$1",          "$23",         "$",      "a",       "E",
+                                           "x",           "sel$ect",     "_9",     "ü",       "\"q\"",
+                                           "\"a\"\"'b\"", "+",           "-",      "*",       "/",
+                                           "<>",          "->>",         "::",     ":=",      "@",
+                                           "(",           ")",           ",",      ";",       "[",
+                                           "]",           "\n",          " ",      " ",       "\t",
+                                           "/*c*/",       "/*'/*x*/'*/", "e",      "12",      "0",
+                                           "9999999999",  "'\\'",        "%",      "&",       "|",
+                                           "TRUE",        "null",        "--x'\n", "\r",      "'multi\nline'",
+                                           "U",           "^",           "=",      "!",       "~",
+                                           "#",           "`",           "\"U&\"", "select",  "tag$x"};
   std::mt19937 random(20240117);
   int scanned = 0;
   for (int round = 0; round < 40000; ++round) {
@@ -298,7 +325,8 @@ TEST(ShapeAgainstPostgres, random_token_soup) {
       // libpg_query keeps comments as tokens, so there a comment ends a string that PostgreSQL would continue.
       if (string_end && piece[0] == '-') continue;
       sql += piece;
-      string_end = piece.back() == '\'' || (string_end && (piece == " " || piece == "\n" || piece == "\t" || piece == "\r"));
+      string_end =
+          piece.back() == '\'' || (string_end && (piece == " " || piece == "\n" || piece == "\t" || piece == "\r"));
     }
     // libpg_query gives U&'…' no extent.
     if (sql.find("U&'") != std::string::npos || sql.find("U&\"") != std::string::npos) continue;

@@ -35,8 +35,8 @@ class PgConnection {
   PgResult query(const std::string& sql, const std::vector<std::string>& parameters = {}, int format = 0) {
     std::vector<const char*> values;
     for (const std::string& parameter : parameters) values.push_back(parameter.c_str());
-    return checked(PQexecParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr,
-                                nullptr, format),
+    return checked(PQexecParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(),
+                                nullptr, nullptr, format),
                    sql);
   }
   // The first column of the first row.

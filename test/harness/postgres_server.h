@@ -63,7 +63,8 @@ class PostgresServer {
     if (const char* chosen = std::getenv("PGMOSAIC_PG_BIN")) directories.emplace_back(chosen);
     std::stringstream path(std::getenv("PATH") == nullptr ? "" : std::getenv("PATH"));
     for (std::string directory; std::getline(path, directory, ':');) directories.push_back(directory);
-    for (int version = 30; version >= 15; --version) directories.push_back("/usr/lib/postgresql/" + std::to_string(version) + "/bin");
+    for (int version = 30; version >= 15; --version)
+      directories.push_back("/usr/lib/postgresql/" + std::to_string(version) + "/bin");
     for (const std::string& directory : directories)
       if (access((directory + "/" + name).c_str(), X_OK) == 0) return directory + "/" + name;
     throw std::runtime_error("no " + name + " found; set PGMOSAIC_PG_BIN");
@@ -82,7 +83,8 @@ class PostgresServer {
     std::string name = (std::filesystem::temp_directory_path() / "pgmosaic-test-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
     const passwd* owner = account();
-    if (owner != nullptr && chown(name.c_str(), owner->pw_uid, owner->pw_gid) != 0) throw std::runtime_error("chown failed");
+    if (owner != nullptr && chown(name.c_str(), owner->pw_uid, owner->pw_gid) != 0)
+      throw std::runtime_error("chown failed");
     return name;
   }
 
@@ -151,13 +153,13 @@ class PostgresServer {
     drop_privileges(who);
     close_range(3, static_cast<unsigned>(test_end) - 1, 0);
     close_range(static_cast<unsigned>(test_end) + 1, ~0U, 0);
-    std::vector<std::string> initdb = {program("initdb"), "-D",    "data",      "-U",               "postgres",
-                                       "-A",              "trust", "--no-sync", "--no-instructions"};
+    std::vector<std::string> initdb = {program("initdb"),  "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync",
+                                       "--no-instructions"};
     initdb.insert(initdb.end(), options.initdb_arguments.begin(), options.initdb_arguments.end());
     if (wait_for(spawn(initdb, "initdb.log")) != 0) _exit(1);
     std::vector<std::string> postgres = {program("postgres"), "-D", "data"};
-    std::vector<std::string> settings = {"port=" + std::to_string(port_), "listen_addresses=127.0.0.1", "unix_socket_directories=",
-                                         "fsync=off", "max_connections=200"};
+    std::vector<std::string> settings = {"port=" + std::to_string(port_), "listen_addresses=127.0.0.1",
+                                         "unix_socket_directories=", "fsync=off", "max_connections=200"};
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
     for (const std::string& setting : settings) postgres.insert(postgres.end(), {"-c", setting});
     const pid_t server = spawn(postgres, "postgres.log");
