@@ -42,43 +42,52 @@ def any_of(*patterns):
 SEQUENCE = any_of("nextval", "currval", "lastval", "setval")
 SESSION_LOCK = any_of(r"pg_(try_)?advisory_lock(_shared)?", r"pg_advisory_unlock(_shared|_all)?")
 TRANSACTION_LOCK = any_of(r"pg_(try_)?advisory_xact_lock(_shared)?")
-TRANSACTION_ID = any_of("txid_current", "txid_current_if_assigned", "txid_current_snapshot", "pg_current_xact_id",
-                        "pg_current_xact_id_if_assigned", "pg_current_snapshot")
+TRANSACTION_ID = any_of(
+    "txid_current", "txid_current_if_assigned", "txid_current_snapshot", "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned", "pg_current_snapshot")
 LARGE_OBJECT = any_of("lo_.*", "loread", "lowrite")
 SLEEP = any_of("pg_sleep", "pg_sleep_for", "pg_sleep_until")
 NOT_PREPARABLE = any_of("pg_notify", "pg_export_snapshot")
 # Their arguments name relations or contain SQL that the planner does not see.
-RUNS_SQL = any_of(r"(query|table|cursor|schema|database)_to_xml(schema|_and_xmlschema)?", "ts_stat", "ts_rewrite", "currtid2")
+RUNS_SQL = any_of(
+    r"(query|table|cursor|schema|database)_to_xml(schema|_and_xmlschema)?", "ts_stat", "ts_rewrite", "currtid2")
 
 # A group answers for itself: its clock, its random numbers, its process.
-DIFFERS = any_of("now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday", "current_date",
-                 "current_time", "current_timestamp", "localtime", "localtimestamp", "age", "mxid_age", "random",
-                 "gen_random_uuid", "pg_backend_pid", "inet_(server|client)_(addr|port)", "version",
-                 "pg_postmaster_start_time", "pg_conf_load_time", "pg_jit_available", "pg_config")
+DIFFERS = any_of(
+    "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday", "current_date",
+    "current_time", "current_timestamp", "localtime", "localtimestamp", "age", "mxid_age", "random",
+    "gen_random_uuid", "pg_backend_pid", "inet_(server|client)_(addr|port)", "version",
+    "pg_postmaster_start_time", "pg_conf_load_time", "pg_jit_available", "pg_config")
 
 # Volatile, and nothing of it outlives the transaction in the session.
 HARMLESS_VOLATILE = any_of(
-    "clock_timestamp", "timeofday", "random", "gen_random_uuid", "current_query", "txid_status", "pg_xact_status",
-    "pg_stat_get_.*", "pg_stat_have_stats", "pg_stat_file", "pg_stat_clear_snapshot", "pg_stat_force_next_flush",
-    "pg_ls_.*", "pg_read_.*", "pg_.*_size", "pg_control_.*", "pg_current_.*", "pg_last_.*", "pg_is_.*", "pg_get_.*",
-    "pg_lock_status", "pg_prepared_xact", "pg_show_.*", "pg_hba_file_rules", "pg_ident_file_mappings", "pg_.*blocking_pids",
-    "pg_isolation_test_session_is_blocked", "pg_jit_available", "pg_sequence_last_value", "pg_xact_.*",
-    ".*collation_actual_version", "pg_notification_queue_usage", "pg_cancel_backend", "pg_terminate_backend",
-    "pg_reload_conf", "pg_rotate_logfile.*", "pg_log_backend_memory_contexts", "pg_logical_emit_message",
-    "pg_export_snapshot", "pg_notify", "pg_create_restore_point", "pg_switch_wal", "brin_(de)?summarize_.*",
-    "gin_clean_pending_list", "pg_partition_.*")
+    "clock_timestamp", "timeofday", "random", "gen_random_uuid", "current_query", "txid_status",
+    "pg_xact_status", "pg_stat_get_.*", "pg_stat_have_stats", "pg_stat_file", "pg_stat_clear_snapshot",
+    "pg_stat_force_next_flush", "pg_ls_.*", "pg_read_.*", "pg_.*_size", "pg_control_.*", "pg_current_.*",
+    "pg_last_.*", "pg_is_.*", "pg_get_.*", "pg_lock_status", "pg_prepared_xact", "pg_show_.*",
+    "pg_hba_file_rules", "pg_ident_file_mappings", "pg_.*blocking_pids", "pg_isolation_test_session_is_blocked",
+    "pg_jit_available", "pg_sequence_last_value", "pg_xact_.*", ".*collation_actual_version",
+    "pg_notification_queue_usage", "pg_cancel_backend", "pg_terminate_backend", "pg_reload_conf",
+    "pg_rotate_logfile.*", "pg_log_backend_memory_contexts", "pg_logical_emit_message", "pg_export_snapshot",
+    "pg_notify", "pg_create_restore_point", "pg_switch_wal", "brin_(de)?summarize_.*", "gin_clean_pending_list",
+    "pg_partition_.*")
+
+HARMLESS = (HARMLESS_VOLATILE, TRANSACTION_LOCK, LARGE_OBJECT, SLEEP)
 
 # Stable functions beyond pg_…: they read the system catalog, or print and parse names of its objects.
-CATALOG = any_of("reg[a-z]+(in|out|recv|send)", "regclass", "to_reg.*", "format_type", "obj_description", "shobj_description",
-                 "col_description", "has_.*_privilege", "row_security_active", "aclitem(in|out)", "oidvectortypes", "mxid_age",
-                 "brin_(de)?summarize_.*", "gin_clean_pending_list", "binary_upgrade_.*", "txid_status")
+CATALOG = any_of(
+    "reg[a-z]+(in|out|recv|send)", "regclass", "to_reg.*", "format_type", "obj_description",
+    "shobj_description", "col_description", "has_.*_privilege", "row_security_active", "aclitem(in|out)",
+    "oidvectortypes", "mxid_age", "brin_(de)?summarize_.*", "gin_clean_pending_list", "binary_upgrade_.*",
+    "txid_status")
 # Stable pg_… functions that need no catalog and no server-wide state, or give the same answer in each group.
-NOT_CATALOG = any_of("pg_typeof", "pg_column_size", "pg_column_compression", "pg_collation_for", "pg_char_to_encoding",
-                     "pg_encoding_to_char", "pg_client_encoding", "pg_backend_pid", "pg_trigger_depth", "pg_get_keywords",
-                     "pg_timezone_names", "pg_timezone_abbrevs", "pg_postmaster_start_time", "pg_conf_load_time",
-                     "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_current_snapshot",
-                     r"pg_(node_tree|mcv_list|ndistinct|dependencies|ddl_command)_(in|out|recv|send)", "pg_mcv_list_items",
-                     "pg_jit_available")
+NOT_CATALOG = any_of(
+    "pg_typeof", "pg_column_size", "pg_column_compression", "pg_collation_for", "pg_char_to_encoding",
+    "pg_encoding_to_char", "pg_client_encoding", "pg_backend_pid", "pg_trigger_depth", "pg_get_keywords",
+    "pg_timezone_names", "pg_timezone_abbrevs", "pg_postmaster_start_time", "pg_conf_load_time",
+    "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_current_snapshot",
+    r"pg_(node_tree|mcv_list|ndistinct|dependencies|ddl_command)_(in|out|recv|send)", "pg_mcv_list_items",
+    "pg_jit_available")
 
 
 def is_home_only(name, volatility):
@@ -91,7 +100,7 @@ def is_home_only(name, volatility):
 
 def flags_of(name, volatility, aggregate, ordered_set, window, set_returning):
     runs_sql = RUNS_SQL.match(name)
-    harmless = not runs_sql and (volatility < 2 or any(p.match(name) for p in (HARMLESS_VOLATILE, TRANSACTION_LOCK, LARGE_OBJECT, SLEEP)))
+    harmless = not runs_sql and (volatility < 2 or any(p.match(name) for p in HARMLESS))
     marks = [
         ("aggregate", aggregate),
         ("ordered_set", ordered_set),
@@ -119,8 +128,8 @@ def constant(flag):
 
 def read_functions(conninfo):
     """Rows of QUERY with the right types."""
-    output = subprocess.run(["psql", "-X", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", QUERY, conninfo], check=True,
-                            stdout=subprocess.PIPE, text=True).stdout
+    command = ["psql", "-X", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", QUERY, conninfo]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     for line in output.splitlines():
         name, volatility, *kinds = line.split("\t")
         yield name, int(volatility), *(kind == "t" for kind in kinds)
