@@ -5,6 +5,7 @@ import pytest
 
 from harness import slt
 from harness.fixtures import SELF_CHECK
+from harness.pair import databases
 
 FOLDER = pathlib.Path(__file__).parent
 FILES = sorted(FOLDER.glob("*.slt"))
@@ -14,16 +15,9 @@ FILES = sorted(FOLDER.glob("*.slt"))
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_slt(file, mode, router, oracle, record_property):
     blocks = slt.parse(file.read_text(), file.name)
-    database = f"slt_{file.stem}_{mode}"
-    for side in (router, oracle):
-        side.drop_database(database)
-        side.run(f"CREATE DATABASE {database}")
-    try:
-        runner = slt.Runner(router.change(database=database), oracle.change(database=database), mode, SELF_CHECK)
+    with databases(f"slt_{file.stem}_{mode}", router, oracle) as sides:
+        runner = slt.Runner(*sides, mode, SELF_CHECK)
         problems = runner.run(blocks)
         record_property("refused", len(runner.refused))
-    finally:
-        for side in (router, oracle):
-            side.drop_database(database)
     if problems:
         pytest.fail("\n".join([f"{file.name}, {mode}:", *problems]), pytrace=False)
