@@ -114,7 +114,7 @@ std::optional<uint64_t> hash_integer(Oid type, ValueFormat format, std::string_v
 }
 
 std::optional<uint64_t> hash_text(std::string_view value, bool blank_padded) {
-  if (std::memchr(value.data(), 0, value.size()) != nullptr) return std::nullopt;
+  if (value.find('\0') != std::string_view::npos) return std::nullopt;
   if (blank_padded)
     while (!value.empty() && value.back() == ' ') value.remove_suffix(1);
   return hash_bytes(value.data(), value.size());

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
+#include <random>
 #include <string>
 
 namespace pgmosaic::catalog {
@@ -160,6 +162,24 @@ TEST(Hashing, timestamps) {
       EXPECT_EQ(text(type, undecided, kUtc), std::nullopt) << undecided;
   EXPECT_EQ(text(kTimestamptz, "294276-12-31 23:59:59-01", kUtc), std::nullopt);
   EXPECT_EQ(binary(kTimestamp, std::string_view("\x7f\xff\xff\xff\xff\xff\xff\xfe", 8)), std::nullopt);
+}
+
+// Buffers of exact size, so that a sanitizer sees a read behind the end.
+TEST(Hashing, any_bytes) {
+  std::mt19937 random(4);
+  constexpr std::string_view kLikely = "0123456789-+: .TeE{}\\xaf";
+  int decided = 0;
+  for (int round = 0; round < 20000; ++round) {
+    const size_t size = random() % 24;
+    const auto bytes = std::make_unique<char[]>(size);
+    for (size_t i = 0; i < size; ++i)
+      bytes[i] = random() % 8 == 0 ? static_cast<char>(random()) : kLikely[random() % kLikely.size()];
+    const std::string_view value(bytes.get(), size);
+    for (const Oid type : {kBool, kBytea, kInt8, kText, kBpchar, kDate, kTimestamp, kTimestamptz, kNumeric, kUuid})
+      for (const ValueFormat format : {ValueFormat::text, ValueFormat::binary})
+        decided += hash_key_value(type, format, value, kUtc).has_value() ? 1 : 0;
+  }
+  EXPECT_GT(decided, 20000);
 }
 
 TEST(Hashing, only_listed_types) {

@@ -5,6 +5,7 @@
 #include <pg_query/pg_query.pb-c.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <random>
 
@@ -226,6 +227,30 @@ TEST(LiteralValue, what_postgresql_refuses_stays_raw) {
   for (const char* literal :
        {R"(E'\ud83d')", R"(E'\ud83dx')", R"(E'\ude00')", R"(E'\u12')", R"(E'\0')", R"(E'\x00')", R"(E'\U00110000')"})
     EXPECT_EQ(value_of(std::string("select ") + literal), literal);
+}
+
+// Any bytes at all: buffers of exact size, so that a sanitizer sees a read behind the end.
+TEST(Shape, any_bytes) {
+  std::mt19937 random(99);
+  constexpr std::string_view kLikely = "'\"$\\eEuUxXbBnN&-/*.;1a \n\x01+";
+  Shape shape;
+  std::string scratch;
+  for (int round = 0; round < 50000; ++round) {
+    const size_t size = random() % 24;
+    const auto bytes = std::make_unique<char[]>(size);
+    for (size_t i = 0; i < size; ++i)
+      bytes[i] = random() % 8 == 0 ? static_cast<char>(random()) : kLikely[random() % kLikely.size()];
+    const std::string_view sql(bytes.get(), size);
+    scan_shape(sql, shape);
+    uint32_t end = 0;
+    for (const Literal& literal : shape.literals) {
+      ASSERT_LE(end, literal.begin);
+      ASSERT_LT(literal.begin, literal.end);
+      ASSERT_LE(literal.end, size);
+      end = literal.end;
+      EXPECT_LE(literal_value(sql, literal, scratch).size(), size * 2);
+    }
+  }
 }
 
 // The constants as PostgreSQL's own lexer sees them; nullopt if it refuses the text.
