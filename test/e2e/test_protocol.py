@@ -1,0 +1,181 @@
+"""The extended protocol message by message: the router's transcript must equal PostgreSQL's."""
+import struct
+
+import pytest
+
+from harness.dialect import strip_dialect
+from harness.fixtures import SELF_CHECK
+from harness.pair import databases
+from harness.raw import (FLUSH, SYNC, RawClient, bind, close, describe, execute, message, parse, query, simplified)
+
+TABLE = "CREATE TABLE p (id int PRIMARY KEY, v text, n int8) SHARD BY (id)"
+ROWS = "INSERT INTO p VALUES " + ", ".join(f"({i}, 'v{i}', {i * 10})" for i in range(1, 41))
+INT4, INT8, TEXT = 23, 20, 25
+ONE = "SELECT id, v FROM p WHERE id = $1"
+
+
+@pytest.fixture(scope="module")
+def sides(router, oracle):
+    with databases("protocol", router, oracle) as made:
+        made[0].run(strip_dialect(TABLE) if SELF_CHECK else TABLE, ROWS)
+        made[1].run(strip_dialect(TABLE), ROWS)
+        yield made
+
+
+@pytest.fixture
+def clients(sides):
+    made = [RawClient(side) for side in sides]
+    for client in made:
+        client.login()
+    yield made
+    for client in made:
+        client.close()
+
+
+def packed(value):
+    return struct.pack("!i", value)
+
+
+SCRIPTS = {
+    "unnamed": [parse("SELECT 1 AS x"), bind(), describe("P"), execute(), SYNC],
+    "no_describe": [parse(ONE, types=[INT4]), bind(["5"]), execute(), SYNC],
+    "describe_statement": [parse(ONE, "s", [INT4]), describe("S", "s"), SYNC],
+    "describe_inferred": [parse(ONE, "s"), describe("S", "s"), SYNC],
+    "describe_without_rows": [parse("UPDATE p SET v = $2 WHERE id = $1", "s"), describe("S", "s"), SYNC],
+    "named_twice": [parse(ONE, "s"), bind(["1"], "s"), execute(), bind(["2"], "s"), execute(), SYNC,
+                    bind(["3"], "s"), describe("P"), execute(), SYNC],
+    "duplicate_name": [parse(ONE, "s"), SYNC, parse("SELECT 2", "s"), SYNC, bind(["4"], "s"), execute(), SYNC],
+    "replaced_unnamed": [parse("SELECT 1"), parse("SELECT 2"), bind(), execute(), SYNC],
+    "binary_in_and_out": [parse(ONE, types=[INT4]), bind([packed(7)], formats=[1], result_formats=[1]), describe("P"),
+                          execute(), SYNC],
+    "mixed_formats": [parse("SELECT id, v, n FROM p WHERE id = $1 AND v = $2", types=[INT4, TEXT]),
+                      bind([packed(8), "v8"], formats=[1, 0], result_formats=[1, 0, 1]), describe("P"), execute(), SYNC],
+    "null_parameter": [parse(ONE), bind([None]), execute(), SYNC],
+    "row_limit_one_key": [parse("SELECT g FROM p, generate_series(1, 5) g WHERE id = $1 ORDER BY g"), bind(["3"]),
+                          execute(rows=2), execute(rows=2), execute(rows=2), execute(rows=2), SYNC],
+    "row_limit_all_groups": [parse("SELECT id FROM p ORDER BY id"), bind(), execute(rows=7), execute(rows=30),
+                             execute(rows=3), execute(), SYNC],
+    "row_limit_exact": [parse("SELECT id FROM p WHERE id = 3"), bind(), execute(rows=1), execute(rows=1), SYNC],
+    "portal_gone_after_sync": [parse("SELECT id FROM p ORDER BY id"), bind(portal="c"), execute("c", 3), SYNC,
+                               execute("c", 3), SYNC],
+    "portal_in_transaction": [query("BEGIN"), parse("SELECT id FROM p ORDER BY id"), bind(portal="c"), execute("c", 3),
+                              SYNC, execute("c", 3), SYNC, describe("P", "c"), close("P", "c"), SYNC, execute("c"), SYNC,
+                              query("ROLLBACK")],
+    "two_portals": [query("BEGIN"), parse("SELECT g FROM generate_series(1, 6) g", "g"),
+                    parse("SELECT v FROM p WHERE id = $1", "one"), bind(["5"], "one", "a"), bind([], "g", "b"),
+                    execute("b", 2), execute("a"), execute("b", 2), SYNC, execute("b"), SYNC, query("COMMIT")],
+    "error_skips_to_sync": [parse("SELECT 1"), bind(), execute(), parse("SELECT nothing"), bind(), execute(),
+                            parse("SELECT 3"), bind(), execute(), SYNC, parse("SELECT 4"), bind(), execute(), SYNC],
+    "error_in_execute": [parse("SELECT 1 / (id - 9) FROM p WHERE id = $1"), bind(["9"]), execute(), execute(), SYNC],
+    "error_in_bind": [parse(ONE, types=[INT4]), bind(["nine"]), execute(), SYNC, query("SELECT 1")],
+    "too_few_parameters": [parse(ONE), bind([]), execute(), SYNC],
+    "too_many_parameters": [parse(ONE), bind(["1", "2"]), execute(), SYNC],
+    "unknown_statement": [bind([], "never"), execute(), SYNC, describe("S", "never"), SYNC],
+    "unknown_portal": [execute("never"), SYNC, describe("P", "never"), SYNC],
+    "close_unknown": [close("S", "never"), close("P", "never"), SYNC],
+    "close_and_reuse": [parse(ONE, "s"), close("S", "s"), parse("SELECT 2", "s"), bind([], "s"), execute(), SYNC],
+    "two_statements_in_one": [parse("SELECT 1; SELECT 2"), bind(), execute(), SYNC],
+    "empty": [parse(""), bind(), describe("P"), execute(), SYNC],
+    "only_sync": [SYNC, SYNC],
+    "pipelined_writes": [parse("INSERT INTO p VALUES ($1, $2)", "i", [INT4, TEXT]),
+                         *[bind([str(i), f"w{i}"], "i") + execute() for i in range(100, 112)], SYNC,
+                         query("SELECT count(*) FROM p WHERE id >= 100"), query("DELETE FROM p WHERE id >= 100")],
+    "pipelined_failure_undoes": [parse("INSERT INTO p (id) VALUES ($1)", "i", [INT4]),
+                                 *[bind([str(i)], "i") + execute() for i in (200, 201, 202, 1, 203)], SYNC,
+                                 query("SELECT count(*) FROM p WHERE id >= 200")],
+    "begin_in_pipeline": [parse("BEGIN"), bind(), execute(), parse("UPDATE p SET n = 1 WHERE id = 1"), bind(), execute(),
+                          SYNC, parse("ROLLBACK"), bind(), execute(), SYNC],
+    "simple_between": [parse(ONE, "s"), SYNC, query("SELECT 1"), bind(["2"], "s"), execute(), SYNC],
+    "simple_query_drops_unnamed": [parse("SELECT 1"), SYNC, query("SELECT 2"), bind(), execute(), SYNC],
+    "deallocate_all": [parse(ONE, "s"), SYNC, query("DEALLOCATE ALL"), bind(["1"], "s"), SYNC],
+    "discard_all": [parse(ONE, "s"), SYNC, query("DISCARD ALL"), bind(["1"], "s"), SYNC],
+    "sql_execute_of_protocol_statement": [parse(ONE, "s", [INT4]), SYNC, query("EXECUTE s (4)"), query("DEALLOCATE s"),
+                                          bind(["1"], "s"), SYNC],
+    "protocol_bind_of_sql_prepare": [query("PREPARE s (int) AS " + ONE), bind(["6"], "s"), execute(), SYNC],
+    "returning_with_limit": [parse("UPDATE p SET n = n WHERE id < 9 RETURNING id"), bind(), execute(), SYNC],
+    "failed_block": [query("BEGIN"), parse("SELECT 1/0"), bind(), execute(), SYNC, parse("SELECT 1"), SYNC,
+                     parse("ROLLBACK"), bind(), execute(), SYNC],
+    "array_parameter": [parse("SELECT id FROM p WHERE id = ANY ($1::int[]) ORDER BY id"), bind(["{1,2,3,4,5}"]),
+                        describe("P"), execute(), SYNC],
+    "multi_statement_query": [query("SELECT 1; SELECT v FROM p WHERE id = 2; UPDATE p SET n = n WHERE id = 3")],
+    "function_call": [message(b"F", struct.pack("!IHHHi", 1397, 1, 0, 1, 2) + b"-5" + struct.pack("!H", 0)),
+                      query("SELECT 1")],
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_transcript(clients, name):
+    script = SCRIPTS[name]
+    rounds = sum(part == SYNC or part[:1] in (b"Q", b"F") for part in script)
+    transcripts = []
+    for client in clients:
+        client.send(*script)
+        transcripts.append([simplified(client.read_until("Z")) for _ in range(rounds)])
+    if name == "returning_with_limit":  # rows of several groups come in any order
+        transcripts = [[sorted(part, key=repr) for part in transcript] for transcript in transcripts]
+    assert transcripts[0] == transcripts[1]
+
+
+def test_flush_answers_without_sync(clients):
+    for client in clients:
+        client.send(parse(ONE), describe("S"), FLUSH)
+        assert [kind for kind, _ in client.read_until("T")] == ["1", "t", "T"]
+        client.send(bind(["11"]), execute(), FLUSH)
+        assert [kind for kind, _ in client.read_until("C")] == ["2", "D", "C"]
+        client.send(parse("SELEC"), FLUSH)
+        assert client.read()[0] == "E"
+        client.send(SYNC)
+        assert client.read() == ("Z", b"I")
+
+
+def test_thousands_of_names(clients):
+    """More prepared statements than any backend keeps, used again in another order."""
+    client = clients[0]
+    for start in range(0, 3000, 500):
+        client.send(*[parse(f"SELECT id + {n % 50} FROM p WHERE id = $1", f"name {n}", [INT4])
+                      for n in range(start, start + 500)], SYNC)
+        client.read_until("Z")
+    for n in (2999, 0, 1500, 7, 2222, 0):
+        answer = client.ask(bind(["5"], f"name {n}"), execute(), SYNC)
+        assert answer[1] == ("D", struct.pack("!Hi", 1, len(str(5 + n % 50))) + str(5 + n % 50).encode())
+
+
+def test_parameter_status_is_told(sides):
+    told = []
+    for side in sides:
+        client = RawClient(side)
+        client.login(application_name="told", client_encoding="UTF8")
+        told.append(dict(client.parameters))
+        answers = client.ask(query("SET application_name = 'new'; SET TimeZone = 'Asia/Tokyo'"))
+        told.append([body for kind, body in answers if kind == "S"])
+        answers = client.ask(query("BEGIN")) + client.ask(query("SET TimeZone = 'UTC'")) + client.ask(query("ROLLBACK"))
+        told.append([body for kind, body in answers if kind == "S"])
+        client.close()
+    assert told[0].keys() >= told[3].keys()
+    for name in set(told[3]) - {"server_version"}:
+        assert told[0][name] == told[3][name], name
+    assert told[1:3] == told[4:6]
+
+
+def test_server_version_is_of_postgresql(sides):
+    versions = []
+    for side in sides:
+        client = RawClient(side)
+        client.login()
+        versions.append(client.parameters["server_version"])
+        client.close()
+    assert versions[0].split(".")[0] == versions[1].split(".")[0]
+
+
+def test_unknown_protocol_version_is_negotiated(sides):
+    """A client that asks for 3.9 with an option of its own gets NegotiateProtocolVersion, then goes on."""
+    answers = []
+    for side in sides:
+        client = RawClient(side)
+        body = struct.pack("!I", 3 << 16 | 9) + b"user\0" + side.user.encode() + b"\0database\0"
+        body += side.database.encode() + b"\0_pq_.nothing\0on\0\0"
+        client.send(struct.pack("!I", len(body) + 4) + body)
+        answers.append(client.read())
+        client.close()
+    assert answers[0] == answers[1]
+    assert answers[0][0] == "v"
