@@ -137,7 +137,8 @@ class Process:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**os.environ, **(environment or {})})
-        _live.append(self)
+        if self not in _live:
+            _live.append(self)
 
     @property
     def pid(self):

@@ -1,0 +1,279 @@
+"""`pgmosaic router` over PostgreSQL servers that it did not start: preflight, TLS, SCRAM, limits, reload, health."""
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+
+import psycopg
+import pytest
+
+from harness.cluster import program, scram_verifier
+from harness.raw import RawClient
+from harness.processes import PATIENCE, wait_until
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, v int) SHARD BY (id)"
+ROWS = "INSERT INTO t VALUES " + ", ".join(f"({i}, {i})" for i in range(1, 101))
+
+
+@pytest.fixture
+def servers(make_server):
+    return [make_server(f"g{number}") for number in (1, 2)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_groups_of_any_number(make_server, make_router, count):
+    router = make_router([make_server(f"g{number}") for number in range(count)])
+    router.endpoint.run(TABLE, ROWS)
+    assert router.endpoint.run("SELECT count(*), sum(v) FROM t") == [(100, 5050)]
+    held = [server.endpoint.run("SELECT count(*) FROM t")[0][0] for server in router.servers]
+    assert sum(held) == 100 and min(held) > 0
+    assert router.endpoint.run("SELECT count(*) FROM pgmosaic.groups") == [(count,)]
+
+
+def test_state_is_found_again(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+    router.stop()
+    router.start()
+    assert router.endpoint.run("SELECT count(*) FROM t") == [(100,)]
+    router.kill()
+    router.start()
+    assert router.endpoint.run("SELECT count(*) FROM t") == [(100,)]
+
+
+def test_tls(servers, make_router, certificates):
+    router = make_router(servers, tls=certificates)
+    verified = router.endpoint.change(options=(("sslmode", "verify-full"), ("sslrootcert", str(certificates.authority))))
+    with verified.connect() as connection:
+        assert connection.pgconn.ssl_in_use
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    bound = verified.change(options=(*verified.options, ("channel_binding", "require")))
+    assert bound.run("SELECT 1") == [(1,)]
+    assert router.endpoint.change(options=(("sslmode", "disable"),)).run("SELECT 1") == [(1,)]
+    client = RawClient(router.endpoint)
+    assert client.request_tls()
+    client.login()
+    client.close()
+
+
+def test_tls_required(servers, make_router, certificates):
+    router = make_router(servers, tls=certificates, settings={"tls": {"mode": "require"}})
+    assert router.endpoint.change(options=(("sslmode", "require"),)).run("SELECT 1") == [(1,)]
+    with pytest.raises(psycopg.OperationalError):
+        router.endpoint.change(options=(("sslmode", "disable"),)).run("SELECT 1")
+
+
+def test_tls_off_is_declined(servers, make_router):
+    router = make_router(servers)
+    client = RawClient(router.endpoint)
+    assert not client.request_tls()
+    client.login()
+    client.close()
+
+
+def test_tls_to_the_groups(make_server, make_router, certificates):
+    hba = ["local all all trust", "hostssl all all 127.0.0.1/32 scram-sha-256"]
+    router = make_router([make_server("secure", tls=certificates, hba=hba)])
+    assert router.endpoint.run("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [(True,)]
+
+
+def test_passwords(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run("CREATE ROLE alice LOGIN PASSWORD 'alice knows'", "CREATE ROLE nologin PASSWORD 'x'")
+    alice = router.endpoint.change(user="alice", password="alice knows")
+    assert alice.run("SELECT current_user, session_user") == [("alice", "alice")]
+    for server in servers:  # one verifier everywhere, never the password itself
+        secret = server.endpoint.run("SELECT rolpassword FROM pg_authid WHERE rolname = 'alice'")[0][0]
+        assert secret.startswith("SCRAM-SHA-256$4096:")
+    assert len({server.endpoint.run("SELECT rolpassword FROM pg_authid WHERE rolname = 'alice'")[0]
+                for server in servers}) == 1
+    for user, password, database in [("alice", "wrong", "postgres"), ("nobody_here", "x", "postgres"), ("alice", "", "postgres"),
+                                     ("nologin", "x", "postgres"), ("alice", "alice knows", "no_database")]:
+        with pytest.raises(psycopg.OperationalError):
+            router.endpoint.change(user=user, password=password, database=database).run("SELECT 1")
+    router.endpoint.run("ALTER ROLE alice PASSWORD 'new words'")
+    assert alice.change(password="new words").run("SELECT 1") == [(1,)]
+    with pytest.raises(psycopg.OperationalError):
+        alice.run("SELECT 1")
+
+
+def test_rules_decide_who_may_come(servers, make_router):
+    auth = [{"type": "host", "user": "alice", "network": "127.0.0.1/32", "method": "reject"},
+            {"type": "host", "database": "all", "user": "all", "network": "127.0.0.0/8", "method": "scram-sha-256"}]
+    router = make_router(servers, auth=auth)
+    router.endpoint.run("CREATE ROLE alice LOGIN PASSWORD 'alice knows'")
+    with pytest.raises(psycopg.OperationalError):
+        router.endpoint.change(user="alice", password="alice knows").run("SELECT 1")
+
+
+def test_trust_where_the_groups_do_not_is_an_error(servers, make_router):
+    router = make_router(servers, auth=[{"type": "host", "method": "trust"}], start=False)
+    said = subprocess.run([program(), "router", "--config", router.file], capture_output=True, text=True,
+                          timeout=60 * PATIENCE)
+    assert said.returncode != 0 and "trust" in said.stderr + said.stdout
+
+
+@pytest.mark.parametrize("settings,word", [
+    ({"max_prepared_transactions": 0}, "max_prepared_transactions"),
+    ({"timezone": "Asia/Tokyo"}, "time zone"),
+])
+def test_preflight_says_what_to_change(make_server, make_router, settings, word):
+    good, bad = make_server("good"), make_server("bad", settings=settings)
+    router = make_router([good, bad], start=False)
+    said = subprocess.run([program(), "router", "--config", router.file], capture_output=True, text=True,
+                          timeout=60 * PATIENCE)
+    assert said.returncode != 0
+    assert word in (said.stderr + said.stdout).lower() and "g2" in said.stderr + said.stdout
+
+
+def test_waiting_queue_is_bounded(servers, make_router):
+    router = make_router(servers, settings={"pool": {"size_per_group": 2, "wait_timeout_ms": 700}})
+    router.endpoint.run(TABLE, ROWS)
+    holders = [router.endpoint.connect(autocommit=False) for _ in range(2)]
+    for holder in holders:
+        holder.execute("SELECT * FROM t")
+    with pytest.raises(psycopg.errors.TooManyConnections):
+        router.endpoint.run("SELECT * FROM t")
+    for holder in holders:
+        holder.commit()
+    assert router.endpoint.run("SELECT count(*) FROM t") == [(100,)]
+    for holder in holders:
+        holder.close()
+
+
+def test_few_backends_serve_many_clients(servers, make_router):
+    router = make_router(servers, settings={"pool": {"size_per_group": 3}})
+    router.endpoint.run(TABLE, ROWS)
+    clients = [router.endpoint.connect() for _ in range(100)]
+    for round_number in range(3):
+        for number, client in enumerate(clients):
+            assert client.execute("SELECT v FROM t WHERE id = %s", (number + 1,)).fetchone() == (number + 1,), round_number
+    for server in servers:
+        used = server.endpoint.run("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                                   "AND usename = 'postgres' AND pid <> pg_backend_pid()")[0][0]
+        assert used <= 3
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("mode", ["session", "statement"])
+def test_other_pool_modes(servers, make_router, mode):
+    router = make_router(servers, settings={"pool": {"mode": mode}})
+    router.endpoint.run(TABLE, ROWS)
+    with router.endpoint.connect() as connection:
+        assert connection.execute("SELECT sum(v) FROM t").fetchone() == (5050,)
+        if mode == "statement":
+            with pytest.raises(psycopg.Error):
+                connection.execute("BEGIN")
+        else:
+            connection.execute("CREATE TEMP TABLE own (a int)")
+            assert connection.execute("SELECT count(*) FROM own").fetchone() == (0,)
+
+
+def admin(router):
+    return router.endpoint.change(database="pgmosaic")
+
+
+def test_admin_database(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+    for what in ("POOLS", "CLIENTS", "SERVERS", "STATS", "CONFIG"):
+        assert admin(router).run(f"SHOW {what}"), what
+    admin(router).run("PAUSE")
+    waiting = router.endpoint.connect()
+    waiting.pgconn.send_query(b"SELECT count(*) FROM t")
+    admin(router).run("RESUME")
+    assert waiting.pgconn.get_result().get_value(0, 0) == b"100"
+    waiting.close()
+
+
+def test_metrics_and_health(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+
+    def page(path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{router.http_port}{path}", timeout=10 * PATIENCE) as answer:
+            return answer.status, answer.read().decode()
+
+    assert page("/health")[0] == 200
+    status, text = page("/metrics")
+    samples = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert status == 200 and samples
+    assert all(line.startswith("pgmosaic_") and len(line.rsplit(" ", 1)) == 2 for line in samples)
+    with pytest.raises(urllib.error.HTTPError):
+        page("/nothing")
+
+
+def test_reload(servers, make_router):
+    router = make_router(servers, settings={"log": {"level": "info"}})
+    held = router.endpoint.connect()
+    router.file.write_text(router.file.read_text().replace('level = "info"', 'level = "debug"'))
+    router.reload()
+
+    def changed():
+        rows = admin(router).run("SHOW CONFIG")
+        return any(row[0] == "log.level" and row[1] == "debug" for row in rows)
+
+    wait_until(changed, "the new setting", timeout_s=10)
+    assert held.execute("SELECT 1").fetchone() == (1,)
+    router.file.write_text(router.file.read_text().replace('level = "debug"', 'level = "loud"'))
+    router.reload()
+    assert held.execute("SELECT 1").fetchone() == (1,)
+    held.close()
+    assert router.running()
+
+
+def test_a_group_that_dies_and_comes_back(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+    client = router.endpoint.connect()
+    client.execute("SELECT count(*) FROM t")
+    os.kill(servers[1].pid, signal.SIGQUIT)
+    servers[1].process.wait(timeout=30)
+    with pytest.raises(psycopg.Error) as failed:
+        client.execute("SELECT count(*) FROM t")
+    assert (failed.value.sqlstate or "08006")[:2] in ("08", "57")
+    servers[1].start()
+
+    def answers():
+        try:
+            return router.endpoint.run("SELECT count(*) FROM t") == [(100,)]
+        except psycopg.Error:
+            return False
+
+    wait_until(answers, "the router to find the group again", timeout_s=30)
+    client.close()
+
+
+def test_nothing_is_left_on_the_groups(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+    router.stop()
+    for server in servers:
+        server.wait_for_no_clients()
+        assert server.endpoint.run("SELECT count(*) FROM pg_prepared_xacts") == [(0,)]
+
+
+def test_activity_and_termination(servers, make_router):
+    router = make_router(servers)
+    router.endpoint.run(TABLE, ROWS)
+    client = router.endpoint.change(options=(("application_name", "worker bee"),)).connect()
+    client.pgconn.send_query(b"SELECT pg_sleep(30) FROM t WHERE id = 5")
+
+    def seen():
+        rows = router.endpoint.run("SELECT pid FROM pgmosaic.activity WHERE application_name = 'worker bee' "
+                                   "AND query LIKE 'SELECT pg_sleep(30)%'")
+        return rows and rows[0][0]
+
+    pid = wait_until(seen, "the statement in pgmosaic.activity", timeout_s=10)
+    assert router.endpoint.run(f"SELECT pg_cancel_backend({pid})") == [(True,)]
+    result = client.pgconn.get_result()
+    assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+    client.close()
+
+
+def test_the_verifier_of_the_tests_is_a_verifier(make_server):
+    server = make_server("verifier")
+    server.endpoint.run(f"CREATE ROLE v LOGIN PASSWORD '{scram_verifier('pass')}'")
+    assert server.endpoint.change(user="v", password="pass").run("SELECT 1") == [(1,)]
