@@ -1,6 +1,7 @@
 """What users of psycopg 3 do: server-side binding, pipelines, binary, cursors, COPY. Prints what happened."""
 import datetime
 import decimal
+import logging
 import threading
 import uuid
 
@@ -155,6 +156,7 @@ def cancellation(connection):
 
 
 def main():
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it warns or not, depending on timing
     connection = psycopg.connect("", autocommit=True)
     rows_and_types(connection)
     prepared(connection)

@@ -9,7 +9,7 @@ import pytest
 from harness.dialect import strip_dialect
 from harness.fixtures import SELF_CHECK
 from harness.pair import databases
-from harness.processes import PATIENCE, postgres_program
+from harness.processes import PATIENCE, ROOT, postgres_program
 
 HERE = pathlib.Path(__file__).parent
 JDBC = "/usr/share/java/postgresql.jar"
@@ -27,7 +27,8 @@ def psql(endpoint):
 
 def node(endpoint):
     del endpoint
-    return ["node", "--no-deprecation", HERE / "program_node.js"], {}
+    places = [ROOT / "build/node/node_modules", "/usr/share/nodejs", "/usr/lib/nodejs"]
+    return ["node", "--no-deprecation", HERE / "program_node.js"], {"NODE_PATH": ":".join(map(str, places))}
 
 
 def jdbc(endpoint):
