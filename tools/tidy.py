@@ -17,7 +17,7 @@ import sys
 LIMITS = {"file": 600, "header": 250, "function": 70}
 FOLDERS = ["src", "test", "tools", "bench", "cmake", "deploy", "web"]
 SUFFIXES = {".h", ".cc", ".py", ".sh", ".js", ".mjs", ".java", ".cmake", ".css"}
-LONGEST_LINE = 120
+LONGEST_LINE = 140  # clang-format aims at 120; a table or a message may stand out a little
 
 MANNERS = [
     (re.compile(r"\t"), "a tab"),

@@ -68,13 +68,13 @@ def test_lower_never_raises_or_adds(tree):
 
 
 def test_manners(tree):
-    root = tree({"src/a.h": "#pragma once\nint a; \n", "src/b.h": "int\tb;\n", "src/c.cc": "x" * 121 + "\nint c;"})
+    root = tree({"src/a.h": "#pragma once\nint a; \n", "src/b.h": "int\tb;\n", "src/c.cc": "x" * 141 + "\nint c;"})
     assert list(tidy.manners(root)) == [
         "src/a.h:2: a blank at the end of the line",
         "src/b.h: no #pragma once",
         "src/b.h:1: a tab",
         "src/c.cc: no newline at the end",
-        "src/c.cc:1: 121 columns, 120 allowed",
+        "src/c.cc:1: 141 columns, 140 allowed",
     ]
 
 
