@@ -56,8 +56,7 @@ Status private_directory(const std::string& path, uid_t owner) {
 Status in_parallel(const std::vector<PostgresInstance*>& instances, Status (PostgresInstance::*verb)()) {
   std::vector<Status> outcomes(instances.size());
   std::vector<std::thread> threads;
-  for (size_t i = 0; i < instances.size(); ++i)
-    threads.emplace_back([&, i] { outcomes[i] = (instances[i]->*verb)(); });
+  for (size_t i = 0; i < instances.size(); ++i) threads.emplace_back([&, i] { outcomes[i] = (instances[i]->*verb)(); });
   for (std::thread& thread : threads) thread.join();
   for (Status& outcome : outcomes) TRY(std::move(outcome));
   return {};
@@ -110,7 +109,8 @@ Status PostgresInstance::prepare_directory() {
   if (failed) return make_error("58000", fmt::format("cannot use \"{}\": {}", path.string(), failed.message()));
   struct stat info {};
   if (stat(options_.directory.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != owner) {
-    return make_error("58000", fmt::format("\"{}\" is not a directory of the account that runs the server", options_.directory),
+    return make_error("58000",
+                      fmt::format("\"{}\" is not a directory of the account that runs the server", options_.directory),
                       account_ ? fmt::format("It must belong to \"{}\", or be empty.", account_->name) : "");
   }
   if (chmod(options_.directory.c_str(), 0700) != 0) {
@@ -172,8 +172,9 @@ Status PostgresInstance::end_leftovers() const {
 
     const auto waited = std::chrono::duration_cast<milliseconds>(SteadyClock::now() - started).count();
     if (waited > options_.stop_timeout_ms + kImmediateTimeoutMs) {
-      return make_error("55006", fmt::format("process {} of an earlier start of \"{}\" does not end", left[0], options_.directory),
-                        "End it by hand.");
+      return make_error(
+          "55006", fmt::format("process {} of an earlier start of \"{}\" does not end", left[0], options_.directory),
+          "End it by hand.");
     }
     const int number = has_postmaster && waited < options_.stop_timeout_ms ? SIGINT : SIGQUIT;
     if (number != last_signal) {
@@ -196,12 +197,16 @@ Status PostgresInstance::initialize() {
   if (failed) return make_error("58000", fmt::format("cannot remove \"{}\": {}", fresh, failed.message()));
   Command command{{program("initdb"), "-D", fresh, "-U", options_.internal_user, "--encoding=UTF8", "--locale=C.UTF-8",
                    "--data-checksums", "--auth-local=reject", "--auth-host=reject", "--no-instructions"},
-                  options_.directory, log_file_, SIGTERM};
+                  options_.directory,
+                  log_file_,
+                  SIGTERM};
   const auto unsafe = [](const auto& setting) { return setting.first == "fsync" && setting.second == "off"; };
-  if (std::any_of(options_.settings.begin(), options_.settings.end(), unsafe)) command.arguments.emplace_back("--no-sync");
+  if (std::any_of(options_.settings.begin(), options_.settings.end(), unsafe))
+    command.arguments.emplace_back("--no-sync");
   TRY(run(command, account_, kInitdbTimeoutMs));
   std::ofstream(fresh + "/postgresql.conf", std::ios::app)
-      << "\n# Written at every start; settings below this line or by ALTER SYSTEM win over it.\ninclude_if_exists 'pgmosaic.conf'\n";
+      << "\n# Written at every start; settings below this line or by ALTER SYSTEM win over it.\ninclude_if_exists "
+         "'pgmosaic.conf'\n";
   fs::rename(fresh, data_, failed);
   if (failed) return make_error("58000", fmt::format("cannot rename \"{}\": {}", fresh, failed.message()));
   return {};
@@ -246,7 +251,9 @@ Status PostgresInstance::launch() {
   const Command command{{program("postgres"), "-D", data_, "-c", fmt::format("port={}", port_), "-c",
                          "listen_addresses=" + options_.listen_address, "-c",
                          fmt::format("unix_socket_directories=\"{}\"", socket_directory_)},
-                        options_.directory, log_file_, SIGINT};
+                        options_.directory,
+                        log_file_,
+                        SIGINT};
   log_start_ = size_of_file(log_file_);
   TRY_ASSIGN(server_, spawn(command, account_));
   return wait_until_ready();
@@ -294,8 +301,8 @@ Status PostgresInstance::stop() {
       server_ = 0;
       return {};
     }
-    log_warning("agent", "server process {} in {} has not ended {} ms after signal {}", server_, options_.directory, timeout_ms,
-                number);
+    log_warning("agent", "server process {} in {} has not ended {} ms after signal {}", server_, options_.directory,
+                timeout_ms, number);
   }
   return make_error("58000", fmt::format("server process {} in \"{}\" does not end", server_, options_.directory));
 }

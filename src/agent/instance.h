@@ -32,9 +32,9 @@
 namespace pgmosaic::agent {
 
 struct InstanceOptions {
-  std::string directory;                    // made if missing, its parents too
-  std::string bin_dir;                      // of postgres and initdb; empty: find_bin_dir()
-  std::string account = "postgres";         // runs the server if we are root
+  std::string directory;             // made if missing, its parents too
+  std::string bin_dir;               // of postgres and initdb; empty: find_bin_dir()
+  std::string account = "postgres";  // runs the server if we are root
   std::string listen_address = "127.0.0.1";
   int port = 0;  // 0: the last one, or a free one
   std::string internal_user = "pgmosaic";
@@ -74,7 +74,7 @@ class PostgresInstance {
   bool running() const { return server_ != 0; }
   pid_t pid() const { return server_; }
   const std::string& host() const { return options_.listen_address; }
-  uint16_t port() const { return static_cast<uint16_t>(port_); }                // valid after start()
+  uint16_t port() const { return static_cast<uint16_t>(port_); }             // valid after start()
   const std::string& socket_directory() const { return socket_directory_; }  // connect with host=<this> port=<port()>
   const std::string& internal_user() const { return options_.internal_user; }
   const std::string& log_file() const { return log_file_; }

@@ -107,7 +107,8 @@ Status check_bin_dir(const std::string& bin_dir) {
   }
   const int version = major_version(bin_dir);
   if (version >= kOldestVersion) return {};
-  return make_error("58000", fmt::format("PostgreSQL in \"{}\" is version {}; {} or newer is needed", bin_dir, version, kOldestVersion));
+  return make_error("58000", fmt::format("PostgreSQL in \"{}\" is version {}; {} or newer is needed", bin_dir, version,
+                                         kOldestVersion));
 }
 
 Status write_file(const std::string& path, const std::string& text) {

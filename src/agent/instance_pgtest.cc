@@ -1,5 +1,3 @@
-#include "agent/instance.h"
-
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -12,10 +10,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
+#include "agent/instance.h"
 #include "harness/pg_connection.h"
 
 namespace pgmosaic::agent {
@@ -27,10 +27,10 @@ std::string message_of(const Status& status) {
   return status.ok() ? "success" : status.error().message + "\n" + status.error().detail;
 }
 
-#define ASSERT_OK(expression)                          \
-  do {                                                 \
-    const Status status_ = (expression);               \
-    ASSERT_TRUE(status_.ok()) << message_of(status_);  \
+#define ASSERT_OK(expression)                         \
+  do {                                                \
+    const Status status_ = (expression);              \
+    ASSERT_TRUE(status_.ok()) << message_of(status_); \
   } while (false)
 
 InstanceOptions fast_options(const std::string& directory) {
@@ -39,6 +39,23 @@ InstanceOptions fast_options(const std::string& directory) {
   options.settings = {{"fsync", "off"}, {"shared_buffers", "16MB"}};
   return options;
 }
+
+// What a second process of this program does instead of tests: it manages one instance until it is killed.
+[[noreturn]] void supervise(const std::string& directory, int report) {
+  auto instance = PostgresInstance::open(fast_options(directory));
+  if (!instance.ok() || !(*instance)->start().ok()) _exit(1);
+  const pid_t server = (*instance)->pid();
+  if (write(report, &server, sizeof server) != sizeof server) _exit(1);
+  close(report);
+  for (;;) pause();
+}
+
+// Before main(), which is not ours.
+const bool tests_run_here = [] {
+  const char* directory = std::getenv("SUPERVISED_DIRECTORY");
+  if (directory != nullptr) supervise(directory, std::atoi(std::getenv("REPORT_TO")));
+  return true;
+}();
 
 class InstanceTest : public testing::Test {
  protected:
@@ -59,8 +76,8 @@ class InstanceTest : public testing::Test {
 
   // As the internal role, through the private socket.
   static std::string conninfo(const PostgresInstance& instance) {
-    return "host=" + instance.socket_directory() + " port=" + std::to_string(instance.port()) + " user=" +
-           instance.internal_user() + " dbname=postgres";
+    return "host=" + instance.socket_directory() + " port=" + std::to_string(instance.port()) +
+           " user=" + instance.internal_user() + " dbname=postgres";
   }
   static std::string tcp(const PostgresInstance& instance, const std::string& user, const std::string& password) {
     return "host=127.0.0.1 port=" + std::to_string(instance.port()) + " user=" + user + " password=" + password +
@@ -86,14 +103,15 @@ class InstanceTest : public testing::Test {
   }
 
   // A process of its own that manages the instance until it is killed; returns its pid and the server's. It is this
-  // program again, running the disabled test below.
+  // program again, see supervise().
   std::pair<pid_t, pid_t> start_supervisor() {
     int ends[2];
     CHECK(pipe(ends) == 0);
-    const std::string variables[] = {"SUPERVISED_DIRECTORY=" + options_.directory, "REPORT_TO=" + std::to_string(ends[1])};
-    const char* arguments[] = {"supervisor", "--gtest_also_run_disabled_tests", "--gtest_filter=Supervisor.DISABLED_runs",
-                               nullptr};
+    const std::string variables[] = {"SUPERVISED_DIRECTORY=" + options_.directory,
+                                     "REPORT_TO=" + std::to_string(ends[1])};
+    const char* arguments[] = {"supervisor", nullptr};
     const char* environment[] = {variables[0].c_str(), variables[1].c_str(), nullptr};
+    CHECK(tests_run_here);
     const pid_t supervisor = fork();
     CHECK(supervisor >= 0);
     if (supervisor == 0) {
@@ -116,19 +134,6 @@ class InstanceTest : public testing::Test {
   std::string base_;
   InstanceOptions options_;
 };
-
-// Not a test: what start_supervisor() runs.
-TEST(Supervisor, DISABLED_runs) {
-  ASSERT_NE(std::getenv("SUPERVISED_DIRECTORY"), nullptr);
-  auto instance = PostgresInstance::open(fast_options(std::getenv("SUPERVISED_DIRECTORY")));
-  ASSERT_TRUE(instance.ok()) << instance.error().message;
-  ASSERT_OK((*instance)->start());
-  const int report = std::atoi(std::getenv("REPORT_TO"));
-  const pid_t server = (*instance)->pid();
-  ASSERT_EQ(write(report, &server, sizeof server), static_cast<ssize_t>(sizeof server));
-  close(report);
-  for (;;) pause();
-}
 
 TEST_F(InstanceTest, a_restart_finds_data_and_port_again) {
   uint16_t port = 0;
@@ -188,12 +193,14 @@ TEST_F(InstanceTest, users_need_scram_and_the_internal_role_needs_the_socket) {
   auto instance = open(options_);
   ASSERT_OK(instance->start());
   PgConnection internal(conninfo(*instance));
-  EXPECT_EQ(internal.value("SELECT current_user || ' ' || usesuper FROM pg_user WHERE usename = current_user"), "pgmosaic true");
+  EXPECT_EQ(internal.value("SELECT current_user || ' ' || usesuper FROM pg_user WHERE usename = current_user"),
+            "pgmosaic true");
   internal.execute("CREATE ROLE ann LOGIN PASSWORD 'secret'");
   internal.execute("ALTER ROLE pgmosaic PASSWORD 'secret'");
   EXPECT_EQ(PgConnection(tcp(*instance, "ann", "secret")).value("SELECT current_user"), "ann");
   EXPECT_NE(login_error(tcp(*instance, "ann", "wrong")).find("password authentication failed"), std::string::npos);
-  EXPECT_NE(login_error(tcp(*instance, "pgmosaic", "secret")).find("pg_hba.conf rejects connection"), std::string::npos);
+  EXPECT_NE(login_error(tcp(*instance, "pgmosaic", "secret")).find("pg_hba.conf rejects connection"),
+            std::string::npos);
   const std::string socket = "host=" + instance->socket_directory() + " port=" + std::to_string(instance->port()) +
                              " user=ann dbname=postgres";
   EXPECT_EQ(PgConnection(socket + " password=secret").value("SELECT current_user"), "ann");
@@ -209,7 +216,8 @@ TEST_F(InstanceTest, a_crash_is_reported_and_a_new_start_recovers) {
   // A backend that does not notice by itself that its postmaster is gone.
   PgConnection busy(conninfo(*instance));
   ASSERT_EQ(PQsendQuery(busy.get(), "DO $$ BEGIN LOOP END LOOP; END $$"), 1);
-  const std::string state = "SELECT state FROM pg_stat_activity WHERE pid = " + std::to_string(PQbackendPID(busy.get()));
+  const std::string state =
+      "SELECT state FROM pg_stat_activity WHERE pid = " + std::to_string(PQbackendPID(busy.get()));
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (connection.value(state) != "active") ASSERT_LT(std::chrono::steady_clock::now(), deadline);
 
@@ -304,7 +312,8 @@ TEST_F(InstanceTest, a_server_that_does_not_start_shows_its_log) {
   const Status started = instance->start();
   ASSERT_FALSE(started.ok());
   EXPECT_NE(started.error().message.find("did not start, exit code 1"), std::string::npos) << started.error().message;
-  EXPECT_NE(started.error().detail.find("invalid value for parameter \"work_mem\""), std::string::npos) << started.error().detail;
+  EXPECT_NE(started.error().detail.find("invalid value for parameter \"work_mem\""), std::string::npos)
+      << started.error().detail;
   EXPECT_FALSE(instance->running());
 }
 

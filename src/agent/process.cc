@@ -58,7 +58,8 @@ struct Launch {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2}) signal(number, SIG_DFL);
+  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2})
+    signal(number, SIG_DFL);
   setsid();
   if (const Account* account = launch.account) {
     if (setgroups(account->groups.size(), account->groups.data()) != 0) fail();
@@ -113,7 +114,9 @@ class Launcher {
     bool done = false;
   };
 
-  Launcher() { std::thread([this] { serve(); }).detach(); }
+  Launcher() {
+    std::thread([this] { serve(); }).detach();
+  }
 
   void serve() {
     sigset_t all;

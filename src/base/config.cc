@@ -134,7 +134,8 @@ class Loader {
     for (const TomlKey& key : table.keys) {
       const auto* field = find_setting(fields, key.name);
       if (field == nullptr) {
-        return config_error(at(key.line), fmt::format("[[{}]]: {}", table.name, unknown_name("setting", key.name, names)));
+        return config_error(at(key.line),
+                            fmt::format("[[{}]]: {}", table.name, unknown_name("setting", key.name, names)));
       }
       const std::string refused = assign_toml(*field, field->slot(owner), key.value);
       if (!refused.empty()) return config_error(at(key.line), fmt::format("{}.{} {}", table.name, key.name, refused));
@@ -210,7 +211,8 @@ class Loader {
       if (group.home) ++homes;
     }
     if (!config.groups.empty() && homes != 1) {
-      return config_error(at(group_lines_[0]), fmt::format("exactly one [[group]] must have home = true; found {}", homes));
+      return config_error(at(group_lines_[0]),
+                          fmt::format("exactly one [[group]] must have home = true; found {}", homes));
     }
     return {};
   }
@@ -280,8 +282,8 @@ std::vector<ShownSetting> show_config(const Config& config) {
                     settings::shown(setting, settings::slot_of(setting, defaults)), setting.description,
                     setting.applies == settings::Applies::restart});
   }
-  rows.push_back({"auth", table_text(config, true), table_text(defaults, true), "Rules for logging in, first match wins.",
-                  false});
+  rows.push_back(
+      {"auth", table_text(config, true), table_text(defaults, true), "Rules for logging in, first match wins.", false});
   rows.push_back({"group", table_text(config, false), "", "Attached groups.", true});
   return rows;
 }

@@ -22,7 +22,8 @@ class CommandLineParser {
     for (next_ = 0; next_ < arguments.size();) {
       const std::string& argument = arguments[next_++];
       if (argument == "--") {
-        parsed.positional.insert(parsed.positional.end(), arguments.begin() + static_cast<long>(next_), arguments.end());
+        parsed.positional.insert(parsed.positional.end(), arguments.begin() + static_cast<long>(next_),
+                                 arguments.end());
         return {};
       }
       if (argument == "--help" || argument == "-h") {
@@ -42,7 +43,8 @@ class CommandLineParser {
   Status flag(const std::string& text, const std::vector<std::string>& arguments) {
     const size_t equals = text.find('=');
     const std::string name = text.substr(0, equals);
-    const auto option = std::find_if(options_.begin(), options_.end(), [&](const OptionName& o) { return o.name == name; });
+    const auto option =
+        std::find_if(options_.begin(), options_.end(), [&](const OptionName& o) { return o.name == name; });
     const bool is_option = option != options_.end();
     const Setting<Config>* setting = is_option || name == "config" ? nullptr : find(name);
     if (!is_option && name != "config" && setting == nullptr) return unknown(name);

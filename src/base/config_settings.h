@@ -29,8 +29,8 @@ struct Field {
   std::vector<std::string> choices = {};  // ChoiceSlot: the enum's values in order
   int minimum = 0, maximum = INT_MAX;     // int*
   bool secret = false;
-  bool required = false;     // in tables: must be given and not empty
-  std::string format = {};   // string: what it must look like, with `valid`
+  bool required = false;    // in tables: must be given and not empty
+  std::string format = {};  // string: what it must look like, with `valid`
   bool (*valid)(const std::string&) = nullptr;
 };
 

@@ -97,14 +97,14 @@ TEST(Config, an_unknown_name_gets_a_suggestion) {
   EXPECT_EQ(error_of("size_per_grup = 3"),
             "pgmosaic.toml:1: unknown setting size_per_grup; did you mean pool.size_per_group?");
   EXPECT_EQ(error_of("xyzzy_plugh_frobnicate = 3"), "pgmosaic.toml:1: unknown setting xyzzy_plugh_frobnicate");
-  EXPECT_EQ(error_of("[[groups]]\nname = \"a\""),
-            "pgmosaic.toml:1: unknown table [[groups]]; did you mean [[group]]?");
+  EXPECT_EQ(error_of("[[groups]]\nname = \"a\""), "pgmosaic.toml:1: unknown table [[groups]]; did you mean [[group]]?");
   EXPECT_EQ(error_of("[group]\nname = \"a\""), "pgmosaic.toml:2: unknown setting group.name");
   EXPECT_EQ(error_of("auth = 1"), "pgmosaic.toml:1: auth must be written as tables: [[auth]]");
 }
 
 TEST(Config, a_syntax_error_names_the_line) {
-  EXPECT_TRUE(error_of("port = 1\nmode = = 2\n").starts_with("pgmosaic.toml:2: ")) << error_of("port = 1\nmode = = 2\n");
+  EXPECT_TRUE(error_of("port = 1\nmode = = 2\n").starts_with("pgmosaic.toml:2: "))
+      << error_of("port = 1\nmode = = 2\n");
 }
 
 TEST(Config, rules_between_settings) {
@@ -125,8 +125,9 @@ TEST(Config, rules_between_settings) {
 }
 
 TEST(Config, groups) {
-  const Config config = config_of("[[group]]\nname = \"a\"\nhost = \"h\"\nhome = true\n[[group]]\nname = \"b\"\nhost = \"h\"\n"
-                                  "port = 5433\ntls = \"require\"\n");
+  const Config config = config_of(
+      "[[group]]\nname = \"a\"\nhost = \"h\"\nhome = true\n[[group]]\nname = \"b\"\nhost = \"h\"\n"
+      "port = 5433\ntls = \"require\"\n");
   ASSERT_EQ(config.groups.size(), 2U);
   EXPECT_EQ(config.groups[0], (GroupConfig{.name = "a", .host = "h", .port = 5432, .home = true}));
   EXPECT_EQ(config.groups[1], (GroupConfig{.name = "b", .host = "h", .port = 5433, .tls = GroupTls::require}));
@@ -185,9 +186,10 @@ method = "scram-sha-256"
             "pgmosaic.toml:1: [[auth]] of type local takes no network");
   EXPECT_EQ(error_of("[[auth]]\ntype = \"host\"\nmethod = \"md5\""),
             "pgmosaic.toml:3: auth.method must be one of scram-sha-256, trust, reject; found 'md5'");
-  EXPECT_EQ(error_of("[[auth]]\ntype = \"host\"\nmethod = \"trust\"\nnetwork = \"10.0.0.1/8\""),
-            "pgmosaic.toml:4: auth.network must be an address, a network such as 10.0.0.0/8 without bits behind its prefix, "
-            "or all; found '10.0.0.1/8'");
+  EXPECT_EQ(
+      error_of("[[auth]]\ntype = \"host\"\nmethod = \"trust\"\nnetwork = \"10.0.0.1/8\""),
+      "pgmosaic.toml:4: auth.network must be an address, a network such as 10.0.0.0/8 without bits behind its prefix, "
+      "or all; found '10.0.0.1/8'");
 }
 
 TEST(Config, networks) {
@@ -203,8 +205,8 @@ TEST(Config, networks) {
 }
 
 TEST(Config, flags_win_over_the_file) {
-  auto flags = parse_command_line({"--config", "x.toml", "--pool.mode", "session", "--port=7001", "start", "--groups", "2",
-                                   "--data-dir", "d", "--dev.fsync=false", "--listen", "::1,127.0.0.1"},
+  auto flags = parse_command_line({"--config", "x.toml", "--pool.mode", "session", "--port=7001", "start", "--groups",
+                                   "2", "--data-dir", "d", "--dev.fsync=false", "--listen", "::1,127.0.0.1"},
                                   "dev");
   ASSERT_TRUE(flags.ok()) << flags.error().message;
   EXPECT_EQ(flags->config_file, "x.toml");
@@ -256,8 +258,9 @@ TEST(Config, a_missing_file_is_an_error) {
 
 TEST(Config, reload_says_what_needs_a_restart) {
   const Config before = config_of("internal.password = \"old secret\"");
-  const Config after = config_of("port = 7000\ninternal.password = \"new secret\"\n[pool]\nsize_per_group = 5\n"
-                                 "[[auth]]\ntype = \"local\"\nmethod = \"trust\"\n");
+  const Config after = config_of(
+      "port = 7000\ninternal.password = \"new secret\"\n[pool]\nsize_per_group = 5\n"
+      "[[auth]]\ntype = \"local\"\nmethod = \"trust\"\n");
   const auto changes = changed_settings(before, after);
   ASSERT_EQ(changes.size(), 4U);
   EXPECT_EQ(changes[0].name, "port");
@@ -305,7 +308,8 @@ TEST(Config, the_table_is_sound) {
 TEST(Config, generated_texts_are_current) {
   expect_generated("docs/configuration.md", config_markdown());
   expect_generated("deploy/pgmosaic.toml", config_sample());
-  EXPECT_NE(config_help().find("--pool.mode  (session, transaction, statement; default \"transaction\")"), std::string::npos);
+  EXPECT_NE(config_help().find("--pool.mode  (session, transaction, statement; default \"transaction\")"),
+            std::string::npos);
 }
 
 // Every setting of the sample, taken out of its comment, is the default and is accepted.

@@ -53,7 +53,8 @@ std::string allowed_text(const Field& field, const Slot& slot) {
 }
 
 template <class Owner>
-void add_rows(std::string& out, const std::vector<Setting<Owner>>& fields, const std::string& section, bool with_applies) {
+void add_rows(std::string& out, const std::vector<Setting<Owner>>& fields, const std::string& section,
+              bool with_applies) {
   const Owner defaults;
   for (const auto& field : fields) {
     if (with_applies && section_of(field.name) != section) continue;
@@ -69,8 +70,9 @@ void add_sample_table(std::string& out, const std::string& name, const std::vect
                       const std::vector<Owner>& examples) {
   for (const auto& field : fields) {
     const Slot slot = settings::slot_of(field, examples.front());
-    out += wrapped(fmt::format("{}: {} ({})", field.name, without_backquotes(field.description), allowed_text(field, slot)),
-                   116, "# ");
+    out += wrapped(
+        fmt::format("{}: {} ({})", field.name, without_backquotes(field.description), allowed_text(field, slot)), 116,
+        "# ");
   }
   for (const Owner& example : examples) {
     out += "#[[" + name + "]]\n";
@@ -107,25 +109,32 @@ std::string config_help() {
 std::string config_markdown() {
   std::string out =
       "# Configuration\n\n"
-      "One TOML file, given with `--config FILE`. Every setting is also a flag: `--pool.mode session`, `--port=6543`; a flag "
-      "wins over\nthe file. What is not given has the default below. A wrong setting or an unknown name stops the start with "
+      "One TOML file, given with `--config FILE`. Every setting is also a flag: `--pool.mode session`, `--port=6543`; "
+      "a flag "
+      "wins over\nthe file. What is not given has the default below. A wrong setting or an unknown name stops the "
+      "start with "
       "file, line and\nwhat is allowed. `SHOW CONFIG` on the admin database lists what is in force.\n\n"
-      "On SIGHUP or `RELOAD` the file is read again. Settings marked *reload* take effect at once for new work; those marked "
-      "*restart*\nkeep their old value until the next start, and the log names them. A file with an error changes nothing.\n\n"
-      "This page is generated: `pgmosaic config --markdown`. A sample file with all defaults is `deploy/pgmosaic.toml`.\n";
+      "On SIGHUP or `RELOAD` the file is read again. Settings marked *reload* take effect at once for new work; those "
+      "marked "
+      "*restart*\nkeep their old value until the next start, and the log names them. A file with an error changes "
+      "nothing.\n\n"
+      "This page is generated: `pgmosaic config --markdown`. A sample file with all defaults is "
+      "`deploy/pgmosaic.toml`.\n";
   for (const auto& section : settings::sections()) {
     out += section.name.empty() ? "\n## Outside any section\n\n" : fmt::format("\n## [{}]\n\n", section.name);
     out += section.description + "\n\n| setting | allowed | default | applies on | meaning |\n|---|---|---|---|---|\n";
     add_rows(out, settings::all(), section.name, true);
   }
   out +=
-      "\n## [[auth]]\n\nWho may log in, and how. Rules are tried in order; the first that fits connection, database, user "
+      "\n## [[auth]]\n\nWho may log in, and how. Rules are tried in order; the first that fits connection, database, "
+      "user "
       "and address decides,\nand a client that no rule fits is refused. A file with rules of its own replaces the two "
       "default ones (`local` and `host`,\nboth `scram-sha-256` for all). Reloadable.\n\n"
       "| setting | allowed | default | meaning |\n|---|---|---|---|\n";
   add_rows(out, settings::auth_fields(), "", false);
   out +=
-      "\n## [[group]]\n\nFor `pgmosaic router`: one table for each PostgreSQL server that the router is attached to. Needs a "
+      "\n## [[group]]\n\nFor `pgmosaic router`: one table for each PostgreSQL server that the router is attached to. "
+      "Needs a "
       "restart.\n\n| setting | allowed | default | meaning |\n|---|---|---|---|\n";
   add_rows(out, settings::group_fields(), "", false);
   out +=
@@ -147,12 +156,14 @@ std::string config_sample() {
     for (const auto& setting : settings::all()) {
       if (section_of(setting.name) != section.name) continue;
       const Slot slot = settings::slot_of(setting, defaults);
-      out += "\n" + wrapped(fmt::format("{} ({})", without_backquotes(setting.description), allowed_text(setting, slot)),
-                            116, "# ");
+      out +=
+          "\n" + wrapped(fmt::format("{} ({})", without_backquotes(setting.description), allowed_text(setting, slot)),
+                         116, "# ");
       out += fmt::format("#{} = {}\n", key_of(setting.name), settings::to_toml(setting, slot));
     }
   }
-  out += "\n# Who may log in, and how: the first rule that fits decides. These two are in force when the file has none.\n";
+  out +=
+      "\n# Who may log in, and how: the first rule that fits decides. These two are in force when the file has none.\n";
   add_sample_table(out, "auth", settings::auth_fields(), defaults.auth);
   out += "# PostgreSQL servers that somebody else runs, for `pgmosaic router`. Exactly one has home = true.\n";
   add_sample_table(out, "group", settings::group_fields(),

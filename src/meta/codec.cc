@@ -141,17 +141,17 @@ Result<catalog::Group> decode_group(const Entry& entry) {
 Result<catalog::Colocation> decode_colocation(const Entry& entry) {
   catalog::Colocation colocation;
   if (!key_number(entry.key, colocation.id)) return unreadable(entry, "The key does not end in a number.");
-  TRY_ASSIGN(colocation, decode<catalog::Colocation>(entry, [&](const json& value) {
-               colocation.key_types = value.at("key_types").get<std::vector<catalog::Oid>>();
-               colocation.key_collations = value.at("key_collations").get<std::vector<catalog::Oid>>();
-               colocation.explicit_only = value.at("explicit_only").get<bool>();
-               for (const json& item : value.at("shards")) {
-                 colocation.shards.push_back({item.at("id").get<catalog::ShardId>(), item.at("modulus").get<uint32_t>(),
-                                              item.at("remainder").get<uint32_t>(),
-                                              item.at("group").get<catalog::GroupId>()});
-               }
-               return colocation;
-             }));
+  TRY_ASSIGN(
+      colocation, decode<catalog::Colocation>(entry, [&](const json& value) {
+        colocation.key_types = value.at("key_types").get<std::vector<catalog::Oid>>();
+        colocation.key_collations = value.at("key_collations").get<std::vector<catalog::Oid>>();
+        colocation.explicit_only = value.at("explicit_only").get<bool>();
+        for (const json& item : value.at("shards")) {
+          colocation.shards.push_back({item.at("id").get<catalog::ShardId>(), item.at("modulus").get<uint32_t>(),
+                                       item.at("remainder").get<uint32_t>(), item.at("group").get<catalog::GroupId>()});
+        }
+        return colocation;
+      }));
   // group_of_hash() relies on this.
   for (size_t i = 0; i < colocation.shards.size(); ++i) {
     const catalog::Shard& shard = colocation.shards[i];

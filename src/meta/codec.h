@@ -2,7 +2,8 @@
 // ignored, so that an older program can read a newer one's records).
 //
 //   groups/<id>                                {"name", "host", "port", "home"}
-//   databases/<database>/colocations/<id>      {"key_types", "key_collations", "shards": [{"id", "modulus", "remainder",
+//   databases/<database>/colocations/<id>      {"key_types", "key_collations", "shards": [{"id", "modulus",
+//   "remainder",
 //                                               "group"}], "explicit_only"}
 //   databases/<database>/tables/<oid>          {"kind", "key_columns", "colocation", "shard_prefix"}
 //   ids/<sequence>                             a number, see allocate_ids()

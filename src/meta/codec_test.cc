@@ -44,7 +44,8 @@ TEST(Codec, colocations_round_trip) {
 
 TEST(Codec, tables_round_trip_under_any_database_name) {
   MemoryStore store;
-  for (const std::string& database : {std::string("app"), std::string("a/b%2F/tables/1"), std::string("%25"), std::string("é \"")}) {
+  for (const std::string& database :
+       {std::string("app"), std::string("a/b%2F/tables/1"), std::string("%25"), std::string("é \"")}) {
     const ShardedTableRecord record{database, 16384, catalog::TableKind::reference, {2, 1}, 9, "orders"};
     ASSERT_TRUE(store.commit({.puts = {{table_key(database, record.oid), encode_table(record)}}}).ok());
     auto read = read_tables(store, database);
@@ -54,7 +55,9 @@ TEST(Codec, tables_round_trip_under_any_database_name) {
 }
 
 TEST(Codec, a_damaged_value_names_its_key) {
-  const auto error_of = [](const auto& result) { return result.ok() ? std::string("no error") : result.error().message; };
+  const auto error_of = [](const auto& result) {
+    return result.ok() ? std::string("no error") : result.error().message;
+  };
   EXPECT_EQ(error_of(decode_group({"groups/1", "{", 1, 0})), "metadata key \"groups/1\" cannot be read");
   EXPECT_EQ(error_of(decode_group({"groups/1", "{}", 1, 0})), "metadata key \"groups/1\" cannot be read");
   EXPECT_EQ(error_of(decode_group({"groups/1", R"({"name":1,"host":"","port":1,"home":true})", 1, 0})),
@@ -66,8 +69,8 @@ TEST(Codec, a_damaged_value_names_its_key) {
   catalog::Colocation gap;
   gap.shards = {{101, 2, 0, 1}, {102, 2, 0, 3}};
   EXPECT_NE(error_of(decode_colocation({"databases/d/colocations/1", encode_colocation(gap), 1, 0})), "no error");
-  EXPECT_NE(error_of(decode_table({"databases/d/tables/1",
-                                   R"({"kind":"odd","key_columns":[],"colocation":1,"shard_prefix":""})", 1, 0})),
+  EXPECT_NE(error_of(decode_table(
+                {"databases/d/tables/1", R"({"kind":"odd","key_columns":[],"colocation":1,"shard_prefix":""})", 1, 0})),
             "no error");
   EXPECT_NE(error_of(decode_table({"elsewhere/1", encode_table({}), 1, 0})), "no error");
 }

@@ -17,8 +17,8 @@ void MemoryStore::end_lease(LeaseId lease) {
 void MemoryStore::expire() {
   const int64_t now = clock_();
   for (;;) {
-    const auto ended =
-        std::find_if(leases_.begin(), leases_.end(), [&](const auto& lease) { return lease.second.deadline_ms <= now; });
+    const auto ended = std::find_if(leases_.begin(), leases_.end(),
+                                    [&](const auto& lease) { return lease.second.deadline_ms <= now; });
     if (ended == leases_.end()) return;
     end_lease(ended->first);
   }
@@ -79,7 +79,8 @@ Result<Changes> MemoryStore::changes_since(Revision revision, std::string_view p
   Changes result{{}, revision_, revision < compacted_};
   if (result.compacted) return result;
   for (auto cell = cells_.lower_bound(prefix); cell != cells_.end() && cell->first.starts_with(prefix); ++cell)
-    if (cell->second.version > revision) result.changes.push_back({cell->first, cell->second.value, cell->second.version});
+    if (cell->second.version > revision)
+      result.changes.push_back({cell->first, cell->second.value, cell->second.version});
   std::stable_sort(result.changes.begin(), result.changes.end(),
                    [](const Change& a, const Change& b) { return a.version < b.version; });
   return result;

@@ -24,7 +24,8 @@ constexpr const char* kSchema =
     "CREATE INDEX IF NOT EXISTS entries_version ON entries (version);"
     "CREATE INDEX IF NOT EXISTS entries_lease ON entries (lease) WHERE lease <> 0;"
     "CREATE TABLE IF NOT EXISTS leases (id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL);"
-    "INSERT OR IGNORE INTO facts VALUES ('format', 1), ('revision', 0), ('compacted', 0), ('next_lease', 1), ('boot', '');";
+    "INSERT OR IGNORE INTO facts VALUES ('format', 1), ('revision', 0), ('compacted', 0), ('next_lease', 1), ('boot', "
+    "'');";
 
 std::string kernel_boot_id() {
   std::ifstream in("/proc/sys/kernel/random/boot_id");
@@ -189,7 +190,8 @@ Status SqliteStore::set_up() {
   TRY(execute(kSchema));
   TRY_ASSIGN(const uint64_t format, fact("format"));
   if (format != kFormat) {
-    return make_error("58030", fmt::format("metadata store \"{}\" has format {}, this program knows {}", path_, format, kFormat),
+    return make_error("58030",
+                      fmt::format("metadata store \"{}\" has format {}, this program knows {}", path_, format, kFormat),
                       "Use the version of pgmosaic that wrote it, or a newer one.");
   }
   std::string boot;

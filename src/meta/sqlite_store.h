@@ -19,7 +19,7 @@ namespace pgmosaic::meta {
 
 struct SqliteOptions {
   Clock clock = host_clock_ms;
-  std::string boot_id;         // empty: the running kernel's; tests give one
+  std::string boot_id;          // empty: the running kernel's; tests give one
   int busy_timeout_ms = 10000;  // wait for other processes' commits
 };
 

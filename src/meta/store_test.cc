@@ -244,7 +244,8 @@ TEST(SqliteStore, old_tombstones_are_forgotten) {
   // As many commits with fsync would take long: let the counter jump.
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
-  const std::string jump = "UPDATE facts SET value = " + std::to_string(kKeptRevisions + 1) + " WHERE name = 'revision'";
+  const std::string jump =
+      "UPDATE facts SET value = " + std::to_string(kKeptRevisions + 1) + " WHERE name = 'revision'";
   ASSERT_EQ(sqlite3_exec(db, jump.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(db);
   ASSERT_TRUE((*store)->commit({.puts = {{"b", "1"}}}).ok());
@@ -379,7 +380,8 @@ TEST(SqliteStore, kill_9_in_mid_commit_loses_nothing_and_halves_nothing) {
     }
     close(pipe_ends[1]);
     // The round's number of reports lets the kill fall at different places of the next commit.
-    for (int i = 0; i <= round; ++i) ASSERT_EQ(read(pipe_ends[0], &last, sizeof last), static_cast<ssize_t>(sizeof last));
+    for (int i = 0; i <= round; ++i)
+      ASSERT_EQ(read(pipe_ends[0], &last, sizeof last), static_cast<ssize_t>(sizeof last));
     usleep(static_cast<useconds_t>(round * 137));
     ASSERT_EQ(kill(child, SIGKILL), 0);
     ASSERT_EQ(waitpid(child, nullptr, 0), child);

@@ -64,7 +64,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
   size_t padding = 0;
   while (padding < 2 && text[text.size() - 1 - padding] == '=') ++padding;
   for (const char c : text.substr(0, text.size() - padding)) {
-    const bool digit = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+    const bool digit =
+        (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
     if (!digit) return std::nullopt;
   }
   std::string out(text.size() / 4 * 3, '\0');
@@ -92,9 +93,7 @@ ScramKeys derive(std::string_view password, std::string_view salt, int iteration
   return keys;
 }
 
-Error malformed(std::string_view what) {
-  return make_error("08P01", "malformed SCRAM message", {}, std::string(what));
-}
+Error malformed(std::string_view what) { return make_error("08P01", "malformed SCRAM message", {}, std::string(what)); }
 
 // Takes "<name>=<value>" up to the next comma off the front of `rest`.
 std::optional<std::string_view> take_attribute(std::string_view& rest, char name) {
@@ -344,7 +343,8 @@ Result<std::string> ScramClient::final(std::string_view server_first) {
   const auto nonce = take_attribute(rest, 'r');
   const auto salt_text = take_attribute(rest, 's');
   const auto iterations_text = take_attribute(rest, 'i');
-  if (!nonce || !salt_text || !iterations_text) return malformed("The server's nonce, salt or iteration count is missing.");
+  if (!nonce || !salt_text || !iterations_text)
+    return malformed("The server's nonce, salt or iteration count is missing.");
   const std::string_view own_nonce = std::string_view(client_first_bare_).substr(client_first_bare_.rfind(",r=") + 3);
   if (!nonce->starts_with(own_nonce) || nonce->size() == own_nonce.size() || !printable(*nonce)) {
     return malformed("The server's nonce does not extend the client's.");
@@ -354,7 +354,8 @@ Result<std::string> ScramClient::final(std::string_view server_first) {
   if (!salt || !iterations) return malformed("The server's salt or iteration count is not valid.");
   TRY(derive_keys(*salt, *iterations));
 
-  const std::string binding = gs2_header_ + (options_.binding == Binding::used ? options_.channel_binding : std::string());
+  const std::string binding =
+      gs2_header_ + (options_.binding == Binding::used ? options_.channel_binding : std::string());
   const std::string without_proof = "c=" + encode_base64(binding) + ",r=" + std::string(*nonce);
   const std::string auth_message = client_first_bare_ + "," + std::string(server_first) + "," + without_proof;
   const std::string signature = hmac_sha256(sha256(keys_.client_key), auth_message);

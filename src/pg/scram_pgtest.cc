@@ -58,7 +58,8 @@ class LoginSocket {
     return std::string(reinterpret_cast<const char*>(&value), 4);
   }
   void send(char type, const std::string& body) {
-    const std::string message = (type == '\0' ? "" : std::string(1, type)) + number(static_cast<uint32_t>(body.size() + 4)) + body;
+    const std::string message =
+        (type == '\0' ? "" : std::string(1, type)) + number(static_cast<uint32_t>(body.size() + 4)) + body;
     CHECK(write(fd_, message.data(), message.size()) == static_cast<ssize_t>(message.size()));
   }
   std::string read_bytes(size_t size) {
@@ -133,7 +134,8 @@ TEST_F(ScramServerTest, a_real_server_takes_our_verifier) {
 
 // Where SASLprep leaves a password alone, the server's own hash is ours.
 TEST_F(ScramServerTest, our_verifier_is_the_one_the_server_makes) {
-  for (const std::string& password : {std::string("pencil"), std::string("grün, Привет, 東京, 한국, €"), std::string("tab\tbell\a")}) {
+  for (const std::string& password :
+       {std::string("pencil"), std::string("grün, Привет, 東京, 한국, €"), std::string("tab\tbell\a")}) {
     ASSERT_TRUE(saslprep_is_identity(password));
     set_password(password);
     const auto made = parse_verifier(stored_verifier());
@@ -181,8 +183,8 @@ TEST_F(ScramServerTest, our_client_logs_in_with_a_password) {
   EXPECT_EQ(LoginSocket(server_->port()).log_in("ann", wrong), "28P01");
 }
 
-// A client logs in to us; our server recovers its key, and the key opens the real server, which has the same verifier but
-// has never talked to that client.
+// A client logs in to us; our server recovers its key, and the key opens the real server, which has the same verifier
+// but has never talked to that client.
 TEST_F(ScramServerTest, recovered_keys_log_in) {
   auto verifier = make_verifier("pencil", kScramIterations, random_bytes(16));
   ASSERT_TRUE(verifier.ok());

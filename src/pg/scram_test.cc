@@ -24,8 +24,8 @@ std::string base64(std::string_view text) {
 }
 
 std::string from_base64(std::string_view text) {
-  const auto verifier = parse_verifier("SCRAM-SHA-256$1:" + std::string(text) + "$" + base64(std::string(32, 'a')) + ":" +
-                                       base64(std::string(32, 'b')));
+  const auto verifier = parse_verifier("SCRAM-SHA-256$1:" + std::string(text) + "$" + base64(std::string(32, 'a')) +
+                                       ":" + base64(std::string(32, 'b')));
   return verifier.value().salt;
 }
 
@@ -51,8 +51,7 @@ TEST(Scram, matches_the_published_exchange) {
   EXPECT_EQ(client_first, "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
   auto server_first = server.first(client_first);
   ASSERT_TRUE(server_first.ok());
-  EXPECT_EQ(*server_first,
-            "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+  EXPECT_EQ(*server_first, "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
   auto client_final = client.final(*server_first);
   ASSERT_TRUE(client_final.ok());
   EXPECT_EQ(*client_final,
@@ -166,8 +165,8 @@ TEST(Scram, malformed_client_first_messages) {
   };
   EXPECT_EQ(state("n,,n=,r=abc"), "00000");
   EXPECT_EQ(state("n,,n=ann,r=abc,x=extension"), "00000");
-  for (std::string_view bad : {"", "n", "n,", "n,,", "n,,n=", "n,,n=,", "n,,n=,r=", "n,,r=abc", "x,,n=,r=abc", "nn,,n=,r=a",
-                               "n,n=,r=abc", "p=tls-server-end-point,,n=,r=abc", "n,,n=,r=a\x01"}) {
+  for (std::string_view bad : {"", "n", "n,", "n,,", "n,,n=", "n,,n=,", "n,,n=,r=", "n,,r=abc", "x,,n=,r=abc",
+                               "nn,,n=,r=a", "n,n=,r=abc", "p=tls-server-end-point,,n=,r=abc", "n,,n=,r=a\x01"}) {
     EXPECT_EQ(state(bad), "08P01") << bad;
   }
   EXPECT_EQ(state("n,a=other,n=,r=abc"), "0A000");
@@ -189,9 +188,9 @@ TEST(Scram, malformed_client_final_messages) {
   EXPECT_EQ(state("c=biws,r=abcdef,x=ext,p=" + proof), "28P01");
   EXPECT_EQ(state("c=biws,r=abcdeX,p=" + proof), "08P01");
   EXPECT_EQ(state("c=eSws,r=abcdef,p=" + proof), "28000");
-  for (const std::string& bad : {std::string(), std::string("c=biws,r=abcdef"), "r=abcdef,p=" + proof,
-                                 std::string("c=biws,r=abcdef,p="), std::string("c=biws,r=abcdef,p=YWJj"),
-                                 "p=" + proof, "c=biws,r=abcdef,p=" + proof + "x"}) {
+  for (const std::string& bad :
+       {std::string(), std::string("c=biws,r=abcdef"), "r=abcdef,p=" + proof, std::string("c=biws,r=abcdef,p="),
+        std::string("c=biws,r=abcdef,p=YWJj"), "p=" + proof, "c=biws,r=abcdef,p=" + proof + "x"}) {
     EXPECT_EQ(state(bad), "08P01") << bad;
   }
 }
@@ -204,9 +203,9 @@ TEST(Scram, malformed_server_messages) {
     return reply.ok() ? std::string("00000") : reply.error().sqlstate;
   };
   EXPECT_EQ(state("r=abcdef,s=c2FsdA==,i=1"), "00000");
-  for (std::string_view bad : {"", "r=abcdef", "r=abcdef,s=c2FsdA==", "r=abc,s=c2FsdA==,i=1", "r=xbcdef,s=c2FsdA==,i=1",
-                               "r=abcdef,s=!!!!,i=1", "r=abcdef,s=c2FsdA==,i=0", "r=abcdef,s=c2FsdA==,i=99999999999",
-                               "r=abcdef,s=c2FsdA==,i=1x"}) {
+  for (std::string_view bad :
+       {"", "r=abcdef", "r=abcdef,s=c2FsdA==", "r=abc,s=c2FsdA==,i=1", "r=xbcdef,s=c2FsdA==,i=1", "r=abcdef,s=!!!!,i=1",
+        "r=abcdef,s=c2FsdA==,i=0", "r=abcdef,s=c2FsdA==,i=99999999999", "r=abcdef,s=c2FsdA==,i=1x"}) {
     EXPECT_EQ(state(bad), "08P01") << bad;
   }
   ScramClient client("secret", {.nonce = "abc"});
