@@ -118,6 +118,7 @@ struct CopyIn {
   catalog::Oid table = 0;
   std::vector<int> key_fields;          // position of each key column in a row of the stream
   std::vector<catalog::Oid> key_types;
+  std::vector<int32_t> key_typmods;     // see KeySource::typmod
   catalog::ColocationId colocation = 0; // 0: reference (every group) or local (home): see target
   enum class Format : uint8_t { text, csv, binary } format = Format::text;
   char delimiter = '\t';
@@ -157,6 +158,9 @@ struct Ddl {
   // The key's types are not all known from the text (domains, user types, %TYPE, LIKE): ask the home, after
   // everywhere ran there, whether each is hashable, and fail with 0A000 if not.
   bool check_key_types = false;
+  // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
+  // then runs on the home group alone, as a plain statement.
+  bool unknown_relation = false;
   // CREATE TABLE AS: what the home runs in place of everywhere[0]; the other groups only make the empty table.
   std::string home_instead;
 };
@@ -204,11 +208,14 @@ struct Plan {
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
   bool reference_write = false;    // runs everywhere; the client gets the rows and the tag of one group only
+  bool single_tag = false;         // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
   bool no_transaction = false;     // VACUUM and the like: refused inside a transaction block by PostgreSQL
   // gather->sql or combine hold literals of this very statement. When a plan from the shape cache resolves to
   // several groups and this is set, the statement must be planned afresh.
   bool rewritten_literals = false;
   std::shared_ptr<const Plan> inner;
+  // explain: "EXPLAIN (ANALYZE) ", to be put before the text that each group would run for `inner`.
+  std::string explain_prefix;
   std::optional<Error> error;
 
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.

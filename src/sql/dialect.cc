@@ -110,8 +110,7 @@ Status Reader::clause(const Token& first, bool& go_on) {
   }
   if (scanner_.is_word(first, "using") || scanner_.is_word(first, "tablespace") || scanner_.is_word(first, "without")) {
     scanner_.next();
-    // USING comes before WITH in PostgreSQL's order of clauses.
-    keep(scanner_.is_word(first, "using") ? result_.head : result_.tail, first.begin);
+    keep(scanner_.is_word(first, "using") ? result_.method : result_.tail, first.begin);
     return {};
   }
   if (scanner_.is_word(first, "on")) {

@@ -17,9 +17,10 @@
 namespace pgmosaic::sql {
 
 struct CreateTableText {
-  // The statement without our clauses and without PARTITION BY HASH, in two pieces: what stands before the place where
+  // The statement without our clauses and without PARTITION BY HASH, in pieces: what stands before the place where
   // PARTITION BY goes, and what follows it. `storage` are ordinary storage parameters ("fillfactor=70").
   std::string head;
+  std::string method;  // USING access_method
   std::string tail;
   std::string storage;
 
@@ -31,7 +32,7 @@ struct CreateTableText {
   bool has_clause() const { return !key_columns.empty() || shard_count || table_type || colocate_with; }
   // For PostgreSQL's parser, and for tables that are not partitioned.
   std::string plain_sql() const {
-    return head + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
+    return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
   }
 };
 

@@ -1,0 +1,171 @@
+// COPY: FROM STDIN is split as a stream by key; TO STDOUT concatenates the groups' streams.
+#include <algorithm>
+
+#include "plan/planning.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using Placement = Instance::Placement;
+
+namespace {
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  return result;
+}
+
+// The value of an option as text; "true" where none is given.
+std::string option_text(const PgQuery__DefElem* option) {
+  if (inner(option->arg) == nullptr) return "true";
+  if (auto* string = as<PgQuery__String>(option->arg)) return std::string(text_of(string->sval));
+  if (auto* boolean = as<PgQuery__Boolean>(option->arg)) return boolean->boolval ? "true" : "false";
+  if (auto* integer = as<PgQuery__Integer>(option->arg)) return std::to_string(integer->ival);
+  return {};
+}
+
+Status read_options(const PgQuery__CopyStmt* copy, CopyIn& out) {
+  bool null_given = false, delimiter_given = false, escape_given = false;
+  for (const Node* node : each(copy->n_options, copy->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr) continue;
+    std::string name = lower(text_of(option->defname)), value = option_text(option);
+    if (name == "format") {
+      std::string format = lower(value);
+      out.format = format == "csv"      ? CopyIn::Format::csv
+                   : format == "binary" ? CopyIn::Format::binary
+                                        : CopyIn::Format::text;
+    } else if (name == "delimiter" && value.size() == 1) {
+      out.delimiter = value[0];
+      delimiter_given = true;
+    } else if (name == "null") {
+      out.null_text = value;
+      null_given = true;
+    } else if (name == "quote" && value.size() == 1) {
+      out.quote = value[0];
+    } else if (name == "escape" && value.size() == 1) {
+      out.escape = value[0];
+      escape_given = true;
+    } else if (name == "header") {
+      std::string flag = lower(value);
+      out.header = flag == "true" || flag == "on" || flag == "1" || flag == "match";
+    } else if (name == "encoding") {
+      return make_error("0A000", "COPY with ENCODING into a sharded table is not supported",
+                        "Set client_encoding instead.");
+    } else if (name == "force_null") {
+      return make_error("0A000", "COPY with FORCE_NULL into a sharded table is not supported", "Leave the option out.");
+    } else if (name == "freeze" && value != "false") {
+      return make_error("0A000", "COPY FREEZE into a sharded table is not supported", "Leave FREEZE out.");
+    }
+  }
+  if (out.format == CopyIn::Format::csv) {
+    if (!delimiter_given) out.delimiter = ',';
+    if (!null_given) out.null_text = "";
+    if (!escape_given) out.escape = out.quote;
+  }
+  return {};
+}
+
+Plan copy_in(Planning& p, const PgQuery__CopyStmt* copy, const Instance& table) {
+  Plan plan;
+  plan.command = "COPY";
+  plan.returns_rows = false;
+  plan.effects.writes = true;
+  plan.kind = PlanKind::copy_in;
+  CopyIn& in = plan.copy_in.emplace();
+  switch (table.placement) {
+    case Placement::home: plan.target.kind = Target::Kind::home; return plan;
+    case Placement::sharded: break;
+    case Placement::reference: {
+      plan.target.kind = Target::Kind::everywhere;
+      plan.reference_write = true;
+      in.table = table.table->oid;
+      return plan;
+    }
+    default: return unsupported("COPY into a view over sharded tables", "Copy into the table itself.");
+  }
+  if (auto status = read_options(copy, in); !status) return unsupported(status.error());
+  if (table.table->has_statement_triggers)
+    return unsupported("COPY into a sharded table with statement-level triggers",
+                       "They would fire once per group: use row-level triggers.");
+  in.table = table.table->oid;
+  in.colocation = table.table->colocation;
+  plan.target = Target{Target::Kind::all, in.colocation, {}};
+  std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
+  for (int key : table.table->key_columns) {
+    const catalog::Column& column = table.table->columns[key];
+    int field = key;
+    if (!names.empty()) {
+      auto it = std::find(names.begin(), names.end(), column.name);
+      if (it == names.end())
+        return unsupported("COPY without the distribution column \"" + column.name + "\"",
+                           "List the distribution column among the columns of COPY.");
+      field = static_cast<int>(it - names.begin());
+    }
+    in.key_fields.push_back(field);
+    in.key_types.push_back(column.base_type != 0 ? column.base_type : column.type);
+    in.key_typmods.push_back(column.typmod);
+  }
+  (void)p;
+  return plan;
+}
+
+Plan copy_table_out(const Instance& table) {
+  Plan plan;
+  plan.command = "COPY";
+  plan.returns_rows = false;
+  plan.kind = PlanKind::copy_out;
+  switch (table.placement) {
+    case Placement::home: plan.target.kind = Target::Kind::home; break;
+    case Placement::reference: plan.target.kind = Target::Kind::any; break;
+    case Placement::sharded: plan.target = Target{Target::Kind::all, table.table->colocation, {}}; break;
+    default: return unsupported("COPY of a view over sharded tables", "Use COPY (SELECT ...) TO STDOUT.");
+  }
+  return plan;
+}
+
+Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const PlanContext& context) {
+  Plan query = plan_tree(sql, copy->query, context);
+  if (query.kind == PlanKind::unsupported) return query;
+  if (query.kind != PlanKind::route || query.reference_write || query.effects.writes)
+    return unsupported("COPY of a statement that writes", "Run the statement and copy its result separately.");
+  Plan plan;
+  plan.kind = PlanKind::copy_out;
+  plan.command = "COPY";
+  plan.returns_rows = false;
+  plan.target = query.target;
+  plan.effects = query.effects;
+  plan.multi_group_error = query.multi_group_error;
+  bool plain = query.gather && query.gather->sql.empty() && query.gather->merge.empty() &&
+               !query.gather->limit.constant && query.gather->limit.parameter == 0 &&
+               !query.gather->offset.constant && query.gather->offset.parameter == 0;
+  bool several = query.target.kind == Target::Kind::all || query.target.kind == Target::Kind::keys ||
+                 query.target.kind == Target::Kind::everywhere;
+  if (several && !plain && !plan.multi_group_error)
+    plan.multi_group_error =
+        make_error("0A000", "not supported over several groups: COPY of a query with ORDER BY, LIMIT or aggregates",
+                   "Copy the plain rows, or pin the query to one key.");
+  plan.rewritten_sql = {};
+  return plan;
+}
+
+}  // namespace
+
+Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& context) {
+  auto* copy = as<PgQuery__CopyStmt>(root);
+  if (copy->is_program || !text_of(copy->filename).empty())
+    return unsupported("COPY with a file or program of the server",
+                       "Use COPY ... FROM STDIN or TO STDOUT; psql's \\copy does so with a file of the client.");
+  if (copy->relation == nullptr) return copy_query_out(sql, copy, context);
+  if (find_virtual(copy->relation))
+    return unsupported("COPY of pgmosaic's own relations", "Use COPY (SELECT ...) TO STDOUT or SELECT.");
+  Planning p(sql, context, root);
+  Level* level = p.statement.new_level(nullptr, nullptr);
+  Instance& table = p.statement.add_table(level, copy->relation, -1);
+  // CSV with a header or binary streams have a beginning and an end that the executor writes once.
+  return copy->is_from ? copy_in(p, copy, table) : copy_table_out(table);
+}
+
+}  // namespace pgmosaic::plan

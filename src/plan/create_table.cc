@@ -1,0 +1,217 @@
+// CREATE TABLE in our dialect: what each group runs, and which kind of table it makes.
+#include <algorithm>
+
+#include "plan/ddl_checks.h"
+#include "plan/planning.h"
+#include "plan/types.h"
+#include "sql/deparse.h"
+#include "sql/dialect.h"
+#include "sql/parse.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::TableKind;
+
+namespace {
+
+class CreateTablePlanner {
+ public:
+  CreateTablePlanner(const CreateTableText& text, const PgQuery__CreateStmt* create, const PlanContext& context)
+      : text_(text), create_(create), context_(context) {}
+
+  Result<Plan> run();
+
+ private:
+  Status choose_kind();
+  void choose_key();
+  Status check_key_types();
+  Status check_elements();
+  Plan temporary() const;
+  const PgQuery__ColumnDef* column(std::string_view name) const;
+  Error misuse(std::string message, std::string hint) const {
+    return make_error("42601", std::move(message), std::move(hint));
+  }
+
+  const CreateTableText& text_;
+  const PgQuery__CreateStmt* create_;
+  const PlanContext& context_;
+  TableUnderDefinition table_;
+  bool ask_key_types_ = false;
+};
+
+const PgQuery__ColumnDef* CreateTablePlanner::column(std::string_view name) const {
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    auto* definition = as<PgQuery__ColumnDef>(node);
+    if (definition != nullptr && text_of(definition->colname) == name) return definition;
+  }
+  return nullptr;
+}
+
+Plan CreateTablePlanner::temporary() const {
+  Plan plan;
+  plan.command = "CREATE TABLE";
+  plan.returns_rows = false;
+  plan.target.kind = Target::Kind::home;
+  plan.effects.writes = plan.effects.pins = plan.effects.not_preparable = true;
+  return plan;
+}
+
+// The first column of the primary key, without one the first column that can be hashed.
+void CreateTablePlanner::choose_key() {
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    auto* definition = as<PgQuery__ColumnDef>(node);
+    auto* constraint = as<PgQuery__Constraint>(node);
+    if (constraint != nullptr && constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY && constraint->n_keys > 0)
+      table_.key_columns = {std::string(string_value(constraint->keys[0]))};
+    for (size_t i = 0; definition != nullptr && i < definition->n_constraints; ++i) {
+      auto* inline_constraint = as<PgQuery__Constraint>(definition->constraints[i]);
+      if (inline_constraint != nullptr && inline_constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY)
+        table_.key_columns = {std::string(text_of(definition->colname))};
+    }
+  }
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    auto* definition = as<PgQuery__ColumnDef>(node);
+    catalog::Oid type = 0;
+    if (table_.key_columns.empty() && definition != nullptr &&
+        classify_key_type(definition->type_name, type) == KeyType::hashable)
+      table_.key_columns = {std::string(text_of(definition->colname))};
+  }
+}
+
+Status CreateTablePlanner::choose_kind() {
+  std::string type = text_.table_type.value_or("");
+  bool keyed = !text_.key_columns.empty();
+  if (keyed && !type.empty() && type != "sharded")
+    return misuse("a " + type + " table has no distribution key", "Leave out SHARD BY, or table_type.");
+  bool sharded = keyed || type == "sharded" || (type.empty() && context_.default_sharded);
+  if (!sharded && (text_.shard_count || text_.colocate_with))
+    return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for sharded tables",
+                  "Add SHARD BY HASH (column).");
+  if (type == "reference") table_.kind = TableKind::reference;
+  if (!sharded) return {};
+  table_.key_columns = text_.key_columns;
+  if (!keyed) choose_key();
+  if (table_.key_columns.empty()) {
+    if (type.empty()) return {};  // only by default: a table without a hashable column stays local
+    return misuse("the table has no column that can be its distribution key", "Name one with SHARD BY HASH (column).");
+  }
+  table_.kind = TableKind::sharded;
+  table_.shard_count = text_.shard_count.value_or(context_.default_shard_count);
+  table_.colocate_with = text_.colocate_with.value_or("");
+  return {};
+}
+
+Status CreateTablePlanner::check_key_types() {
+  for (const std::string& key : table_.key_columns) {
+    if (std::count(table_.key_columns.begin(), table_.key_columns.end(), key) > 1)
+      return misuse("column \"" + key + "\" appears twice in the distribution key", "Name each column once.");
+    const PgQuery__ColumnDef* definition = column(key);
+    catalog::Oid type = 0;
+    KeyType known = definition == nullptr ? KeyType::unknown : classify_key_type(definition->type_name, type);
+    if (known == KeyType::refused) return key_type_refused(key);
+    if (known == KeyType::unknown) ask_key_types_ = true;
+    if (definition != nullptr && definition->coll_clause != nullptr) ask_key_types_ = true;
+    table_.key_types.push_back(type);
+  }
+  return {};
+}
+
+Status CreateTablePlanner::check_elements() {
+  bool spread = table_.kind != TableKind::local;
+  if (spread && create_->n_inh_relations > 0)
+    return make_error("0A000", "INHERITS for sharded and reference tables is not supported",
+                      "Repeat the columns, or use LIKE.");
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    if (auto* definition = as<PgQuery__ColumnDef>(node)) TRY(check_column(table_, definition, context_));
+    if (auto* constraint = as<PgQuery__Constraint>(node)) TRY(check_constraint(table_, constraint, "", context_));
+    auto* like = as<PgQuery__TableLikeClause>(node);
+    if (like == nullptr || !spread) continue;
+    constexpr uint32_t kDefaults = 1u << 3, kIdentity = 1u << 5;
+    const catalog::Table* source = lookup(context_, like->relation);
+    bool same_kind = source != nullptr && source->kind == table_.kind;
+    if ((like->options & (kDefaults | kIdentity)) && !same_kind)
+      return make_error("0A000", "LIKE ... INCLUDING DEFAULTS or IDENTITY from a table of another kind",
+                        "Its defaults may use a sequence: leave them out of INCLUDING.");
+  }
+  for (const Node* node : each(create_->n_constraints, create_->constraints))
+    if (auto* constraint = as<PgQuery__Constraint>(node)) TRY(check_constraint(table_, constraint, "", context_));
+  return {};
+}
+
+Result<Plan> CreateTablePlanner::run() {
+  const PgQuery__RangeVar* relation = create_->relation;
+  table_.schema = text_of(relation->schemaname);
+  table_.name = text_of(relation->relname);
+  if (reserved_schema(table_.schema))
+    return make_error("42939", "schema \"" + table_.schema + "\" is reserved", "Use another schema.");
+  if (text_of(relation->relpersistence) == "t" || table_.schema == "pg_temp") {
+    if (text_.has_clause())
+      return make_error("0A000", "a temporary table cannot be sharded or a reference table",
+                        "Leave out SHARD BY and table_type; it lives in the session's home group.");
+    return temporary();
+  }
+  TRY(choose_kind());
+  if (table_.kind == TableKind::sharded) TRY(check_key_types());
+  TRY(check_elements());
+
+  Plan plan;
+  plan.kind = PlanKind::ddl;
+  plan.command = "CREATE TABLE";
+  plan.returns_rows = false;
+  plan.effects.writes = true;
+  plan.target.kind = Target::Kind::everywhere;
+  Ddl& ddl = plan.ddl.emplace();
+  ddl.tag = "CREATE TABLE";
+  if (table_.kind != TableKind::sharded) {
+    ddl.everywhere = {text_.plain_sql()};
+    ddl.new_table = Ddl::NewTable{table_.schema, table_.name, table_.kind};
+    return plan;
+  }
+  std::string keys;
+  for (const std::string& key : table_.key_columns) keys += (keys.empty() ? "" : ", ") + quote_identifier(key);
+  if (!text_.method.empty())
+    return make_error("0A000", "an access method for a sharded table is not supported", "Leave out USING.");
+  ddl.everywhere = {text_.head + " PARTITION BY HASH (" + keys + ")" + text_.tail};
+  Ddl::NewSharded& sharded = ddl.new_sharded.emplace();
+  sharded.schema = table_.schema;
+  sharded.table = table_.name;
+  sharded.key_columns = table_.key_columns;
+  sharded.shard_count = table_.shard_count;
+  sharded.if_not_exists = create_->if_not_exists;
+  sharded.unlogged = text_of(relation->relpersistence) == "u";
+  sharded.storage = text_.storage;
+  sharded.colocate_with = table_.colocate_with.empty() ? table_.must_colocate_with : table_.colocate_with;
+  ddl.check_key_types = ask_key_types_;
+  return plan;
+}
+
+}  // namespace
+
+Plan plan_create_table(std::string_view sql, const PlanContext& context) {
+  auto text = read_create_table(sql);
+  if (!text) return unsupported(text.error());
+  std::string plain = *text ? (*text)->plain_sql() : std::string(sql);
+  auto tree = ParseTree::parse(plain);
+  if (!tree) {
+    if (*text && (*text)->has_clause()) {
+      Error error = tree.error();
+      error.position = 0;  // the text was changed
+      return unsupported(error);
+    }
+    Plan plan;  // PostgreSQL says what is wrong
+    plan.target.kind = Target::Kind::any;
+    return plan;
+  }
+  if (tree->statement_count() != 1) return unsupported("several statements where one is expected", "Send them one by one.");
+  auto* create = as<PgQuery__CreateStmt>(tree->statement());
+  if (create == nullptr) return plan_tree(sql, tree->statement(), context);
+  if (!*text || create->partbound != nullptr)
+    return unsupported("CREATE TABLE ... PARTITION OF is not supported yet",
+                       "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
+  auto plan = CreateTablePlanner(**text, create, context).run();
+  if (!plan) return unsupported(plan.error());
+  return std::move(*plan);
+}
+
+}  // namespace pgmosaic::plan

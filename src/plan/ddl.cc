@@ -1,0 +1,411 @@
+// Schema changes other than CREATE TABLE: what each group runs in one distributed transaction, or why not.
+#include <algorithm>
+
+#include "plan/ddl_checks.h"
+#include "plan/planning.h"
+#include "sql/deparse.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::TableKind;
+
+namespace {
+
+Plan everywhere(std::string tag, std::string_view sql) {
+  Plan plan;
+  plan.kind = PlanKind::ddl;
+  plan.command = tag;
+  plan.returns_rows = false;
+  plan.effects.writes = true;
+  plan.target.kind = Target::Kind::everywhere;
+  plan.ddl.emplace();
+  plan.ddl->everywhere = {std::string(sql)};
+  plan.ddl->tag = std::move(tag);
+  return plan;
+}
+
+// Grants, comments, roles: nothing that a plan depends on.
+Plan no_new_epoch(std::string tag, std::string_view sql) {
+  Plan plan = everywhere(std::move(tag), sql);
+  plan.ddl->changes_catalog = false;
+  return plan;
+}
+
+// An object of the session: lives in its backend on the home group.
+Plan temporary(std::string command) {
+  Plan plan;
+  plan.command = std::move(command);
+  plan.returns_rows = false;
+  plan.target.kind = Target::Kind::home;
+  plan.effects.writes = plan.effects.pins = plan.effects.not_preparable = true;
+  return plan;
+}
+
+bool is_temporary(const PgQuery__RangeVar* range) {
+  return range != nullptr && (text_of(range->relpersistence) == "t" || text_of(range->schemaname) == "pg_temp");
+}
+
+TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range) {
+  TableUnderDefinition result;
+  result.schema = text_of(range->schemaname);
+  result.name = text_of(range->relname);
+  if (table == nullptr) return result;
+  result.kind = table->kind == TableKind::view ? TableKind::local : table->kind;
+  result.schema = table->schema;
+  result.colocation = table->colocation;
+  for (int key : table->key_columns) {
+    result.key_columns.push_back(table->columns[key].name);
+    result.key_types.push_back(table->columns[key].base_type);
+  }
+  return result;
+}
+
+bool is_key(const TableUnderDefinition& table, std::string_view column) {
+  return std::find(table.key_columns.begin(), table.key_columns.end(), column) != table.key_columns.end();
+}
+
+Error refused(std::string message, std::string hint) { return make_error("0A000", std::move(message), std::move(hint)); }
+
+Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
+  std::string_view name = text_of(command->name);
+  switch (command->subtype) {
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: {
+      auto* column = as<PgQuery__ColumnDef>(command->def);
+      if (column == nullptr) return {};
+      TRY(check_column(table, column, context));
+      // A default is computed once per group for the rows that exist.
+      for (const Node* node : each(column->n_constraints, column->constraints)) {
+        auto* constraint = as<PgQuery__Constraint>(node);
+        if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
+        TableUnderDefinition strict = table;
+        if (strict.kind == TableKind::sharded) strict.kind = TableKind::reference;
+        if (!check_default(strict, constraint->raw_expr, context).ok())
+          return refused("ADD COLUMN with a default that may differ between groups",
+                         "Add the column without default, UPDATE the rows, then SET DEFAULT.");
+      }
+      return {};
+    }
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault: return check_default(table, command->def, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
+      auto* constraint = as<PgQuery__Constraint>(command->def);
+      return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
+    }
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
+      if (is_key(table, name))
+        return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
+                       "Create a new table with the key you want and copy the rows.");
+      return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropNotNull:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetNotNull:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropExpression:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetStatistics:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetStorage:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetCompression:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterConstraint:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ValidateConstraint:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropConstraint:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRowSecurity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity: return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetUnLogged:
+      if (table.kind == TableKind::sharded)
+        return refused("this ALTER TABLE of a sharded table is not supported yet",
+                       "Give storage options in CREATE TABLE ... WITH (...).");
+      return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropIdentity:
+      if (table.kind == TableKind::local) return {};
+      return refused("identity columns of sharded and reference tables are not supported yet",
+                     "Give the numbers in INSERT.");
+    default:
+      return refused("this form of ALTER TABLE is not supported yet",
+                     "Columns, defaults, constraints, owner and row security can be changed.");
+  }
+}
+
+Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
+  std::string tag = "ALTER TABLE";
+  switch (alter->objtype) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
+    default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
+  }
+  const catalog::Table* table = lookup(context, alter->relation);
+  TableUnderDefinition definition = describe(table, alter->relation);
+  for (const Node* node : each(alter->n_cmds, alter->cmds)) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    if (command == nullptr) continue;
+    if (auto status = tag == "ALTER TABLE" || tag == "ALTER VIEW" ? check_alter(definition, command, context) : Status();
+        !status)
+      return unsupported(status.error());
+  }
+  Plan plan = everywhere(tag, sql);
+  plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
+  return plan;
+}
+
+Plan plan_index(std::string_view sql, const PgQuery__IndexStmt* index, const PlanContext& context) {
+  if (index->concurrent)
+    return unsupported("CREATE INDEX CONCURRENTLY is not supported yet", "Use CREATE INDEX without CONCURRENTLY.");
+  const catalog::Table* table = lookup(context, index->relation);
+  if (index->unique) {
+    std::vector<std::string> columns;
+    for (const Node* node : each(index->n_index_params, index->index_params))
+      if (auto* element = as<PgQuery__IndexElem>(node)) columns.emplace_back(text_of(element->name));
+    auto status = check_unique(describe(table, index->relation), columns, "a unique index");
+    if (!status) return unsupported(status.error());
+  }
+  Plan plan = everywhere("CREATE INDEX", sql);
+  plan.ddl->unknown_relation = table == nullptr;
+  return plan;
+}
+
+std::string drop_tag(PgQuery__ObjectType type) {
+  switch (type) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: return "DROP TABLE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: return "DROP VIEW";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: return "DROP INDEX";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: return "DROP SCHEMA";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "DROP TYPE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: return "DROP DOMAIN";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: return "DROP POLICY";
+    default: return {};
+  }
+}
+
+Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanContext& context) {
+  std::string tag = drop_tag(drop->remove_type);
+  if (tag.empty()) return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
+  if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
+  Plan plan = everywhere(tag, sql);
+  for (const Node* node : each(drop->n_objects, drop->objects)) {
+    std::vector<std::string> names;
+    if (auto* list = as<PgQuery__List>(node)) names = names_of(list->n_items, list->items);
+    if (as<PgQuery__String>(node) != nullptr) names = {std::string(string_value(node))};
+    if (names.empty()) continue;
+    bool qualified = names.size() > 1;
+    if (reserved_schema(names[0]) && (qualified || tag == "DROP SCHEMA"))
+      return unsupported(make_error("42501", "schema \"" + names[0] + "\" is reserved"));
+    if (tag == "DROP TABLE" && !qualified) {
+      PgQuery__RangeVar range = PG_QUERY__RANGE_VAR__INIT;
+      range.relname = names[0].data();
+      if (lookup(context, &range) == nullptr) plan.ddl->unknown_relation = true;
+    }
+  }
+  return plan;
+}
+
+Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const PlanContext& context) {
+  std::string tag;
+  switch (rename->rename_type) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_COLUMN:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TABCONSTRAINT: tag = "ALTER TABLE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: tag = "ALTER SCHEMA"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE:
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ATTRIBUTE: tag = "ALTER TYPE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: tag = "ALTER ROLE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
+    default: return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
+  }
+  Plan plan = everywhere(tag, sql);
+  plan.ddl->unknown_relation = tag == "ALTER TABLE" && lookup(context, rename->relation) == nullptr;
+  return plan;
+}
+
+Plan plan_view(std::string_view sql, const PgQuery__ViewStmt* view) {
+  if (is_temporary(view->view)) return temporary("CREATE VIEW");
+  bool reads_virtual = false;
+  walk(view->query, [&](const Message* message) {
+    reads_virtual = reads_virtual || find_virtual(as<PgQuery__RangeVar>(message));
+    return true;
+  });
+  if (reads_virtual) return unsupported("a view over pgmosaic's own relations", "Query them directly.");
+  return everywhere("CREATE VIEW", sql);
+}
+
+// Passwords are hashed once, so that all groups hold the same verifier.
+Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const* options) {
+  Plan plan = no_new_epoch(std::move(tag), sql);
+  for (size_t i = 0; i < count; ++i) {
+    auto* option = as<PgQuery__DefElem>(options[i]);
+    if (option == nullptr || text_of(option->defname) != "password") continue;
+    auto* password = as<PgQuery__String>(option->arg);
+    plan.ddl->hash_password = password != nullptr && !text_of(password->sval).starts_with("SCRAM-SHA-256$") &&
+                              !text_of(password->sval).empty();
+  }
+  return plan;
+}
+
+Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, const PlanContext& context) {
+  Planning p(sql, context, nullptr);
+  Level* level = p.statement.new_level(nullptr, nullptr);
+  Plan plan;
+  plan.command = "TRUNCATE TABLE";
+  plan.returns_rows = false;
+  plan.single_tag = true;
+  plan.effects.writes = true;
+  plan.target.kind = Target::Kind::home;
+  for (const Node* node : each(truncate->n_relations, truncate->relations)) {
+    auto* range = as<PgQuery__RangeVar>(node);
+    if (range == nullptr) continue;
+    const Instance& table = p.statement.add_table(level, range, -1);
+    // CASCADE may reach tables of other kinds; every group has them all.
+    if (table.placement != Instance::Placement::home ||
+        (truncate->behavior == PG_QUERY__DROP_BEHAVIOR__DROP_CASCADE && table.table != nullptr))
+      plan.target.kind = Target::Kind::everywhere;
+    if (table.table != nullptr && table.table->has_statement_triggers && table.placement != Instance::Placement::home)
+      return unsupported("TRUNCATE of a sharded or reference table with statement-level triggers",
+                         "They would fire once per group: use DELETE.");
+  }
+  return plan;
+}
+
+// The home runs the query; the other groups get an empty table of the same shape.
+Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery__IntoClause* into,
+                    const PlanContext& context) {
+  auto* select = as<PgQuery__SelectStmt>(query_node);
+  if (select == nullptr) return unsupported("CREATE TABLE ... AS EXECUTE is not supported", "Use CREATE TABLE ... AS SELECT.");
+  Arena arena;
+  auto* plain = arena.shallow(select);
+  plain->into_clause = nullptr;
+  Plan query = plan_tree(sql, arena.node(plain), context);
+  if (query.kind == PlanKind::unsupported) return query;
+  bool at_home = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home;
+  if (is_temporary(into->rel)) {
+    if (!at_home)
+      return unsupported("a temporary table from a query over sharded tables",
+                         "Create the temporary table, then insert the rows that you read.");
+    Plan plan = temporary("SELECT");
+    plan.effects.taints = query.effects.taints;
+    return plan;
+  }
+  if (!at_home)
+    return unsupported("CREATE TABLE ... AS from a query over sharded tables",
+                       "Create the table first, then INSERT ... SELECT into it.");
+  if (!query.virtual_relations.empty() || context.default_sharded)
+    return unsupported("this form of CREATE TABLE ... AS", "Create the table first, then insert the rows.");
+  auto text = deparse_statement(arena.node(plain));
+  auto name = deparse_from_item(arena.node(const_cast<PgQuery__RangeVar*>(into->rel)));
+  if (!text) return unsupported(text.error());
+  if (!name) return unsupported(name.error());
+  Plan plan = everywhere("SELECT", "CREATE TABLE " + *name + " AS " + *text + " WITH NO DATA");
+  if (into->n_col_names > 0) {
+    std::string columns;
+    for (const std::string& column : names_of(into->n_col_names, into->col_names))
+      columns += (columns.empty() ? "" : ", ") + quote_identifier(column);
+    plan.ddl->everywhere = {"CREATE TABLE " + *name + " (" + columns + ") AS " + *text + " WITH NO DATA"};
+  }
+  if (!into->skip_data) plan.ddl->home_instead = std::string(sql);
+  if (into->skip_data) plan.ddl->tag = plan.command = "CREATE TABLE AS";
+  plan.ddl->new_table = Ddl::NewTable{std::string(text_of(into->rel->schemaname)), std::string(text_of(into->rel->relname)),
+                                      TableKind::local};
+  return plan;
+}
+
+Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* create) {
+  Plan plan = everywhere("CREATE DATABASE", sql);
+  plan.no_transaction = true;
+  plan.ddl->transactional = false;
+  plan.ddl->undo = {"DROP DATABASE IF EXISTS " + quote_identifier(text_of(create->dbname))};
+  return plan;
+}
+
+Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create) {
+  if (create->n_schema_elts > 0)
+    return unsupported("CREATE SCHEMA with objects in it", "Create the schema first, then its objects.");
+  if (reserved_schema(text_of(create->schemaname)))
+    return unsupported(make_error("42939", "schema \"" + std::string(text_of(create->schemaname)) + "\" is reserved"));
+  return everywhere("CREATE SCHEMA", sql);
+}
+
+std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
+  std::string tag = drop_tag(type);
+  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
+  return tag.empty() ? tag : verb + tag.substr(4);
+}
+
+}  // namespace
+
+static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
+  if (auto* grant = as<PgQuery__GrantStmt>(root)) return no_new_epoch(grant->is_grant ? "GRANT" : "REVOKE", sql);
+  if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
+    return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
+  if (auto* role = as<PgQuery__CreateRoleStmt>(root)) return plan_role(sql, "CREATE ROLE", role->n_options, role->options);
+  if (auto* role = as<PgQuery__AlterRoleStmt>(root)) return plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+  if (as<PgQuery__AlterRoleSetStmt>(root) != nullptr) return no_new_epoch("ALTER ROLE", sql);
+  if (as<PgQuery__DropRoleStmt>(root) != nullptr) return no_new_epoch("DROP ROLE", sql);
+  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr) return no_new_epoch("ALTER DATABASE", sql);
+  if (as<PgQuery__CreatePolicyStmt>(root) != nullptr) return no_new_epoch("CREATE POLICY", sql);
+  if (as<PgQuery__AlterPolicyStmt>(root) != nullptr) return no_new_epoch("ALTER POLICY", sql);
+  if (as<PgQuery__CommentStmt>(root) != nullptr) return no_new_epoch("COMMENT", sql);
+  return std::nullopt;
+}
+
+std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (auto plan = plan_privileges(sql, root)) return plan;
+  if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
+  if (auto* statement = as<PgQuery__IndexStmt>(root)) return plan_index(sql, statement, context);
+  if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);
+  if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
+  if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
+  if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
+  if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
+  if (auto* statement = as<PgQuery__CreatedbStmt>(root)) return plan_create_database(sql, statement);
+  if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
+    (void)statement;
+    Plan plan = everywhere("DROP DATABASE", sql);
+    plan.no_transaction = true;
+    plan.ddl->transactional = false;
+    return plan;
+  }
+  if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
+  if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
+  if (as<PgQuery__CreateDomainStmt>(root)) return everywhere("CREATE DOMAIN", sql);
+  if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);
+  if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
+    std::string tag = owner_tag(statement->object_type);
+    if (tag.empty()) return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
+    return no_new_epoch(tag, sql);
+  }
+  if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {
+    std::string tag = owner_tag(statement->object_type);
+    if (tag.empty() || reserved_schema(text_of(statement->newschema)))
+      return unsupported("SET SCHEMA for this object is not supported", "It comes in a later version.");
+    return everywhere(tag, sql);
+  }
+  if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
+    if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
+      return unsupported("CREATE MATERIALIZED VIEW is not supported yet", "Create a table and fill it with INSERT ... SELECT.");
+    if (statement->if_not_exists)
+      return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
+    return plan_create_as(sql, statement->query, statement->into, context);
+  }
+  if (auto* select = as<PgQuery__SelectStmt>(root)) {
+    const PgQuery__SelectStmt* first = select;
+    while (first->larg != nullptr) first = first->larg;
+    if (first->into_clause != nullptr) {
+      if (first != select) return unsupported("SELECT INTO in a set operation", "Use CREATE TABLE ... AS.");
+      return plan_create_as(sql, root, first->into_clause, context);
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace pgmosaic::plan

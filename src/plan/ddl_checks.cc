@@ -1,0 +1,198 @@
+#include "plan/ddl_checks.h"
+
+#include <algorithm>
+
+#include "catalog/hashing.h"
+#include "plan/function_traits.h"
+#include "plan/types.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::TableKind;
+
+namespace {
+
+Error refused(std::string message, std::string hint) {
+  return make_error("0A000", std::move(message), std::move(hint));
+}
+
+std::string kind_name(TableKind kind) {
+  return kind == TableKind::sharded ? "sharded" : kind == TableKind::reference ? "reference" : "local";
+}
+
+Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::Table* referenced,
+                                    const std::vector<std::string>& from, const std::vector<std::string>& to,
+                                    const PlanContext& context) {
+  const char* hint = "Give both tables the same distribution key and shard count and include it in the foreign key, or "
+                     "make the referenced table a reference table.";
+  if (table.kind != TableKind::sharded)
+    return refused("a foreign key from a " + kind_name(table.kind) + " table to a sharded table", hint);
+  bool self = referenced == nullptr;
+  std::vector<std::string> referenced_keys = table.key_columns;
+  if (!self) {
+    referenced_keys.clear();
+    for (int key : referenced->key_columns) referenced_keys.push_back(referenced->columns[key].name);
+    const catalog::Colocation* shards = context.database->colocation(referenced->colocation);
+    bool together = table.colocation != 0
+                        ? table.colocation == referenced->colocation
+                        : shards != nullptr && shards->shards.size() == table.shard_count &&
+                              shards->key_types == table.key_types && table.colocate_with != "none";
+    if (!together) return refused("a foreign key to a sharded table that is not co-located with this one", hint);
+    table.must_colocate_with = referenced->schema + "." + referenced->name;
+  }
+  if (from.size() != to.size() || referenced_keys.size() != table.key_columns.size())
+    return refused("a foreign key between sharded tables that does not list its columns", hint);
+  for (size_t i = 0; i < table.key_columns.size(); ++i) {
+    bool matched = false;
+    for (size_t j = 0; j < from.size(); ++j)
+      matched = matched || (from[j] == table.key_columns[i] && to[j] == referenced_keys[i]);
+    if (!matched)
+      return refused("a foreign key between sharded tables that does not contain their distribution columns", hint);
+  }
+  return {};
+}
+
+Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
+                         const PlanContext& context) {
+  std::vector<std::string> from = names_of(constraint->n_fk_attrs, constraint->fk_attrs);
+  if (from.empty() && !column.empty()) from.emplace_back(column);
+  std::vector<std::string> to = names_of(constraint->n_pk_attrs, constraint->pk_attrs);
+  const catalog::Table* referenced = lookup(context, constraint->pktable);
+  bool self = text_of(constraint->pktable->relname) == table.name &&
+              (text_of(constraint->pktable->schemaname).empty() || text_of(constraint->pktable->schemaname) == table.schema);
+  if (self) {
+    if (table.kind != TableKind::sharded) return {};
+    // Without a list the primary key is meant, which holds the distribution columns in an order not known here.
+    return check_foreign_key_to_sharded(table, nullptr, from, to, context);
+  }
+  if (referenced == nullptr) {
+    if (table.kind == TableKind::local) return {};
+    return refused("a foreign key to a table that is not known yet",
+                   "Create the referenced table first and commit; then add the foreign key.");
+  }
+  if (referenced->kind == TableKind::reference) return {};
+  if (referenced->kind == TableKind::sharded) {
+    if (to.empty()) {
+      for (const catalog::UniqueKey& key : referenced->unique_keys) {
+        if (!to.empty() || !key.name.ends_with("_pkey")) continue;
+        for (int index : key.columns) to.push_back(referenced->columns[index].name);
+      }
+    }
+    return check_foreign_key_to_sharded(table, referenced, from, to, context);
+  }
+  if (table.kind == TableKind::local) return {};
+  return refused("a foreign key from a " + kind_name(table.kind) + " table to a local table",
+                 "Make the referenced table a reference table: WITH (table_type = 'reference').");
+}
+
+}  // namespace
+
+const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar* range) {
+  if (range == nullptr || context.database == nullptr) return nullptr;
+  std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
+  if (!schema.empty()) return context.database->find(schema, name);
+  for (const std::string& candidate : context.search_path)
+    if (auto* table = context.database->find(candidate, name)) return table;
+  return nullptr;
+}
+
+bool reserved_schema(std::string_view schema) { return schema == "pgmosaic" || schema == "pgmosaic_shards"; }
+
+Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what) {
+  if (table.kind != TableKind::sharded) return {};
+  for (const std::string& key : table.key_columns) {
+    if (std::find(columns.begin(), columns.end(), key) != columns.end()) continue;
+    return refused(std::string(what) + " of a sharded table must contain its distribution column \"" + key + "\"",
+                   "The shards can only enforce what is within one of them: add \"" + key +
+                       "\" to the key, or shard the table by a column of the key.");
+  }
+  return {};
+}
+
+Status check_default(const TableUnderDefinition& table, const Node* expression, const PlanContext& context) {
+  if (table.kind == TableKind::local || inner(expression) == nullptr) return {};
+  if (table.kind == TableKind::reference && !immutable_expression(expression, context.database))
+    return refused("a default of a reference table that may differ between groups",
+                   "Each group would compute its own value: leave the default out and give the value in INSERT.");
+  Status status;
+  walk(expression, [&](const Message* message) {
+    auto* call = as<PgQuery__FuncCall>(message);
+    if (call != nullptr && function_traits(call, context.database).home_only)
+      status = refused("a default of a sharded table that uses a sequence is not supported yet",
+                       "Use gen_random_uuid(), or take the number from the sequence first and give it in INSERT.");
+    return status.ok();
+  });
+  return status;
+}
+
+Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
+                        const PlanContext& context) {
+  bool spread = table.kind != TableKind::local;
+  switch (constraint->contype) {
+    case PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY:
+    case PG_QUERY__CONSTR_TYPE__CONSTR_UNIQUE: {
+      std::vector<std::string> columns = names_of(constraint->n_keys, constraint->keys);
+      if (columns.empty() && !column.empty()) columns.emplace_back(column);
+      if (!text_of(constraint->indexname).empty()) {
+        if (table.kind == TableKind::sharded)
+          return refused("a constraint USING INDEX of a sharded table", "Add the constraint with its columns.");
+        return {};
+      }
+      return check_unique(table, columns,
+                          constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY ? "the primary key"
+                                                                                       : "a unique constraint");
+    }
+    case PG_QUERY__CONSTR_TYPE__CONSTR_EXCLUSION:
+      if (table.kind == TableKind::sharded)
+        return refused("an exclusion constraint of a sharded table",
+                       "The shards cannot enforce it: use a unique constraint with the distribution column, or a "
+                       "reference table.");
+      return {};
+    case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN: return check_foreign_key(table, constraint, column, context);
+    case PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY:
+      if (spread)
+        return refused("identity columns of sharded and reference tables are not supported yet",
+                       "Use uuid with gen_random_uuid() (sharded tables), or give the numbers in INSERT.");
+      return {};
+    case PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT: return check_default(table, constraint->raw_expr, context);
+    default: return {};
+  }
+}
+
+Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* column, const PlanContext& context) {
+  if (table.kind != TableKind::local && column->type_name != nullptr && column->type_name->n_names == 1) {
+    std::string_view type = string_value(column->type_name->names[0]);
+    for (std::string_view serial : {"serial", "serial4", "serial8", "bigserial", "smallserial", "serial2"})
+      if (type == serial)
+        return refused("serial columns of sharded and reference tables are not supported yet",
+                       "Use uuid with gen_random_uuid() (sharded tables), or give the numbers in INSERT.");
+  }
+  TRY(check_default(table, column->raw_default, context));
+  for (const Node* node : each(column->n_constraints, column->constraints))
+    if (auto* constraint = as<PgQuery__Constraint>(node))
+      TRY(check_constraint(table, constraint, text_of(column->colname), context));
+  return {};
+}
+
+KeyType classify_key_type(const PgQuery__TypeName* name, catalog::Oid& type) {
+  type = 0;
+  if (name == nullptr || name->pct_type) return KeyType::unknown;
+  if (name->n_array_bounds > 0 || name->setof) return KeyType::refused;
+  std::string_view last = last_name(name->n_names, name->names);
+  bool builtin = name->n_names == 1 || string_value(name->names[0]) == "pg_catalog";
+  if (!builtin) return KeyType::unknown;
+  if (last.starts_with("reg") && last.size() > 3) return KeyType::refused;
+  type = builtin_type(last);
+  if (type == 0) return KeyType::unknown;
+  return catalog::hashable_key_type(type) ? KeyType::hashable : KeyType::refused;
+}
+
+Error key_type_refused(std::string_view column) {
+  return refused("column \"" + std::string(column) + "\" has a type that cannot be a distribution key",
+                 "Use text or an integer; the hash of an enum, for one, depends on its OID, which differs between "
+                 "servers. Possible are integers, text, varchar, char, uuid, date, timestamp, timestamptz, numeric, "
+                 "bool and bytea.");
+}
+
+}  // namespace pgmosaic::plan

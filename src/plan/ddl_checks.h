@@ -1,0 +1,44 @@
+// What the shards of a table can enforce, and what every group would do alike: shared by CREATE TABLE and ALTER TABLE.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "plan/planner.h"
+#include "sql/ast.h"
+
+namespace pgmosaic::plan {
+
+// The table a definition is about, as far as it is known.
+struct TableUnderDefinition {
+  catalog::TableKind kind = catalog::TableKind::local;
+  std::string schema, name;
+  std::vector<std::string> key_columns;     // sharded
+  std::vector<catalog::Oid> key_types;      // 0: not known here
+  uint32_t shard_count = 0;
+  std::string colocate_with;                // "none": with no other table
+  catalog::ColocationId colocation = 0;     // of an existing table
+  std::string must_colocate_with;           // set by a foreign key: the table it must share shards with
+};
+
+// One constraint, written with a column (`column` is its name) or by itself.
+Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
+                        const PlanContext& context);
+// A column definition: its type (serial), its constraints and default.
+Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* column, const PlanContext& context);
+// A DEFAULT that every group may evaluate for itself.
+Status check_default(const TableUnderDefinition& table, const sql::Node* expression, const PlanContext& context);
+// UNIQUE, PRIMARY KEY or a unique index over these columns.
+Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what);
+
+enum class KeyType : uint8_t { hashable, refused, unknown };
+// Whether values of a declared type can be a hash key; `type` is its OID where known.
+KeyType classify_key_type(const PgQuery__TypeName* name, catalog::Oid& type);
+Error key_type_refused(std::string_view column);
+
+const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar* range);
+bool reserved_schema(std::string_view schema);
+
+}  // namespace pgmosaic::plan

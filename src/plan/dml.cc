@@ -1,0 +1,175 @@
+// UPDATE, DELETE and MERGE.
+#include <algorithm>
+
+#include "plan/function_traits.h"
+#include "plan/planning.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using Placement = Instance::Placement;
+
+namespace {
+
+// A write that every group must perform alike. False: refused.
+bool plan_reference_write(Planning& p, Level* level) {
+  Plan& plan = p.plan;
+  if (!p.statement.sharded.empty() || !p.statement.home_tables.empty()) {
+    plan = unsupported("a write to a reference table that reads sharded or local tables",
+                       "Read the rows first and write them with a statement of their own.");
+    return false;
+  }
+  bool uncertain = !p.user_function.empty() || !p.home_only_function.empty() || p.statement.dml_in_cte ||
+                   !immutable_expression(p.root, p.context.database);
+  bool sub_queries = false;
+  for (const SubLinkUse& use : level->sublinks) {
+    sub_queries = true;
+    if (p.distribution.result_of(use.level).kind != Distribution::Kind::replicated) uncertain = true;
+  }
+  if (sub_queries && uncertain && p.user_function.empty() && p.home_only_function.empty()) {
+    // Sub-queries as such are fine where every group computes the same rows.
+    uncertain = level->from_distribution.kind != Distribution::Kind::replicated || p.statement.dml_in_cte;
+    walk(p.root, [&](const Message* message) {
+      if (auto* call = as<PgQuery__FuncCall>(message)) {
+        FunctionTraits traits = function_traits(call, p.context.database);
+        uncertain = uncertain || !(traits.immutable || traits.combinable);
+      }
+      if (as<PgQuery__SQLValueFunction>(message) != nullptr) uncertain = true;
+      return true;
+    });
+    for (const SubLinkUse& use : level->sublinks)
+      uncertain = uncertain || p.distribution.result_of(use.level).kind != Distribution::Kind::replicated;
+  }
+  if (uncertain || level->from_distribution.kind == Distribution::Kind::bad) {
+    plan = unsupported("a write to a reference table with an expression that may differ between groups",
+                       "Compute the value first (SELECT now(), random(), ...) and pass it as a parameter.");
+    return false;
+  }
+  plan.target = Target{Target::Kind::everywhere, 0, {}};
+  plan.reference_write = true;
+  return true;
+}
+
+// What UPDATE, DELETE and MERGE share once everything is bound. `target` is the table that is written.
+void finish_write(Planning& p, Level* level, const Instance& target, size_t n_returning) {
+  p.distribution.run(level);
+  Plan& plan = p.plan;
+  plan.effects.writes = true;
+  plan.returns_rows = n_returning > 0;
+  if (target.placement == Placement::reference) {
+    if (plan_reference_write(p, level)) set_cacheable(p);
+    return;
+  }
+  if (target.placement == Placement::home && !p.statement.sharded.empty()) {
+    plan = unsupported("a write to the local table \"" + target.display + "\" that reads sharded tables",
+                       "Read the rows first and write them with a statement of their own.");
+    return;
+  }
+  choose_target(p);
+  if (plan.kind == PlanKind::unsupported || p.statement.sharded.empty()) return set_cacheable(p);
+  check_several_groups(p, level->from_distribution);
+  if (target.table != nullptr && target.table->has_statement_triggers)
+    forbid_several_groups(p, "statement-level triggers on \"" + target.display + "\"",
+                          "They would fire once per group: pin the statement to one key.");
+  walk(p.root, [&](const Message* message) {
+    auto* column = as<PgQuery__ColumnRef>(message);
+    if (column != nullptr && string_value(column->fields[column->n_fields - 1]) == "ctid")
+      forbid_several_groups(p, "ctid of a sharded table", "Use the primary key, or pin the statement to one key.");
+    if (as<PgQuery__CurrentOfExpr>(message) != nullptr)
+      forbid_several_groups(p, "WHERE CURRENT OF", "Use the primary key.");
+    return true;
+  });
+  set_cacheable(p);
+}
+
+std::unique_ptr<FromNode> target_leaf(const Instance& target) {
+  auto leaf = std::make_unique<FromNode>();
+  leaf->instance = target.id;
+  return leaf;
+}
+
+}  // namespace
+
+// True if SET changes a distribution column (SET k = k does not).
+static std::string changed_key(const Statement& s, const Level* level, const Instance& target, size_t count,
+                               Node* const* targets) {
+  if (target.placement != Placement::sharded) return {};
+  for (size_t i = 0; i < count; ++i) {
+    auto* assignment = as<PgQuery__ResTarget>(targets[i]);
+    if (assignment == nullptr) continue;
+    int column = target.table->column_index(text_of(assignment->name));
+    const auto& keys = target.table->key_columns;
+    if (std::find(keys.begin(), keys.end(), column) == keys.end()) continue;
+    auto* same = as<PgQuery__ColumnRef>(assignment->val);
+    if (same != nullptr && s.resolve(same, level) == Var{target.id, column}) continue;
+    return std::string(text_of(assignment->name));
+  }
+  return {};
+}
+
+static Plan key_change(const std::string& column) {
+  return unsupported("changing the distribution column \"" + column + "\" is not supported yet",
+                     "Delete the row and insert it again with the new key, in one transaction.");
+}
+
+void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
+  Statement& s = p.statement;
+  Level* level = s.new_level(nullptr, nullptr);
+  level->ctes = s.bind_with(update->with_clause, nullptr, nullptr);
+  Instance& target = s.add_table(level, update->relation, -1);
+  level->from.push_back(target_leaf(target));
+  s.bind_from(level, update->n_from_clause, update->from_clause);
+  s.bind_where(level, update->where_clause);
+  for (const Node* node : each(update->n_target_list, update->target_list))
+    if (auto* assignment = as<PgQuery__ResTarget>(node)) s.bind_expression(level, assignment->val);
+  s.bind_targets(level, update->n_returning_list, update->returning_list);
+  std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
+  if (!key.empty()) {
+    p.plan = key_change(key);
+    return;
+  }
+  p.plan.command = "UPDATE";
+  finish_write(p, level, target, update->n_returning_list);
+}
+
+void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {
+  Statement& s = p.statement;
+  Level* level = s.new_level(nullptr, nullptr);
+  level->ctes = s.bind_with(remove->with_clause, nullptr, nullptr);
+  Instance& target = s.add_table(level, remove->relation, -1);
+  level->from.push_back(target_leaf(target));
+  s.bind_from(level, remove->n_using_clause, remove->using_clause);
+  s.bind_where(level, remove->where_clause);
+  s.bind_targets(level, remove->n_returning_list, remove->returning_list);
+  p.plan.command = "DELETE";
+  finish_write(p, level, target, remove->n_returning_list);
+}
+
+// Planned for one group only. A key that WHEN NOT MATCHED inserts elsewhere is refused by that group's partitions.
+void plan_merge(Planning& p, const PgQuery__MergeStmt* merge) {
+  Statement& s = p.statement;
+  Level* level = s.new_level(nullptr, nullptr);
+  level->ctes = s.bind_with(merge->with_clause, nullptr, nullptr);
+  Instance& target = s.bind_merge(level, merge);
+  for (const Node* node : each(merge->n_merge_when_clauses, merge->merge_when_clauses)) {
+    auto* when = as<PgQuery__MergeWhenClause>(node);
+    if (when == nullptr) continue;
+    s.bind_expression(level, when->condition);
+    for (const Node* value : each(when->n_values, when->values)) s.bind_expression(level, value);
+    for (const Node* assignment : each(when->n_target_list, when->target_list))
+      if (auto* res = as<PgQuery__ResTarget>(assignment)) s.bind_expression(level, res->val);
+    if (when->command_type == PG_QUERY__CMD_TYPE__CMD_UPDATE) {
+      std::string key = changed_key(s, level, target, when->n_target_list, when->target_list);
+      if (!key.empty()) {
+        p.plan = key_change(key);
+        return;
+      }
+    }
+  }
+  p.plan.command = "MERGE";
+  finish_write(p, level, target, 0);
+  if (p.plan.kind != PlanKind::unsupported && !s.sharded.empty())
+    forbid_several_groups(p, "MERGE", "Pin the target and the source to one key, or use INSERT ... ON CONFLICT.");
+}
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,134 @@
+// What the statement's functions and tables mean for where it runs and what it leaves behind.
+#include <algorithm>
+
+#include "plan/function_traits.h"
+#include "plan/planning.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+
+Plan unsupported(Error error) {
+  Plan plan;
+  plan.kind = PlanKind::unsupported;
+  plan.returns_rows = false;
+  plan.error = std::move(error);
+  return plan;
+}
+
+Plan unsupported(std::string message, std::string hint) {
+  return unsupported(make_error("0A000", std::move(message), std::move(hint)));
+}
+
+void scan_functions(Planning& p) {
+  auto* database = p.context.database;
+  walk(p.root, [&](const Message* message) {
+    if (auto* typecast = as<PgQuery__TypeCast>(message); typecast != nullptr && typecast->type_name != nullptr) {
+      // 'name'::regclass and its kin speak of the home's object identifiers.
+      if (last_name(typecast->type_name->n_names, typecast->type_name->names).starts_with("reg"))
+        p.home_functions = true;
+    }
+    auto* call = as<PgQuery__FuncCall>(message);
+    if (call == nullptr) return true;
+    FunctionTraits traits = function_traits(call, database);
+    std::string name(last_name(call->n_funcname, call->funcname));
+    Effects& effects = p.plan.effects;
+    effects.writes = effects.writes || traits.writes || traits.taints;
+    effects.taints = effects.taints || traits.taints;
+    effects.pins = effects.pins || traits.pins;
+    effects.sets_config = effects.sets_config || traits.sets_config;
+    effects.not_preparable = effects.not_preparable || traits.not_preparable;
+    p.home_functions = p.home_functions || traits.home || traits.user_defined;
+    if (traits.home_only && p.home_only_function.empty()) p.home_only_function = name;
+    if ((traits.user_defined || traits.reads_tables) && p.user_function.empty()) p.user_function = name;
+    return true;
+  });
+}
+
+void forbid_several_groups(Planning& p, std::string reason, std::string hint) {
+  if (p.plan.multi_group_error) return;
+  if (hint.empty()) hint = "Pin the sharded tables to one key: an equality of the distribution column with a value.";
+  p.plan.multi_group_error = make_error("0A000", "not supported over several groups: " + reason, std::move(hint));
+  p.plan.gather.reset();
+  p.plan.combine.reset();
+}
+
+void check_several_groups(Planning& p, const Distribution& distribution) {
+  if (distribution.kind == Distribution::Kind::bad) forbid_several_groups(p, distribution.reason, distribution.hint);
+  if (!p.user_function.empty())
+    forbid_several_groups(p, "the function " + p.user_function + "(), which may read tables or need all rows");
+  if (p.statement.dml_in_cte)
+    forbid_several_groups(p, "a data-modifying WITH", "Run its parts as statements of their own.");
+}
+
+void choose_target(Planning& p) {
+  Statement& s = p.statement;
+  Plan& plan = p.plan;
+  Target& target = plan.target;
+  if (s.too_complex) {
+    plan = unsupported("the statement is too complex to plan", "Split it into simpler statements.");
+    return;
+  }
+  if (s.sharded.empty()) {
+    bool home = !s.home_tables.empty() || p.home_functions || s.row_locks || !p.home_only_function.empty();
+    target.kind = home ? Target::Kind::home : Target::Kind::any;
+    plan.multi_group_error.reset();
+    return;
+  }
+  if (!s.home_tables.empty()) {
+    plan = unsupported("table \"" + s.home_tables[0] + "\" lives on one group and is used together with sharded tables",
+                       "Make it a reference table: CREATE TABLE ... WITH (table_type = 'reference').");
+    return;
+  }
+  if (!p.home_only_function.empty()) {
+    plan = unsupported("the function " + p.home_only_function + "() together with sharded tables",
+                       "Call it in a statement of its own and pass its result on.");
+    return;
+  }
+  target.kind = Target::Kind::keys;
+  for (int id : s.sharded) {
+    const Instance& table = s.instance(id);
+    catalog::ColocationId colocation = table.table->colocation;
+    auto pins = p.distribution.pins().find(id);
+    bool pinned = pins != p.distribution.pins().end() && pins->second.has_value();
+    if (target.colocation != 0 && target.colocation != colocation) {
+      target.kind = Target::Kind::everywhere;
+      target.keys.clear();
+    }
+    if (target.colocation == 0) target.colocation = colocation;
+    if (table.placement == Instance::Placement::sharded_view) {
+      target.kind = Target::Kind::everywhere;
+    } else if (!pinned && target.kind == Target::Kind::keys) {
+      target.kind = Target::Kind::all;
+    } else if (pinned && target.kind == Target::Kind::keys) {
+      for (const KeyTuple& key : *pins->second) {
+        auto same = [](const KeySource& a, const KeySource& b) {
+          return a.kind == b.kind && a.index == b.index && a.negate == b.negate && a.text == b.text;
+        };
+        bool known = target.keys.size() < 64 &&
+                     std::any_of(target.keys.begin(), target.keys.end(), [&](const KeyTuple& other) {
+                       return std::equal(key.begin(), key.end(), other.begin(), other.end(), same);
+                     });
+        if (!known) target.keys.push_back(key);
+      }
+    }
+  }
+  if (target.kind != Target::Kind::keys) target.keys.clear();
+  if (target.kind == Target::Kind::everywhere) target.colocation = 0;
+}
+
+void set_cacheable(Planning& p) {
+  Plan& plan = p.plan;
+  Statement& s = p.statement;
+  plan.parameter_count = s.parameter_count();
+  plan.cacheable = plan.kind != PlanKind::unsupported && s.shape.complete && !s.shape.has_hint &&
+                   s.shape.single_statement && !s.huge_literal && !s.constants_by_value && s.virtual_relations.empty() &&
+                   plan.rewritten_sql.empty();
+  if (!plan.cacheable) return;
+  for (uint32_t index : s.structural) {
+    const Literal& literal = s.shape.literals[index];
+    plan.structural_literals.push_back({index, s.text.substr(literal.begin, literal.end - literal.begin)});
+  }
+}
+
+}  // namespace pgmosaic::plan

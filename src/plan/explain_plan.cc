@@ -1,0 +1,178 @@
+#include "plan/explain_plan.h"
+
+#include "plan/types.h"
+
+namespace pgmosaic::plan {
+namespace {
+
+std::string source_text(const KeySource& source) {
+  std::string type(type_name(source.type));
+  std::string text;
+  switch (source.kind) {
+    case KeySource::Kind::literal: text = (source.negate ? "-#" : "#") + std::to_string(source.index); break;
+    case KeySource::Kind::parameter: text = "$" + std::to_string(source.index + 1); break;
+    case KeySource::Kind::array_param: text = "any $" + std::to_string(source.index + 1); break;
+    case KeySource::Kind::null_value: return "NULL";
+    case KeySource::Kind::constant: text = "'" + source.text + "'"; break;
+  }
+  text += ":" + type;
+  if (source.value_type != 0 && source.value_type != source.type) text += "<-" + std::to_string(source.value_type);
+  if (source.typmod >= 0) text += "(typmod)";
+  return text;
+}
+
+std::string key_text(const KeyTuple& key) {
+  std::string text = "(";
+  for (const KeySource& source : key) text += (text.size() > 1 ? ", " : "") + source_text(source);
+  return text + ")";
+}
+
+std::string bound_text(const Gather::Bound& bound) {
+  if (bound.constant) return std::to_string(*bound.constant);
+  return "$" + std::to_string(bound.parameter);
+}
+
+void add_effects(const Effects& effects, std::string& line) {
+  if (effects.writes) line += " writes";
+  if (effects.taints) line += " taints";
+  if (effects.pins) line += " pins";
+  if (effects.sets_config) line += " sets_config";
+  if (effects.not_preparable) line += " not_preparable";
+}
+
+std::string_view session_name(SessionCommand::Kind kind) {
+  static constexpr std::string_view kNames[] = {
+      "begin", "commit", "rollback", "savepoint", "release", "rollback_to", "prepare_transaction", "commit_prepared",
+      "rollback_prepared", "set", "set_local", "reset", "reset_all", "discard_all", "discard_plans", "discard_temp",
+      "discard_sequences", "prepare", "execute", "deallocate", "deallocate_all", "listen", "unlisten", "unlisten_all",
+      "declare_cursor", "fetch_cursor", "close_cursor", "close_all_cursors", "set_constraints", "set_transaction",
+      "set_session_characteristics", "empty"};
+  return kNames[static_cast<int>(kind)];
+}
+
+void describe_ddl(const Ddl& ddl, std::string& out) {
+  for (const std::string& sql : ddl.everywhere) out += "  everywhere: " + sql + "\n";
+  if (!ddl.home_instead.empty()) out += "  home instead: " + ddl.home_instead + "\n";
+  if (ddl.new_sharded) {
+    out += "  new sharded " + (ddl.new_sharded->schema.empty() ? "" : ddl.new_sharded->schema + ".") +
+           ddl.new_sharded->table + " by";
+    for (const std::string& key : ddl.new_sharded->key_columns) out += " " + key;
+    out += ", " + std::to_string(ddl.new_sharded->shard_count) + " shards";
+    if (!ddl.new_sharded->colocate_with.empty()) out += ", with " + ddl.new_sharded->colocate_with;
+    if (!ddl.new_sharded->storage.empty()) out += ", storage " + ddl.new_sharded->storage;
+    if (ddl.new_sharded->unlogged) out += ", unlogged";
+    if (ddl.new_sharded->if_not_exists) out += ", if not exists";
+    out += "\n";
+  }
+  if (ddl.new_table)
+    out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") + " " +
+           (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
+  if (!ddl.changes_catalog) out += "  catalog unchanged\n";
+  if (!ddl.transactional) out += "  not transactional\n";
+  for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
+  if (ddl.hash_password) out += "  hash password\n";
+  if (ddl.check_key_types) out += "  check key types\n";
+  if (ddl.unknown_relation) out += "  unknown relation\n";
+}
+
+void describe_shape(const Plan& plan, std::string& out) {
+  if (plan.gather) {
+    out += "  gather:";
+    for (const SortKey& key : plan.gather->merge)
+      out += " merge " + std::to_string(key.column) + ":" + std::string(type_name(key.type)) +
+             (key.descending ? " desc" : "") + (key.nulls_first ? " nulls first" : "");
+    if (plan.gather->merge.empty()) out += " concat";
+    if (plan.gather->hidden_columns > 0) out += " hidden " + std::to_string(plan.gather->hidden_columns);
+    if (plan.gather->limit.constant || plan.gather->limit.parameter) out += " limit " + bound_text(plan.gather->limit);
+    if (plan.gather->offset.constant || plan.gather->offset.parameter)
+      out += " offset " + bound_text(plan.gather->offset);
+    out += "\n";
+    if (!plan.gather->sql.empty()) out += "    each: " + plan.gather->sql + "\n";
+  }
+  if (plan.combine) {
+    out += "  combine " + std::to_string(plan.combine->partial_columns) + "\n    each:  " + plan.combine->partial_sql +
+           "\n    final: " + plan.combine->final_prefix + "pgmosaic_partial" + plan.combine->final_suffix + "\n";
+  }
+  if (plan.multi_group_error) out += "  several groups: " + plan.multi_group_error->message + "\n";
+}
+
+}  // namespace
+
+std::string describe_target(const Target& target) {
+  switch (target.kind) {
+    case Target::Kind::any: return "any";
+    case Target::Kind::home: return "home";
+    case Target::Kind::everywhere: return "everywhere";
+    case Target::Kind::all: return "all(" + std::to_string(target.colocation) + ")";
+    case Target::Kind::keys: break;
+  }
+  std::string text = "keys(" + std::to_string(target.colocation) + ")";
+  size_t shown = 0;
+  for (const KeyTuple& key : target.keys) {
+    if (++shown > 8) return text + " … " + std::to_string(target.keys.size());
+    text += " " + key_text(key);
+  }
+  return target.keys.empty() ? text + " none" : text;
+}
+
+std::string describe_plan(const Plan& plan) {
+  std::string out;
+  std::string flags;
+  add_effects(plan.effects, flags);
+  if (plan.reference_write) flags += " reference_write";
+  if (plan.single_tag) flags += " single_tag";
+  if (plan.no_transaction) flags += " no_transaction";
+  switch (plan.kind) {
+    case PlanKind::unsupported:
+      return "error " + plan.error->sqlstate + ": " + plan.error->message + "\n" +
+             (plan.error->hint.empty() ? "" : "  hint: " + plan.error->hint + "\n");
+    case PlanKind::route: out += "route " + describe_target(plan.target) + flags + "\n"; break;
+    case PlanKind::copy_out: out += "copy out " + describe_target(plan.target) + flags + "\n"; break;
+    case PlanKind::copy_in: {
+      out += "copy in " + describe_target(plan.target) + flags + "\n";
+      static constexpr std::string_view kFormats[] = {"text", "csv", "binary"};
+      if (plan.copy_in->key_fields.empty()) break;
+      out += "  " + std::string(kFormats[static_cast<int>(plan.copy_in->format)]) + " delimiter '" +
+             plan.copy_in->delimiter + "' null '" + plan.copy_in->null_text + "'" +
+             (plan.copy_in->header ? " header" : "") + " key fields";
+      for (int field : plan.copy_in->key_fields) out += " " + std::to_string(field);
+      out += "\n";
+      break;
+    }
+    case PlanKind::insert_split:
+      out += "split " + std::to_string(plan.insert_split->colocation) + flags + "\n  prefix: " +
+             plan.insert_split->prefix + "\n";
+      for (const InsertSplit::Row& row : plan.insert_split->rows)
+        out += "  row " + std::to_string(row.begin) + "-" + std::to_string(row.end) + " " + key_text(row.key) + "\n";
+      if (!plan.insert_split->suffix.empty()) out += "  suffix:" + plan.insert_split->suffix + "\n";
+      break;
+    case PlanKind::ddl:
+      out += "ddl " + plan.ddl->tag + "\n";
+      describe_ddl(*plan.ddl, out);
+      return out;
+    case PlanKind::session:
+      out += "session " + std::string(session_name(plan.session->kind));
+      if (!plan.session->name.empty()) out += " " + plan.session->name;
+      out += flags + "\n";
+      if (plan.session->chain) out += "  and chain\n";
+      if (!plan.session->sql.empty()) out += "  sql: " + plan.session->sql + "\n";
+      for (const std::string& argument : plan.session->arguments) out += "  argument: " + argument + "\n";
+      if (plan.session->inner) out += "  inner: " + describe_plan(*plan.session->inner);
+      return out;
+    case PlanKind::explain:
+      out += "explain " + plan.explain_prefix + flags + "\n";
+      return out + "  " + describe_plan(*plan.inner);
+  }
+  if (!plan.rewritten_sql.empty()) out += "  sql: " + plan.rewritten_sql + "\n";
+  describe_shape(plan, out);
+  if (!plan.cacheable) out += "  not cached\n";
+  if (!plan.structural_literals.empty()) {
+    out += "  cached for";
+    for (const Plan::StructuralLiteral& literal : plan.structural_literals)
+      out += " #" + std::to_string(literal.index) + "=" + literal.text;
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace pgmosaic::plan

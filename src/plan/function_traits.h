@@ -1,0 +1,35 @@
+// What the planner must know about a function that is called: whether several groups may compute it, and what it does to
+// the session. Names outside pg_catalog come from the catalog's list; a name in neither place does not exist, and
+// PostgreSQL says so.
+#pragma once
+
+#include <string_view>
+
+#include "catalog/catalog.h"
+#include "sql/ast.h"
+
+namespace pgmosaic::plan {
+
+struct FunctionTraits {
+  bool user_defined = false;  // outside pg_catalog
+  bool aggregate = false;
+  bool combinable = false;    // an aggregate that partial results of groups can be combined for, exactly
+  bool is_volatile = false;   // two calls may differ
+  bool immutable = false;     // known to depend on its arguments alone
+  bool home = false;          // state that only the home group has (sequences, advisory locks, NOTIFY, catalogs)
+  bool home_only = false;     // … and a call elsewhere would be wrong, not just different
+  bool reads_tables = false;  // runs SQL given as text
+  bool writes = false;
+  bool sets_config = false;
+  bool pins = false;
+  bool not_preparable = false;
+  bool taints = false;
+};
+
+FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database);
+
+// True if the expression's value depends on nothing but its columns and parameters: every group computes the same.
+// SQL's value functions (CURRENT_TIMESTAMP, CURRENT_USER, …) are not.
+bool immutable_expression(const sql::Node* expression, const catalog::Database* database);
+
+}  // namespace pgmosaic::plan

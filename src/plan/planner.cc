@@ -1,0 +1,109 @@
+// The planner's phases, in order:
+//
+//   1. dialect      our clauses of CREATE TABLE come out of the text (sql/dialect)
+//   2. parse        PostgreSQL's own grammar (sql/parse)
+//   3. classify     session command, DDL, utility, COPY, EXPLAIN, or a query (this file)
+//   4. bind         names to tables and columns, conditions to facts (bind, bind_from, predicates)
+//   5. pins         which keys are proven (pruning); distribution: may every group answer for itself (distribution)
+//   6. shape        how several groups' answers become one (rules/)
+//
+// What fails in 1 or is refused later is a plan of kind `unsupported` with the error for the client.
+#include "plan/planner.h"
+
+#include "plan/planning.h"
+#include "sql/dialect.h"
+#include "sql/parse.h"
+#include "sql/tokens.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+
+namespace {
+
+// For PostgreSQL to complain about.
+Plan route_anywhere() {
+  Plan plan;
+  plan.target.kind = Target::Kind::any;
+  return plan;
+}
+
+Plan empty_statement() {
+  Plan plan;
+  plan.kind = PlanKind::session;
+  plan.returns_rows = false;
+  plan.session.emplace();
+  plan.session->kind = SessionCommand::Kind::empty;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<std::string_view> split_statements(std::string_view sql) {
+  std::vector<std::string_view> statements;
+  TokenScanner scanner(sql);
+  int parentheses = 0, bodies = 0;  // BEGIN ATOMIC … END
+  bool after_begin = false;
+  size_t first = std::string_view::npos, last = 0;
+  while (true) {
+    Token token = scanner.next();
+    if (token.kind == Token::Kind::broken) return {sql};
+    bool end = token.kind == Token::Kind::end;
+    if (end || (scanner.is_symbol(token, ';') && parentheses <= 0 && bodies == 0)) {
+      if (first != std::string_view::npos) statements.push_back(sql.substr(first, last - first));
+      first = std::string_view::npos;
+      parentheses = 0;
+      if (end) return statements;
+      continue;
+    }
+    if (scanner.is_symbol(token, '(')) ++parentheses;
+    if (scanner.is_symbol(token, ')')) --parentheses;
+    if (after_begin && scanner.is_word(token, "atomic")) ++bodies;
+    if (bodies > 0 && scanner.is_word(token, "case")) ++bodies;
+    if (bodies > 0 && scanner.is_word(token, "end")) --bodies;
+    after_begin = scanner.is_word(token, "begin");
+    if (first == std::string_view::npos) first = token.begin;
+    last = token.end;
+  }
+}
+
+Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);
+  if (auto plan = plan_ddl(sql, root, context)) return std::move(*plan);
+  if (auto plan = plan_utility(sql, root, context)) return std::move(*plan);
+  if (as<PgQuery__CopyStmt>(root) != nullptr) return plan_copy(sql, root, context);
+  if (as<PgQuery__ExplainStmt>(root) != nullptr) return plan_explain(sql, root, context);
+  if (auto plan = plan_virtual_relations(sql, root, context)) return std::move(*plan);
+
+  Planning p(sql, context, root);
+  scan_functions(p);
+  if (auto* select = as<PgQuery__SelectStmt>(root)) {
+    plan_select(p, select);
+  } else if (auto* insert = as<PgQuery__InsertStmt>(root)) {
+    plan_insert(p, insert);
+  } else if (auto* update = as<PgQuery__UpdateStmt>(root)) {
+    plan_update(p, update);
+  } else if (auto* remove = as<PgQuery__DeleteStmt>(root)) {
+    plan_delete(p, remove);
+  } else if (auto* merge = as<PgQuery__MergeStmt>(root)) {
+    plan_merge(p, merge);
+  } else {
+    return unsupported(construct_name(root) + " is not supported yet",
+                       "It comes in a later version; until then run it on the groups directly if it concerns only them.");
+  }
+  return std::move(p.plan);
+}
+
+Plan plan_statement(std::string_view sql, const PlanContext& context) {
+  if (is_create_table(sql)) return plan_create_table(sql, context);
+  auto tree = ParseTree::parse(sql);
+  if (!tree) {
+    if (tree.error().sqlstate != "42601") return unsupported(tree.error());
+    return route_anywhere();
+  }
+  if (tree->statement_count() == 0) return empty_statement();
+  if (tree->statement_count() > 1) return unsupported("several statements where one is expected", "Send them one by one.");
+  return plan_tree(sql, tree->statement(), context);
+}
+
+}  // namespace pgmosaic::plan

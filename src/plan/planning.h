@@ -1,0 +1,71 @@
+// One statement on its way through the planner: what the phases hand to each other. Internal to plan/.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "plan/bind.h"
+#include "plan/distribution.h"
+#include "plan/plan.h"
+#include "plan/planner.h"
+
+namespace pgmosaic::plan {
+
+struct Planning {
+  Planning(std::string_view sql, const PlanContext& plan_context, const sql::Node* root)
+      : context(plan_context), statement(sql, plan_context), distribution(statement), root(root) {
+    statement.count_parameters(root);
+  }
+  const PlanContext& context;
+  Statement statement;
+  DistributionAnalysis distribution;
+  const sql::Node* root;  // the statement's tree
+  Plan plan;
+
+  // Traits of all functions called anywhere.
+  bool home_functions = false;
+  std::string home_only_function, user_function;
+};
+
+// planner.cc: plans a parsed statement (not EXPLAIN's or PREPARE's shell around it).
+Plan plan_tree(std::string_view sql, const sql::Node* root, const PlanContext& context);
+
+Plan unsupported(Error error);
+Plan unsupported(std::string message, std::string hint);
+
+// effects.cc
+void scan_functions(Planning& p);
+// Where the statement goes, by pins and the kinds of its tables; sets plan.kind = unsupported on a mixture that no
+// group can answer.
+void choose_target(Planning& p);
+// The statement cannot run over several groups; the first reason wins.
+void forbid_several_groups(Planning& p, std::string reason, std::string hint = {});
+// Reasons that come from the distribution of `top` and from functions.
+void check_several_groups(Planning& p, const Distribution& distribution);
+void set_cacheable(Planning& p);
+
+// One file per class of statements.
+void plan_select(Planning& p, const PgQuery__SelectStmt* select);
+void plan_insert(Planning& p, const PgQuery__InsertStmt* insert);
+void plan_update(Planning& p, const PgQuery__UpdateStmt* update);
+void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove);
+void plan_merge(Planning& p, const PgQuery__MergeStmt* merge);
+Plan plan_copy(std::string_view sql, const sql::Node* root, const PlanContext& context);
+Plan plan_explain(std::string_view sql, const sql::Node* root, const PlanContext& context);
+// nullopt: not a statement of that class.
+std::optional<Plan> plan_session_command(std::string_view sql, const sql::Node* root, const PlanContext& context);
+std::optional<Plan> plan_ddl(std::string_view sql, const sql::Node* root, const PlanContext& context);
+Plan plan_create_table(std::string_view sql, const PlanContext& context);
+std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, const PlanContext& context);
+// nullopt: reads no virtual relation.
+std::optional<Plan> plan_virtual_relations(std::string_view sql, const sql::Node* root, const PlanContext& context);
+
+bool find_virtual(const PgQuery__RangeVar* range);
+
+// rules/: how the answers of several groups become one. Each sets plan.gather, plan.combine or plan.multi_group_error.
+void gather_select(Planning& p, Level* top);
+
+// Error texts that several files use.
+std::string construct_name(const sql::Node* root);
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,137 @@
+// Utility statements that are simply sent somewhere, and the names of those that are refused.
+#include <map>
+
+#include "plan/planning.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+
+namespace {
+
+Plan utility(std::string command, Target::Kind where) {
+  Plan plan;
+  plan.command = std::move(command);
+  plan.returns_rows = false;
+  plan.target.kind = where;
+  return plan;
+}
+
+// The groups that hold any of the tables.
+Target::Kind tables_target(Statement& s, Level* level, size_t count, Node* const* tables) {
+  for (size_t i = 0; i < count; ++i) {
+    auto* range = as<PgQuery__RangeVar>(tables[i]);
+    if (auto* vacuum = as<PgQuery__VacuumRelation>(tables[i])) range = vacuum->relation;
+    if (range != nullptr) s.add_table(level, range, -1);
+  }
+  for (int id : level->instances)
+    if (s.instance(id).placement != Instance::Placement::home) return Target::Kind::everywhere;
+  return Target::Kind::home;
+}
+
+Plan plan_vacuum(std::string_view sql, const PgQuery__VacuumStmt* statement, const PlanContext& context) {
+  Plan plan = utility(statement->is_vacuumcmd ? "VACUUM" : "ANALYZE", Target::Kind::everywhere);
+  Planning p(sql, context, nullptr);
+  if (statement->n_rels > 0)
+    plan.target.kind =
+        tables_target(p.statement, p.statement.new_level(nullptr, nullptr), statement->n_rels, statement->rels);
+  plan.no_transaction = statement->is_vacuumcmd;
+  plan.single_tag = true;
+  plan.effects.writes = !statement->is_vacuumcmd;
+  return plan;
+}
+
+Plan plan_lock(std::string_view sql, const PgQuery__LockStmt* statement, const PlanContext& context) {
+  Planning p(sql, context, nullptr);
+  Plan plan = utility("LOCK TABLE", Target::Kind::home);
+  plan.target.kind =
+      tables_target(p.statement, p.statement.new_level(nullptr, nullptr), statement->n_relations, statement->relations);
+  plan.single_tag = true;
+  plan.effects.writes = true;
+  return plan;
+}
+
+}  // namespace
+
+std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (auto* statement = as<PgQuery__VacuumStmt>(root)) return plan_vacuum(sql, statement, context);
+  if (auto* statement = as<PgQuery__LockStmt>(root)) return plan_lock(sql, statement, context);
+  if (as<PgQuery__CheckPointStmt>(root) != nullptr) {
+    Plan plan = utility("CHECKPOINT", Target::Kind::everywhere);
+    plan.single_tag = true;
+    return plan;
+  }
+  if (as<PgQuery__NotifyStmt>(root) != nullptr) {
+    Plan plan = utility("NOTIFY", Target::Kind::home);
+    plan.effects.not_preparable = plan.effects.writes = true;
+    return plan;
+  }
+  if (as<PgQuery__VariableShowStmt>(root) != nullptr) {
+    Plan plan = utility("SHOW", Target::Kind::any);
+    plan.returns_rows = true;
+    return plan;
+  }
+  return std::nullopt;
+}
+
+std::string construct_name(const Node* root) {
+  static const std::map<std::string_view, std::string_view> kNames{
+      {"CallStmt", "CALL"},
+      {"DoStmt", "DO"},
+      {"CreateFunctionStmt", "CREATE FUNCTION"},
+      {"AlterFunctionStmt", "ALTER FUNCTION"},
+      {"CreateTrigStmt", "CREATE TRIGGER"},
+      {"RuleStmt", "CREATE RULE"},
+      {"CreateSeqStmt", "CREATE SEQUENCE"},
+      {"AlterSeqStmt", "ALTER SEQUENCE"},
+      {"RefreshMatViewStmt", "REFRESH MATERIALIZED VIEW"},
+      {"ClusterStmt", "CLUSTER"},
+      {"ReindexStmt", "REINDEX"},
+      {"CreateExtensionStmt", "CREATE EXTENSION"},
+      {"AlterExtensionStmt", "ALTER EXTENSION"},
+      {"AlterSystemStmt", "ALTER SYSTEM"},
+      {"CreatePublicationStmt", "CREATE PUBLICATION"},
+      {"AlterPublicationStmt", "ALTER PUBLICATION"},
+      {"CreateSubscriptionStmt", "CREATE SUBSCRIPTION"},
+      {"AlterSubscriptionStmt", "ALTER SUBSCRIPTION"},
+      {"DropSubscriptionStmt", "DROP SUBSCRIPTION"},
+      {"CreateFdwStmt", "CREATE FOREIGN DATA WRAPPER"},
+      {"CreateForeignServerStmt", "CREATE SERVER"},
+      {"CreateForeignTableStmt", "CREATE FOREIGN TABLE"},
+      {"CreateUserMappingStmt", "CREATE USER MAPPING"},
+      {"ImportForeignSchemaStmt", "IMPORT FOREIGN SCHEMA"},
+      {"CreateEventTrigStmt", "CREATE EVENT TRIGGER"},
+      {"AlterEventTrigStmt", "ALTER EVENT TRIGGER"},
+      {"CreateTableSpaceStmt", "CREATE TABLESPACE"},
+      {"DropTableSpaceStmt", "DROP TABLESPACE"},
+      {"CreateCastStmt", "CREATE CAST"},
+      {"CreateConversionStmt", "CREATE CONVERSION"},
+      {"CreateOpClassStmt", "CREATE OPERATOR CLASS"},
+      {"CreateOpFamilyStmt", "CREATE OPERATOR FAMILY"},
+      {"CreateStatsStmt", "CREATE STATISTICS"},
+      {"AlterStatsStmt", "ALTER STATISTICS"},
+      {"CreateRangeStmt", "CREATE TYPE ... AS RANGE"},
+      {"CreatePLangStmt", "CREATE LANGUAGE"},
+      {"CreateTransformStmt", "CREATE TRANSFORM"},
+      {"CreateAmStmt", "CREATE ACCESS METHOD"},
+      {"DefineStmt", "this CREATE statement"},
+      {"DropOwnedStmt", "DROP OWNED"},
+      {"ReassignOwnedStmt", "REASSIGN OWNED"},
+      {"SecLabelStmt", "SECURITY LABEL"},
+      {"LoadStmt", "LOAD"},
+      {"AlterDefaultPrivilegesStmt", "ALTER DEFAULT PRIVILEGES"},
+      {"AlterCollationStmt", "ALTER COLLATION"},
+      {"AlterTableMoveAllStmt", "ALTER TABLE ALL IN TABLESPACE"},
+      {"AlterObjectDependsStmt", "ALTER ... DEPENDS ON EXTENSION"},
+      {"AlterOperatorStmt", "ALTER OPERATOR"},
+      {"CreateTableAsStmt", "this form of CREATE TABLE ... AS"},
+      {"ExplainStmt", "EXPLAIN"},
+  };
+  const Message* message = inner(root);
+  if (message == nullptr) return "an empty statement";
+  auto it = kNames.find(message->descriptor->short_name);
+  return it == kNames.end() ? "this statement (" + std::string(message->descriptor->short_name) + ")"
+                            : std::string(it->second);
+}
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,88 @@
+// pgmosaic.tables, .shards, .groups and .activity in a query: each becomes json_to_recordset() over a marker that the
+// executor replaces, and the rewritten statement is planned.
+#include "plan/virtual_relations.h"
+
+#include <set>
+
+#include "plan/planning.h"
+#include "sql/deparse.h"
+#include "sql/parse.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+
+bool find_virtual(const PgQuery__RangeVar* range) {
+  return range != nullptr && find_virtual_relation(text_of(range->schemaname), text_of(range->relname)) != nullptr;
+}
+
+namespace {
+
+// (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
+Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__RangeVar* range,
+                 std::vector<ParseTree>& keep) {
+  std::string sql = "SELECT * FROM (SELECT * FROM pg_catalog.json_to_recordset('" + virtual_marker(relation.name) +
+                    "') AS r(" + std::string(relation.columns) + ")) AS x";
+  auto tree = ParseTree::parse(sql);
+  CHECK(tree.ok());
+  keep.push_back(std::move(*tree));
+  auto* select = as<PgQuery__SelectStmt>(keep.back().statement());
+  auto* sub = arena.shallow(as<PgQuery__RangeSubselect>(select->from_clause[0]));
+  if (range->alias != nullptr) {
+    sub->alias = range->alias;
+  } else {
+    sub->alias = arena.make<PgQuery__Alias>();
+    sub->alias->aliasname = arena.string(relation.name);
+  }
+  return arena.node(sub);
+}
+
+}  // namespace
+
+std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node* root, const PlanContext& context) {
+  std::set<std::string> names;
+  bool written = false;
+  walk(root, [&](const Message* message) {
+    if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) names.insert(range->relname);
+    return true;
+  });
+  if (names.empty()) return std::nullopt;
+  auto target_is_virtual = [&](const PgQuery__RangeVar* range) { written = written || find_virtual(range); };
+  if (auto* insert = as<PgQuery__InsertStmt>(root)) target_is_virtual(insert->relation);
+  if (auto* update = as<PgQuery__UpdateStmt>(root)) target_is_virtual(update->relation);
+  if (auto* remove = as<PgQuery__DeleteStmt>(root)) target_is_virtual(remove->relation);
+  if (written) return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
+
+  Arena arena;
+  std::vector<ParseTree> keep;
+  Node* rewritten = arena.copy(root, [&](const Node* node) -> Node* {
+    auto* range = as<PgQuery__RangeVar>(node);
+    if (!find_virtual(range)) return nullptr;
+    return record_set(arena, *find_virtual_relation(kVirtualSchema, range->relname), range, keep);
+  });
+  auto sql = deparse_statement(rewritten);
+  if (!sql) return unsupported(sql.error());
+  auto tree = ParseTree::parse(*sql);
+  if (!tree) return unsupported("this use of pgmosaic's own relations", "Use them in FROM.");
+
+  Planning p(*sql, context, tree->statement());
+  p.statement.constants_by_value = true;
+  scan_functions(p);
+  if (auto* select = as<PgQuery__SelectStmt>(tree->statement())) {
+    plan_select(p, select);
+  } else if (auto* update = as<PgQuery__UpdateStmt>(tree->statement())) {
+    plan_update(p, update);
+  } else if (auto* remove = as<PgQuery__DeleteStmt>(tree->statement())) {
+    plan_delete(p, remove);
+  } else {
+    return unsupported("pgmosaic's own relations in this statement", "Use them in SELECT, UPDATE or DELETE.");
+  }
+  Plan plan = std::move(p.plan);
+  if (plan.kind == PlanKind::unsupported) return plan;
+  plan.rewritten_sql = *sql;
+  plan.cacheable = false;
+  plan.virtual_relations.assign(names.begin(), names.end());
+  return plan;
+}
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,42 @@
+// Relations that no group has: the executor fills them in when a statement reads them. The planner replaces each by
+// json_to_recordset() over a string constant that is exactly virtual_marker(name); the executor puts a JSON array of
+// objects in the marker's place (keeping the quotes around it, quotes inside doubled).
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+
+namespace pgmosaic::plan {
+
+struct VirtualRelation {
+  std::string_view name;
+  std::string_view columns;  // as in a column definition list
+};
+
+inline constexpr std::string_view kVirtualSchema = "pgmosaic";
+
+inline constexpr std::array<VirtualRelation, 4> kVirtualRelations{{
+    {"tables",
+     "schema_name text, table_name text, table_type text, distribution_column text, colocation_id int, "
+     "shard_count int"},
+    {"shards",
+     "shard_id bigint, table_schema text, table_name text, colocation_id int, modulus int, remainder int, "
+     "group_name text"},
+    {"groups", "group_id int, group_name text, host text, port int, is_home bool"},
+    {"activity",
+     "pid int, group_name text, backend_pid int, datname text, usename text, application_name text, client_addr text, "
+     "client_port int, state text, wait_event_type text, wait_event text, query text, xact_start timestamptz, "
+     "query_start timestamptz"},
+}};
+
+inline const VirtualRelation* find_virtual_relation(std::string_view schema, std::string_view name) {
+  if (schema != kVirtualSchema) return nullptr;
+  for (const VirtualRelation& relation : kVirtualRelations)
+    if (relation.name == name) return &relation;
+  return nullptr;
+}
+
+inline std::string virtual_marker(std::string_view name) { return "/*pgmosaic:" + std::string(name) + "*/"; }
+
+}  // namespace pgmosaic::plan
