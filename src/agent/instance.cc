@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -219,10 +218,10 @@ Status PostgresInstance::write_configuration() const {
   settings.emplace_back("ident_file", data_ + "/pgmosaic_ident.conf");
   TRY(write_file(data_ + "/pgmosaic.conf", settings_text(settings)));
   std::vector<std::string> system_users;
-  const passwd* self = getpwuid(geteuid());
-  if (self != nullptr) system_users.emplace_back(self->pw_name);
+  const std::string self = own_account_name();
+  if (!self.empty()) system_users.push_back(self);
   if (account_) system_users.push_back(account_->name);
-  TRY(write_file(data_ + "/pgmosaic_hba.conf", hba_text(options_.internal_user, self != nullptr)));
+  TRY(write_file(data_ + "/pgmosaic_hba.conf", hba_text(options_.internal_user, !self.empty())));
   return write_file(data_ + "/pgmosaic_ident.conf", ident_text(options_.internal_user, system_users));
 }
 

@@ -29,6 +29,8 @@ namespace pgmosaic::agent {
 
 namespace {
 
+constexpr size_t kPasswdMemory = 64 * 1024;
+
 Error system_error(const std::string& what) {
   return make_error("58000", fmt::format("{}: {}", what, std::strerror(errno)));
 }
@@ -154,16 +156,19 @@ int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid,
 
 Result<std::optional<Account>> server_account(const std::string& name) {
   if (geteuid() != 0) return std::optional<Account>();
-  const passwd* entry = getpwnam(name.c_str());
-  if (entry == nullptr) {
+  passwd entry{};
+  std::vector<char> memory(kPasswdMemory);
+  passwd* found = nullptr;
+  getpwnam_r(name.c_str(), &entry, memory.data(), memory.size(), &found);
+  if (found == nullptr) {
     return make_error("58000", fmt::format("system account \"{}\" does not exist", name),
                       "PostgreSQL does not run as root. Name an unprivileged account, or start as one.");
   }
-  if (entry->pw_uid == 0) {
+  if (entry.pw_uid == 0) {
     return make_error("58000", fmt::format("system account \"{}\" has the rights of root", name),
                       "PostgreSQL does not run as root. Name an unprivileged account.");
   }
-  Account account{name, entry->pw_uid, entry->pw_gid, {}};
+  Account account{name, entry.pw_uid, entry.pw_gid, {}};
   int count = 64;
   account.groups.resize(static_cast<size_t>(count));
   if (getgrouplist(name.c_str(), account.gid, account.groups.data(), &count) < 0) {
@@ -172,6 +177,14 @@ Result<std::optional<Account>> server_account(const std::string& name) {
   }
   account.groups.resize(static_cast<size_t>(count));
   return std::optional<Account>(std::move(account));
+}
+
+std::string own_account_name() {
+  passwd entry{};
+  std::vector<char> memory(kPasswdMemory);
+  passwd* found = nullptr;
+  getpwuid_r(geteuid(), &entry, memory.data(), memory.size(), &found);
+  return found == nullptr ? std::string() : std::string(entry.pw_name);
 }
 
 FileRights::FileRights(const std::optional<Account>& account) : changed_(account.has_value()) {

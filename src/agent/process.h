@@ -23,6 +23,9 @@ struct Account {
 // nullopt: we are not root, servers run as ourselves. 58000 if there is no such account or it is root's.
 Result<std::optional<Account>> server_account(const std::string& name);
 
+// Name of the account we run as; empty: it has none, as happens in containers.
+std::string own_account_name();
+
 // While it lives, this thread's file operations have the account's rights, and new files belong to it. So a server's
 // account cannot lead us, through links, to files that only root may touch.
 class FileRights {

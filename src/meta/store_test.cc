@@ -11,6 +11,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <thread>
 
 #include "meta/memory_store.h"
 #include "meta/sqlite_store.h"
@@ -222,6 +224,25 @@ TEST_P(StoreTest, ids_are_handed_out_once) {
   EXPECT_EQ(*allocate_ids(*store_, "ids/table", 1), 1U);
   put("ids/bad", "12x");
   EXPECT_FALSE(allocate_ids(*store_, "ids/bad", 1).ok());
+}
+
+TEST_P(StoreTest, threads_may_share_a_store) {
+  constexpr int kThreads = 4, kTimes = 25;
+  std::vector<std::thread> threads;
+  std::vector<std::vector<uint64_t>> taken(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int n = 0; n < kTimes; ++n) {
+        auto id = allocate_ids(*store_, "ids/shard", 1);
+        if (id.ok()) taken[static_cast<size_t>(i)].push_back(*id);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::set<uint64_t> all;
+  for (const auto& ids : taken) all.insert(ids.begin(), ids.end());
+  EXPECT_EQ(all.size(), static_cast<size_t>(kThreads * kTimes));
+  EXPECT_EQ(*all.rbegin(), static_cast<uint64_t>(kThreads * kTimes));
 }
 
 TEST(MemoryStore, old_tombstones_are_forgotten) {
