@@ -1,0 +1,215 @@
+#include "exec/copy_split.h"
+
+#include <algorithm>
+
+#include "exec/keys.h"
+
+namespace pgmosaic::exec {
+
+namespace {
+
+using Format = plan::CopyIn::Format;
+
+std::size_t fields_needed(const plan::CopyIn& spec) {
+  CHECK(!spec.key_fields.empty());
+  return static_cast<std::size_t>(*std::max_element(spec.key_fields.begin(), spec.key_fields.end())) + 1;
+}
+
+// As PostgreSQL shortens a line in its CONTEXT: 100 bytes, not within a character.
+std::string shortened(std::string_view line) {
+  constexpr std::size_t kLimit = 100;
+  if (line.size() <= kLimit) return std::string(line);
+  std::size_t end = kLimit;
+  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80) --end;
+  return std::string(line.substr(0, end)) + "...";
+}
+
+}  // namespace
+
+CopySplitter::AnyScanner CopySplitter::make_scanner(const plan::CopyIn& spec, const CopyColumns& columns) {
+  const std::size_t fields = fields_needed(spec);
+  switch (spec.format) {
+    case Format::text: return TextScanner(spec, fields);
+    case Format::csv: return CsvScanner(spec, fields);
+    case Format::binary: break;
+  }
+  return BinaryScanner(fields, columns.names.size());
+}
+
+CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation,
+                           const catalog::TextContext& text, CopyColumns columns)
+    : spec_(spec), text_(text), columns_(std::move(columns)),
+      format_(spec.format == Format::binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text),
+      groups_(groups_of(colocation)), buffers_(groups_.size()), scanner_(make_scanner(spec_, columns_)),
+      header_expected_(spec.header || spec.format == Format::binary) {
+  CHECK(spec_.key_types.size() == spec_.key_fields.size());
+  const std::size_t shards = colocation.shards.size();
+  CHECK(shards > 0);
+  for (const catalog::Shard& shard : colocation.shards) {
+    const auto place = std::lower_bound(groups_.begin(), groups_.end(), shard.group);
+    shard_groups_.push_back(static_cast<uint32_t>(place - groups_.begin()));
+  }
+  if (shards > 1 && (shards & (shards - 1)) == 0) shard_mask_ = shards - 1;
+  for (const int32_t typmod : spec_.key_typmods) has_typmods_ |= typmod >= 0;
+}
+
+std::size_t CopySplitter::buffered_bytes() const {
+  std::size_t bytes = 0;
+  for (const std::string& buffer : buffers_) bytes += buffer.size();
+  return bytes;
+}
+
+Status CopySplitter::feed(std::string_view data) {
+  return std::visit([&](auto& scanner) { return split(scanner, data); }, scanner_);
+}
+
+Status CopySplitter::finish() {
+  return std::visit([&](auto& scanner) { return split_rest(scanner); }, scanner_);
+}
+
+template <class Scanner>
+Status CopySplitter::split(Scanner& scanner, std::string_view data) {
+  if (ended_) return {};
+  std::size_t at = 0;
+  if (!pending_.empty()) TRY(split_cut_row(scanner, data, at));
+  while (at < data.size() && !ended_) {
+    const char* row = data.data() + at;
+    switch (scanner.scan(row, data.size() - at, false)) {
+      case Scan::row: break;
+      case Scan::more: pending_.assign(row, data.size() - at); return {};
+      case Scan::end: ended_ = true; return {};
+      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+    }
+    TRY(take_row(scanner, row));
+    at += scanner.row().length;
+    scanner.next_row();
+  }
+  return {};
+}
+
+// Adds the data to the row that began in an earlier message, in pieces that grow, until it is complete.
+template <class Scanner>
+Status CopySplitter::split_cut_row(Scanner& scanner, std::string_view data, std::size_t& at) {
+  for (std::size_t piece = 256; !pending_.empty(); piece *= 2) {
+    if (at == data.size()) return {};
+    piece = std::min(piece, data.size() - at);
+    if (pending_.size() + piece > kMaxCopyRowBytes)
+      return with_place(make_error("54000", "a row of COPY is larger than 1 GB"), line_ + 1);
+    pending_.append(data.data() + at, piece);
+    at += piece;
+    switch (scanner.scan(pending_.data(), pending_.size(), false)) {
+      case Scan::row: break;
+      case Scan::more: continue;
+      case Scan::end: ended_ = true; return {};
+      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+    }
+    TRY(take_row(scanner, pending_.data()));
+    // The row was incomplete before this piece, so what is behind its end is of this piece.
+    at -= pending_.size() - scanner.row().length;
+    pending_.clear();
+    scanner.next_row();
+  }
+  return {};
+}
+
+template <class Scanner>
+Status CopySplitter::split_rest(Scanner& scanner) {
+  std::string_view rest = pending_;
+  while (!ended_) {
+    switch (scanner.scan(rest.data(), rest.size(), true)) {
+      case Scan::row: break;
+      case Scan::more: CHECK(false && "no more data at the end of the stream");
+      case Scan::end: ended_ = true; continue;
+      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+    }
+    TRY(take_row(scanner, rest.data()));
+    rest.remove_prefix(scanner.row().length);
+    scanner.next_row();
+  }
+  return {};
+}
+
+template <class Scanner>
+Status CopySplitter::take_row(Scanner& scanner, const char* row) {
+  const auto& extent = scanner.row();
+  ended_ = scanner.ended();
+  line_ += 1 + scanner.extra_lines();
+  if (header_expected_) [[unlikely]] {
+    header_expected_ = false;
+    if (format_ == catalog::ValueFormat::binary) line_ = 0;
+    for (std::string& buffer : buffers_) {
+      buffer.append(row, extent.terminated ? extent.length : extent.payload);
+      if (!extent.terminated) buffer.append(scanner.line_end());
+    }
+    return {};
+  }
+  for (const int field : spec_.key_fields)
+    if (static_cast<std::size_t>(field) >= scanner.field_count()) [[unlikely]]
+      return missing_data(scanner.field_count(), std::string_view(row, extent.payload));
+  ++rows_;
+  const std::optional<uint64_t> hash = hash_row(scanner, row);
+  if (!hash) [[unlikely]] {
+    set_aside(scanner, row);
+    return {};
+  }
+  std::string& buffer = buffers_[index_of_hash(*hash)];
+  if (extent.terminated) [[likely]] {
+    buffer.append(row, extent.length);
+  } else {
+    buffer.append(row, extent.payload).append(scanner.line_end());
+  }
+  return {};
+}
+
+template <class Scanner>
+std::optional<std::string_view> CopySplitter::key_value(const Scanner& scanner, const char* row, std::size_t key) {
+  auto value = scanner.value(row, static_cast<std::size_t>(spec_.key_fields[key]), scratch_);
+  if (!value && key < columns_.force_not_null.size() && columns_.force_not_null[key]) return spec_.null_text;
+  if (value && key < columns_.force_null.size() && columns_.force_null[key] && *value == spec_.null_text)
+    return std::nullopt;
+  return value;
+}
+
+template <class Scanner>
+std::optional<uint64_t> CopySplitter::hash_row(const Scanner& scanner, const char* row) {
+  uint64_t row_hash = 0;
+  for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
+    const auto value = key_value(scanner, row, key);
+    if (!value) continue;
+    const catalog::Oid type = spec_.key_types[key];
+    const auto hash = catalog::hash_key_value(type, format_, *value, text_);
+    if (!hash) return std::nullopt;
+    if (has_typmods_ && !catalog::stored_unchanged(type, spec_.key_typmods[key], format_, *value)) return std::nullopt;
+    row_hash = catalog::combine_hash(row_hash, *hash);
+  }
+  return row_hash;
+}
+
+template <class Scanner>
+void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
+  const auto& extent = scanner.row();
+  Undecided& aside = undecided_.emplace_back();
+  aside.line = line_;
+  aside.row.assign(row, extent.terminated ? extent.length : extent.payload);
+  if (!extent.terminated) aside.row.append(scanner.line_end());
+  for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
+    const auto value = key_value(scanner, row, key);
+    aside.keys.push_back(value ? std::optional<std::string>(*value) : std::nullopt);
+  }
+}
+
+// PostgreSQL has this in CONTEXT: COPY table, line 3: "the line"
+Error CopySplitter::with_place(Error error, uint64_t line) const {
+  error.detail = "COPY " + (columns_.table.empty() ? "" : columns_.table + ", ") + "line " + std::to_string(line);
+  return error;
+}
+
+Error CopySplitter::missing_data(std::size_t field_count, std::string_view line) const {
+  const std::string column = field_count < columns_.names.size() ? "\"" + columns_.names[field_count] + "\""
+                                                                 : "number " + std::to_string(field_count + 1);
+  Error error = with_place(make_error("22P04", "missing data for column " + column), line_);
+  error.detail += ": \"" + shortened(line) + "\"";
+  return error;
+}
+
+}  // namespace pgmosaic::exec

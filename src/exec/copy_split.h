@@ -1,0 +1,121 @@
+// CopySplitter: splits the stream of COPY … FROM STDIN over the groups by the rows' keys, in text, CSV and binary
+// format, without I/O.
+//
+//   CopySplitter splitter(spec, colocation, text_context, columns);
+//   for each CopyData of the client:   splitter.feed(payload)
+//   at CopyDone:                       splitter.finish()
+//   after each of them:                settle undecided(), then send and clear the buffers that are large enough
+//                                      (at the end: all of them), then CopyDone to every group
+//
+// Rows may be cut anywhere between messages; a buffer holds whole rows only, in the order of the stream. The header of
+// CSV or text (HEADER) and of binary goes to every group, also to those that get no row. The end marker \. and the
+// binary trailer go to none: the end of the data is CopyDone, so that rows can be placed at any time before it.
+// Rows with an unusual key wait in undecided() for a PostgreSQL to hash them.
+//
+// REQUIRES: the client's encoding keeps ASCII bytes for ASCII characters, and values in text have the bytes of the
+// server's encoding (client_encoding equals it).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/catalog.h"
+#include "catalog/hashing.h"
+#include "exec/copy_scan.h"
+#include "plan/plan.h"
+
+namespace pgmosaic::exec {
+
+inline constexpr std::size_t kMaxCopyRowBytes = 0x3fffffff;  // PostgreSQL's own limit of a line buffer
+
+// What CopyIn does not say. All of it may be missing: names are for messages.
+struct CopyColumns {
+  std::string table;
+  std::vector<std::string> names;  // columns of a row of the stream, in order; empty: not known
+  // CSV, by position in the key; empty: none.
+  std::vector<bool> force_null = {}, force_not_null = {};
+};
+
+class CopySplitter {
+ public:
+  // A row whose key cannot be hashed here as PostgreSQL would.
+  struct Undecided {
+    std::string row;                               // ready to be sent
+    std::vector<std::optional<std::string>> keys;  // in the format of the stream; nullopt: NULL
+    uint64_t line = 0;                             // in the stream, from 1
+  };
+
+  // REQUIRES: the colocation has shards, the spec has key fields.
+  CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation, const catalog::TextContext& text,
+               CopyColumns columns = {});
+
+  // Payload of one CopyData message. 22P04 as PostgreSQL would say it, with the place in `detail`. After an error the
+  // splitter is of no use; rows that stood before it may be in the buffers.
+  Status feed(std::string_view data);
+  // The client sent CopyDone: a last row without line end counts.
+  Status finish();
+
+  const std::vector<catalog::GroupId>& groups() const { return groups_; }  // ascending
+  // Rows for groups()[index]: the payload of a CopyData message. The caller clears it.
+  std::string& buffer(std::size_t index) { return buffers_[index]; }
+  // Of all buffers; for flow control.
+  std::size_t buffered_bytes() const;
+
+  // The caller places and clears them.
+  std::vector<Undecided>& undecided() { return undecided_; }
+  // `row_hash`: the columns' hashes combined, see catalog::combine_hash.
+  void place(const Undecided& row, uint64_t row_hash) { buffers_[index_of_hash(row_hash)].append(row.row); }
+
+  uint64_t rows() const { return rows_; }  // so far, undecided ones too
+
+ private:
+  using AnyScanner = std::variant<TextScanner, CsvScanner, BinaryScanner>;
+  static AnyScanner make_scanner(const plan::CopyIn& spec, const CopyColumns& columns);
+
+  template <class Scanner>
+  Status split(Scanner& scanner, std::string_view data);
+  template <class Scanner>
+  Status split_cut_row(Scanner& scanner, std::string_view data, std::size_t& at);
+  template <class Scanner>
+  Status split_rest(Scanner& scanner);
+  template <class Scanner>
+  Status take_row(Scanner& scanner, const char* row);
+  template <class Scanner>
+  std::optional<std::string_view> key_value(const Scanner& scanner, const char* row, std::size_t key);
+  template <class Scanner>
+  std::optional<uint64_t> hash_row(const Scanner& scanner, const char* row);
+  template <class Scanner>
+  void set_aside(const Scanner& scanner, const char* row);
+
+  std::size_t index_of_hash(uint64_t hash) const {
+    return shard_groups_[shard_mask_ != 0 ? hash & shard_mask_ : hash % shard_groups_.size()];
+  }
+  Error with_place(Error error, uint64_t line) const;
+  Error missing_data(std::size_t field_count, std::string_view line) const;
+
+  const plan::CopyIn spec_;
+  const catalog::TextContext text_;
+  const CopyColumns columns_;
+  const catalog::ValueFormat format_;
+  bool has_typmods_ = false;
+
+  std::vector<catalog::GroupId> groups_;
+  std::vector<uint32_t> shard_groups_;  // by remainder: index into groups_
+  uint64_t shard_mask_ = 0;             // number of shards - 1 where that is a power of two above 1
+  std::vector<std::string> buffers_;
+  std::vector<Undecided> undecided_;
+
+  AnyScanner scanner_;
+  std::string pending_;  // a row that is not complete
+  std::string scratch_;
+  bool header_expected_ = false;
+  bool ended_ = false;  // the end marker was seen: the rest of the stream is ignored
+  uint64_t line_ = 0;   // of the row before; extra lines within quotes included
+  uint64_t rows_ = 0;
+};
+
+}  // namespace pgmosaic::exec
