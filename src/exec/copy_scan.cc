@@ -147,8 +147,11 @@ LineScanner::Marker LineScanner::end_marker(const char* at, const char* end, boo
 }
 
 TextScanner::TextScanner(const plan::CopyIn& spec, std::size_t fields)
-    : LineScanner(fields, false), delimiter_(spec.delimiter), null_text_(spec.null_text),
-      in_fields_(spec.delimiter, '\\', '\n', '\r'), behind_fields_('\\', '\n', '\r', '\r') {}
+    : LineScanner(fields, false),
+      delimiter_(spec.delimiter),
+      null_text_(spec.null_text),
+      in_fields_(spec.delimiter, '\\', '\n', '\r'),
+      behind_fields_('\\', '\n', '\r', '\r') {}
 
 Scan TextScanner::scan(const char* begin, std::size_t size, bool at_end) {
   const char* const end = begin + size;
@@ -197,10 +200,16 @@ std::optional<std::string_view> TextScanner::value(const char* row, std::size_t 
 }
 
 CsvScanner::CsvScanner(const plan::CopyIn& spec, std::size_t fields)
-    : LineScanner(fields, true), delimiter_(spec.delimiter), quote_(spec.quote), escape_(spec.escape),
-      null_text_(spec.null_text), in_fields_(spec.delimiter, spec.quote, '\n', '\r'),
-      behind_fields_(spec.quote, '\n', '\r', '\r'), in_quotes_nl_(spec.quote, spec.escape, '\n', '\n'),
-      in_quotes_cr_(spec.quote, spec.escape, '\r', '\r') {}
+    : LineScanner(fields, true),
+      delimiter_(spec.delimiter),
+      quote_(spec.quote),
+      escape_(spec.escape),
+      null_text_(spec.null_text),
+      in_fields_(spec.delimiter, spec.quote, '\n', '\r'),
+      behind_fields_(spec.quote, '\n', '\r', '\r'),
+      in_quotes_nl_(spec.quote, spec.escape, '\n', '\n'),
+      in_quotes_cr_(spec.quote, spec.escape, '\r', '\r'),
+      in_header_(spec.header) {}
 
 // From inside quotes to behind the closing one, or to `end`.
 const char* CsvScanner::scan_quoted(const char* at, const char* end, bool at_end, bool& wait_for_more) {
@@ -244,7 +253,8 @@ Scan CsvScanner::scan(const char* begin, std::size_t size, bool at_end) {
       bool wait_for_more = false;
       at = scan_quoted(at, end, at_end, wait_for_more);
       if (wait_for_more) return wait(begin, at);
-      if (in_quotes_) return at_end ? fail("unterminated CSV quoted field") : wait(begin, at);
+      if (in_quotes_ && !at_end) return wait(begin, at);
+      if (in_quotes_ && !in_header_) return fail("unterminated CSV quoted field");
     }
     at = wants_field() ? in_fields_.find(at, end) : behind_fields_.find(at, end);
     if (at == end) {
@@ -319,6 +329,10 @@ Scan BinaryScanner::scan(const char* begin, std::size_t size, bool at_end) {
     if (size < resume_ + 4) return at_end ? fail("unexpected EOF in COPY data") : Scan::more;
     const auto length = load_big_endian<int32_t>(begin + resume_);
     if (length < -1) return fail("invalid field size");
+    if (length >= kMaxCopyRowBytes) {
+      error_ = make_error("54000", "out of memory", "No field can be larger than 1 GB.");
+      return Scan::error;
+    }
     const std::size_t value_length = length < 0 ? 0 : static_cast<std::size_t>(length);
     if (size < resume_ + 4 + value_length) return at_end ? fail("unexpected EOF in COPY data") : Scan::more;
     field_begin_ = resume_ + 4;

@@ -24,6 +24,8 @@
 
 namespace pgmosaic::exec {
 
+inline constexpr int32_t kMaxCopyRowBytes = 0x3fffffff;  // PostgreSQL's own limit of a line or field
+
 enum class Scan : uint8_t { row, more, end, error };
 
 // Searches for the first of four bytes (repeat one if there are fewer), 16 bytes per step where the machine can.
@@ -38,9 +40,9 @@ class ByteFinder {
 #ifdef __SSE2__
     for (; end - begin >= 16; begin += 16) {
       const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(begin));
-      const __m128i hits = _mm_or_si128(
-          _mm_or_si128(_mm_cmpeq_epi8(block, patterns_[0]), _mm_cmpeq_epi8(block, patterns_[1])),
-          _mm_or_si128(_mm_cmpeq_epi8(block, patterns_[2]), _mm_cmpeq_epi8(block, patterns_[3])));
+      const __m128i hits =
+          _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(block, patterns_[0]), _mm_cmpeq_epi8(block, patterns_[1])),
+                       _mm_or_si128(_mm_cmpeq_epi8(block, patterns_[2]), _mm_cmpeq_epi8(block, patterns_[3])));
       const int mask = _mm_movemask_epi8(hits);
       if (mask != 0) return begin + __builtin_ctz(static_cast<unsigned>(mask));
     }
@@ -116,7 +118,9 @@ class LineScanner : public CopyScanner {
  public:
   // What a row without line end gets, so that others can follow it.
   std::string_view line_end() const {
-    return eol_ == Eol::crnl ? std::string_view("\r\n") : eol_ == Eol::cr ? std::string_view("\r") : std::string_view("\n");
+    return eol_ == Eol::crnl ? std::string_view("\r\n")
+           : eol_ == Eol::cr ? std::string_view("\r")
+                             : std::string_view("\n");
   }
 
  protected:
@@ -165,7 +169,7 @@ class CsvScanner final : public LineScanner {
   std::optional<std::string_view> value(const char* row, std::size_t field, std::string& scratch) const;
   void next_row() {
     CopyScanner::next_row();
-    in_quotes_ = marker_checked_ = false;
+    in_quotes_ = marker_checked_ = in_header_ = false;
   }
 
  private:
@@ -175,6 +179,7 @@ class CsvScanner final : public LineScanner {
   const std::string null_text_;
   const ByteFinder in_fields_, behind_fields_, in_quotes_nl_, in_quotes_cr_;
   bool in_quotes_ = false, marker_checked_ = false;
+  bool in_header_;  // its quotes need not end: PostgreSQL does not take the header apart
 };
 
 // The first row is the stream's header.

@@ -38,9 +38,13 @@ CopySplitter::AnyScanner CopySplitter::make_scanner(const plan::CopyIn& spec, co
 
 CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation,
                            const catalog::TextContext& text, CopyColumns columns)
-    : spec_(spec), text_(text), columns_(std::move(columns)),
+    : spec_(spec),
+      text_(text),
+      columns_(std::move(columns)),
       format_(spec.format == Format::binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text),
-      groups_(groups_of(colocation)), buffers_(groups_.size()), scanner_(make_scanner(spec_, columns_)),
+      groups_(groups_of(colocation)),
+      buffers_(groups_.size()),
+      scanner_(make_scanner(spec_, columns_)),
       header_expected_(spec.header || spec.format == Format::binary) {
   CHECK(spec_.key_types.size() == spec_.key_fields.size());
   const std::size_t shards = colocation.shards.size();
@@ -145,7 +149,8 @@ Status CopySplitter::take_row(Scanner& scanner, const char* row) {
   }
   for (const int field : spec_.key_fields)
     if (static_cast<std::size_t>(field) >= scanner.field_count()) [[unlikely]]
-      return missing_data(scanner.field_count(), std::string_view(row, extent.payload));
+      return missing_data(scanner.field_count(),
+                          std::string_view(row, extent.terminated || ended_ ? extent.payload : extent.length));
   ++rows_;
   const std::optional<uint64_t> hash = hash_row(scanner, row);
   if (!hash) [[unlikely]] {
@@ -200,6 +205,7 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
 
 // PostgreSQL has this in CONTEXT: COPY table, line 3: "the line"
 Error CopySplitter::with_place(Error error, uint64_t line) const {
+  if (header_expected_ && format_ == catalog::ValueFormat::binary) return error;
   error.detail = "COPY " + (columns_.table.empty() ? "" : columns_.table + ", ") + "line " + std::to_string(line);
   return error;
 }

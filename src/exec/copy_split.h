@@ -30,8 +30,6 @@
 
 namespace pgmosaic::exec {
 
-inline constexpr std::size_t kMaxCopyRowBytes = 0x3fffffff;  // PostgreSQL's own limit of a line buffer
-
 // What CopyIn does not say. All of it may be missing: names are for messages.
 struct CopyColumns {
   std::string table;

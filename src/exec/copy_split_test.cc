@@ -57,8 +57,8 @@ Outcome outcome_of(CopySplitter& splitter, const Status& status) {
 }
 
 // Feeds the stream in the given pieces.
-Outcome split(const plan::CopyIn& spec, const catalog::Colocation& colocation, const std::vector<std::string_view>& pieces,
-              const CopyColumns& columns = {}) {
+Outcome split(const plan::CopyIn& spec, const catalog::Colocation& colocation,
+              const std::vector<std::string_view>& pieces, const CopyColumns& columns = {}) {
   CopySplitter splitter(spec, colocation, {}, columns);
   for (std::string_view piece : pieces) {
     // In memory of its own, so that reading behind it is seen by the sanitizer.
@@ -126,12 +126,26 @@ TEST(CopyText, KeyBehindOtherFields) {
 TEST(CopyText, EscapesInTheKey) {
   const auto colocation = shards(64, 64);
   const auto spec = spec_of(Format::text, {1}, {kText});
-  const std::pair<std::string, std::string> cases[] = {
-      {"a\\tb", "a\tb"},       {"a\\nb", "a\nb"},   {"a\\\\b", "a\\b"},      {"\\b\\f\\r\\v", "\b\f\r\v"},
-      {"\\x41\\x4a", "AJ"},    {"\\x4", "\x04"},    {"\\xg", "xg"},          {"\\x414", "A4"},
-      {"\\101\\60", "A0"},     {"\\1012", "A2"},    {"\\18", "\x01" "8"},      {"\\377", "\xff"},
-      {"a\\\nb", "a\nb"},      {"\\q\\|", "q|"},    {"\\\t", "\t"},          {"\\\\N", "\\N"},
-      {"x\\N", "xN"},          {"\xc3\xa4\\\xc3\xb6", "\xc3\xa4\xc3\xb6"}};
+  const std::pair<std::string, std::string> cases[] = {{"a\\tb", "a\tb"},
+                                                       {"a\\nb", "a\nb"},
+                                                       {"a\\\\b", "a\\b"},
+                                                       {"\\b\\f\\r\\v", "\b\f\r\v"},
+                                                       {"\\x41\\x4a", "AJ"},
+                                                       {"\\x4", "\x04"},
+                                                       {"\\xg", "xg"},
+                                                       {"\\x414", "A4"},
+                                                       {"\\101\\60", "A0"},
+                                                       {"\\1012", "A2"},
+                                                       {"\\18",
+                                                        "\x01"
+                                                        "8"},
+                                                       {"\\377", "\xff"},
+                                                       {"a\\\nb", "a\nb"},
+                                                       {"\\q\\|", "q|"},
+                                                       {"\\\t", "\t"},
+                                                       {"\\\\N", "\\N"},
+                                                       {"x\\N", "xN"},
+                                                       {"\xc3\xa4\\\xc3\xb6", "\xc3\xa4\xc3\xb6"}};
   for (const auto& [written, value] : cases) {
     const std::string row = "1\t" + written + "\tz\n";
     const Outcome outcome = split(spec, colocation, row);
@@ -145,13 +159,13 @@ TEST(CopyText, NullKeysContributeNothing) {
   EXPECT_EQ(split(text_int(), colocation, "\\N\t1\n").data.at(1), "\\N\t1\n");  // remainder 0
   auto spec = spec_of(Format::text, {0, 1}, {kInt4, kText});
   spec.null_text = "null";
-  const auto one_column = colocation.group_of_hash(
-      catalog::combine_hash(0, *catalog::hash_key_value(kText, ValueFormat::text, "x", {})));
+  const auto one_column =
+      colocation.group_of_hash(catalog::combine_hash(0, *catalog::hash_key_value(kText, ValueFormat::text, "x", {})));
   EXPECT_EQ(split(spec, colocation, "null\tx\n").data.at(one_column), "null\tx\n");
   // what is NULL is decided before escapes are
-  const auto both = colocation.group_of_hash(catalog::combine_hash(
-      catalog::combine_hash(0, *catalog::hash_key_value(kInt4, ValueFormat::text, "7", {})),
-      *catalog::hash_key_value(kText, ValueFormat::text, "null", {})));
+  const auto both = colocation.group_of_hash(
+      catalog::combine_hash(catalog::combine_hash(0, *catalog::hash_key_value(kInt4, ValueFormat::text, "7", {})),
+                            *catalog::hash_key_value(kText, ValueFormat::text, "null", {})));
   EXPECT_EQ(split(spec, colocation, "7\tn\\ull\n").rows, 1u);
   EXPECT_EQ(split(spec, colocation, "7\t\\156ull\n").data.at(both), "7\t\\156ull\n");
 }
@@ -233,10 +247,9 @@ TEST(CopyText, DelimiterAndHeader) {
 TEST(CopyCsv, Quotes) {
   const auto colocation = shards(64, 64);
   const auto spec = spec_of(Format::csv, {1}, {kText});
-  const std::pair<std::string, std::string> cases[] = {{"\"a,b\"", "a,b"},       {"\"a\"\"b\"", "a\"b"},
-                                                       {"a\"b,\"c", "ab,c"},     {"\"a\nb\r\"", "a\nb\r"},
-                                                       {"\"\"", ""},             {"\"\"\"\"", "\""},
-                                                       {" x ", " x "},           {"\"a\\\"", "a\\"}};
+  const std::pair<std::string, std::string> cases[] = {
+      {"\"a,b\"", "a,b"}, {"\"a\"\"b\"", "a\"b"}, {"a\"b,\"c", "ab,c"}, {"\"a\nb\r\"", "a\nb\r"},
+      {"\"\"", ""},       {"\"\"\"\"", "\""},     {" x ", " x "},       {"\"a\\\"", "a\\"}};
   for (const auto& [written, value] : cases) {
     const std::string row = "1," + written + ",z\n";
     const Outcome outcome = split(spec, colocation, row);
@@ -456,8 +469,10 @@ std::vector<Stream> streams() {
       {"binary", spec_of(Format::binary, {1}, {kInt4}),
        binary_header("ext") + binary_row({"abc", int4(7), std::nullopt}) + binary_row({std::nullopt, int4(-1), ""}) +
            binary_row({"", std::nullopt, "defg"}) + kTrailer},
-      {"binary, cut off", spec_of(Format::binary, {1}, {kInt4}), binary_header() + binary_row({"abc", int4(7)}) + std::string(1, '\0')},
-      {"binary, too long", spec_of(Format::binary, {0}, {kText}), binary_header() + binary_row({"abc"}) + kTrailer + "x"},
+      {"binary, cut off", spec_of(Format::binary, {1}, {kInt4}),
+       binary_header() + binary_row({"abc", int4(7)}) + std::string(1, '\0')},
+      {"binary, too long", spec_of(Format::binary, {0}, {kText}),
+       binary_header() + binary_row({"abc"}) + kTrailer + "x"},
   };
 }
 
@@ -470,8 +485,9 @@ TEST(CopySplit, EveryCutGivesTheSame) {
     EXPECT_TRUE(whole.rows > 0 || !whole.error.empty()) << stream.name;
     for (std::size_t first = 0; first <= bytes.size(); ++first)
       for (std::size_t second = first; second <= bytes.size(); ++second) {
-        const Outcome cut = split(stream.spec, colocation,
-                                  {bytes.substr(0, first), bytes.substr(first, second - first), bytes.substr(second)}, columns);
+        const Outcome cut =
+            split(stream.spec, colocation,
+                  {bytes.substr(0, first), bytes.substr(first, second - first), bytes.substr(second)}, columns);
         ASSERT_EQ(cut, whole) << stream.name << " cut at " << first << " and " << second;
       }
     for (std::size_t size = 1; size < 5; ++size) {
@@ -491,7 +507,8 @@ TEST(CopySplit, RowsLongerThanMessages) {
   const Outcome whole = split(spec, colocation, stream);
   for (std::size_t size : {1u, 255u, 256u, 257u, 1000u, 4096u}) {
     std::vector<std::string_view> pieces;
-    for (std::size_t at = 0; at < stream.size(); at += size) pieces.push_back(std::string_view(stream).substr(at, size));
+    for (std::size_t at = 0; at < stream.size(); at += size)
+      pieces.push_back(std::string_view(stream).substr(at, size));
     EXPECT_EQ(split(spec, colocation, pieces), whole) << size;
   }
   EXPECT_EQ(whole.rows, 20u);
