@@ -99,6 +99,7 @@ struct Colocation {
 // A database of the cluster; exists on every group.
 struct Database {
   std::string name;
+  bool bytewise_default = true;  // its default collation compares bytes (C, POSIX, C.UTF-8)
   // schema -> table name -> table
   std::map<std::string, std::map<std::string, std::shared_ptr<const Table>, std::less<>>, std::less<>> schemas;
   std::unordered_map<Oid, std::shared_ptr<const Table>> tables_by_oid;

@@ -21,10 +21,8 @@ namespace pgmosaic::net {
 // Receives epoll events of one file descriptor. The loop never calls it after remove().
 class EventHandler {
  public:
+  virtual ~EventHandler() = default;
   virtual void on_events(uint32_t events) = 0;
-
- protected:
-  ~EventHandler() = default;
 };
 
 class EventLoop {
@@ -39,6 +37,7 @@ class EventLoop {
   // Runs until stop(). Everything but post() and stop() belongs to the thread that runs.
   void run();
   void stop();                            // any thread
+  void restart() { stop_ = false; }       // after stop(), before run() again
   void post(std::function<void()> work);  // any thread; runs on the loop's thread, in order
 
   void add(int fd, EventHandler* handler, uint32_t events);

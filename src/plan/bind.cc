@@ -4,6 +4,7 @@
 
 #include "plan/naming.h"
 #include "plan/types.h"
+#include "plan/typing.h"
 #include "plan/virtual_relations.h"
 
 namespace pgmosaic::plan {
@@ -212,7 +213,17 @@ void Statement::bind_targets(Level* level, size_t count, Node* const* targets) {
         out.var = var;
         out.expr = target->val;
       }
-    } else if (auto* indirection = as<PgQuery__AIndirection>(target->val)) {
+    } else {
+      out.type = type_of(*this, level, target->val);
+      if (out.type == oid::unknown) out.type = oid::text;
+      Collation collation = collation_of(*this, level, target->val);
+      out.collation = !is_collatable(out.type) && out.type != 0 ? 0
+                      : collation == Collation::c               ? 950
+                      : collation == Collation::none_or_default ? 100
+                                                                : 1;
+      out.bytewise = ordered_by_bytes(*this, level, target->val);
+    }
+    if (auto* indirection = as<PgQuery__AIndirection>(target->val)) {
       if (indirection->n_indirection > 0 &&
           as<PgQuery__AStar>(indirection->indirection[indirection->n_indirection - 1]) != nullptr)
         level->outputs_known = false;  // (composite).*
@@ -227,6 +238,7 @@ Level* Statement::bind_dml_cte(const Node* query, Level* parent, const CteScope*
   Level* level = new_level(parent, ctes);
   level->writes = true;
   level->outputs_known = false;
+  dml_levels.push_back(level);
   if (auto* update = as<PgQuery__UpdateStmt>(query)) {
     level->ctes = bind_with(update->with_clause, parent, ctes);
     auto leaf = std::make_unique<FromNode>();
@@ -247,9 +259,40 @@ Level* Statement::bind_dml_cte(const Node* query, Level* parent, const CteScope*
     auto leaf = std::make_unique<FromNode>();
     leaf->instance = add_table(level, insert->relation, -1).id;
     level->from.push_back(std::move(leaf));
-    if (auto* select = as<PgQuery__SelectStmt>(insert->select_stmt)) bind_select(select, level, level->ctes);
+    bind_inserted(level, insert);
+  } else {
+    too_complex = true;
   }
+  if (!level->instances.empty() && instances[level->instances[0]].placement == Instance::Placement::reference)
+    reference_write_in_cte = true;
   return level;
+}
+
+// The row of INSERT … VALUES in a WITH: its key is where the row goes, as if a condition said so.
+void Statement::bind_inserted(Level* level, const PgQuery__InsertStmt* insert) {
+  auto* select = as<PgQuery__SelectStmt>(insert->select_stmt);
+  if (select == nullptr) return;
+  if (select->n_values_lists == 0) {
+    dml_levels.push_back(bind_select(select, level->parent, level->ctes));
+    return;
+  }
+  const Instance& target = instances[level->instances[0]];
+  auto* row = as<PgQuery__List>(select->values_lists[0]);
+  for (const Node* list : each(select->n_values_lists, select->values_lists)) bind_expression(level, list);
+  if (select->n_values_lists > 1 || row == nullptr || target.table == nullptr) return;
+  for (size_t i = 0; i < row->n_items; ++i) {
+    auto* named = insert->n_cols > i ? as<PgQuery__ResTarget>(insert->cols[i]) : nullptr;
+    if (insert->n_cols > 0 && named == nullptr) continue;
+    Var var{target.id, named == nullptr ? static_cast<int>(i) : target.table->column_index(text_of(named->name))};
+    Fact fact;
+    fact.kind = Fact::Kind::values;
+    fact.a = var;
+    ConstValue value;
+    if (var.column < 0 || !read_constant(row->items[i], value) || !comparable(value, var)) continue;
+    if (value.written == ConstValue::Written::null) continue;
+    fact.values.push_back(std::move(value));
+    level->facts.push_back(std::move(fact));
+  }
 }
 
 const OutputColumn* Statement::column(Var var) const {

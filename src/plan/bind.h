@@ -223,6 +223,8 @@ class Statement {
   bool reads_reference = false;
   bool row_locks = false;
   bool dml_in_cte = false;
+  bool reference_write_in_cte = false;
+  std::vector<Level*> dml_levels;  // of data-modifying WITH
   bool too_complex = false;  // something could not be bound at all: refuse
   bool constants_by_value = false;  // literal numbers do not refer to the client's text
   bool huge_literal = false;        // a literal's size decided something: do not cache
@@ -237,6 +239,7 @@ class Statement {
                                          bool lateral);
   std::unique_ptr<FromNode> bind_cte(Level* level, const PgQuery__RangeVar* range, const CteScope* scope, int region);
   std::unique_ptr<FromNode> bind_free(Level* level, const PgQuery__Alias* alias, int region);
+  void bind_inserted(Level* level, const PgQuery__InsertStmt* insert);
   Level* bind_dml_cte(const sql::Node* query, Level* parent, const CteScope* ctes);
   void bind_arms(Level* level);
   void bind_values(Level* level);

@@ -324,6 +324,7 @@ Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* cre
   plan.no_transaction = true;
   plan.ddl->transactional = false;
   plan.ddl->undo = {"DROP DATABASE IF EXISTS " + quote_identifier(text_of(create->dbname))};
+  plan.ddl->object = std::string(text_of(create->dbname));
   return plan;
 }
 
@@ -369,10 +370,10 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
   if (auto* statement = as<PgQuery__CreatedbStmt>(root)) return plan_create_database(sql, statement);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
-    (void)statement;
     Plan plan = everywhere("DROP DATABASE", sql);
     plan.no_transaction = true;
     plan.ddl->transactional = false;
+    plan.ddl->object = std::string(text_of(statement->dbname));
     return plan;
   }
   if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);

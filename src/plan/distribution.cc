@@ -260,7 +260,9 @@ Distribution DistributionAnalysis::result_of(Level* level) {
   if (level->recursive) return bad("a recursive query over sharded tables", kSubqueryHint);
   if (level->limited())
     return bad("LIMIT or OFFSET in a sub-query over a sharded table", "Use it in the outermost query only.");
-  if (level->aggregated() && (grouping_sets(level) || !covers_key(level, result, group_vars(level))))
+  // Without GROUP BY even a group that has no rows answers with one.
+  if (level->aggregated() &&
+      (!level->has_group() || grouping_sets(level) || !covers_key(level, result, group_vars(level))))
     return bad("an aggregate in a sub-query over a sharded table that is not grouped by the distribution column",
                "Group by the distribution column, or aggregate in the outermost query.");
   if (!windows_within_key(level))
@@ -277,7 +279,7 @@ Distribution DistributionAnalysis::result_of(Level* level) {
   return result;
 }
 
-Distribution DistributionAnalysis::of_arms(Level* level) {
+Distribution DistributionAnalysis::of_arms(Level* level, bool outermost) {
   Distribution left = result_of(level->arms[0]), right = result_of(level->arms[1]);
   if (left.kind == Kind::bad) return left;
   if (right.kind == Kind::bad) return right;
@@ -289,7 +291,7 @@ Distribution DistributionAnalysis::of_arms(Level* level) {
   if (left.kind != right.kind)
     return bad("a set operation of a sharded table with rows that every group has",
                "Run the parts as statements of their own.");
-  if (level->limited()) return bad("LIMIT or OFFSET in a sub-query over a sharded table");
+  if (level->limited() && !outermost) return bad("LIMIT or OFFSET in a sub-query over a sharded table");
   bool same_keys = left.colocation == right.colocation && left.colocation != 0;
   for (size_t i = 0; same_keys && i < left.keys.size(); ++i) {
     std::erase_if(left.keys[i], [&](const KeyVar& a) {

@@ -22,7 +22,8 @@ namespace pgmosaic::plan {
 // Columns and constants that are equal.
 class EqualityClasses {
  public:
-  EqualityClasses(const Statement& statement) : statement_(statement) {}
+  // Literals whose being equal made two columns equal become structural ones of the statement.
+  EqualityClasses(Statement& statement) : statement_(statement) {}
   void add(const Fact& fact);
   bool same(Var a, Var b) { return a == b || root(node(a)) == root(node(b)); }
   int class_of(Var var) { return root(node(var)); }
@@ -31,15 +32,15 @@ class EqualityClasses {
 
  private:
   int node(Var var);
-  int node(const std::string& constant);
+  int node(const std::string& constant, const KeySource& source);
   int root(int n);
   void unite(int a, int b);
 
-  const Statement& statement_;
+  Statement& statement_;
   std::vector<int> parent_;
   std::set<int> constants_;
   std::unordered_map<uint64_t, int> vars_;
-  std::unordered_map<std::string, int> constant_nodes_;
+  std::unordered_map<std::string, std::pair<int, uint32_t>> constant_nodes_;  // with the first literal's number
 };
 
 // The key values of one sharded table: nullopt if not proven.
@@ -55,6 +56,10 @@ class DistributionAnalysis {
   const std::map<int, Pins>& pins() const { return pins_; }
   // The rows of a query as another query sees them, or bad with the reason.
   Distribution result_of(Level* level);
+  // The rows that the outermost query makes before it sorts and cuts them.
+  Distribution rows_of(Level* top) {
+    return top->set_operation() ? of_arms(top, true) : top->from_distribution;
+  }
   // True if the expressions' columns determine the group: rows with equal values are all on one group.
   bool covers_key(Level* level, const Distribution& distribution, const std::vector<Var>& vars);
   // The result column that is key column i for certain, -1 if none.
@@ -80,7 +85,7 @@ class DistributionAnalysis {
   bool within_outer(Level* inner_level, const Distribution& outer);
   void link_outputs(Level* level, Facts& facts);
   bool transparent(Level* level, size_t output);
-  Distribution of_arms(Level* level);
+  Distribution of_arms(Level* level, bool outermost = false);
   std::optional<std::string> not_shareable(Level* level);
   bool strict(const Level* level, const KeyVar& key);
 

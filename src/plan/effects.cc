@@ -38,7 +38,8 @@ void scan_functions(Planning& p) {
     effects.pins = effects.pins || traits.pins;
     effects.sets_config = effects.sets_config || traits.sets_config;
     effects.not_preparable = effects.not_preparable || traits.not_preparable;
-    p.home_functions = p.home_functions || traits.home || traits.user_defined;
+    p.home_functions = p.home_functions || traits.home || traits.user_defined || traits.own_of_group;
+    if ((traits.own_of_group || traits.home) && p.server_function.empty()) p.server_function = name;
     if (traits.home_only && p.home_only_function.empty()) p.home_only_function = name;
     if ((traits.user_defined || traits.reads_tables) && p.user_function.empty()) p.user_function = name;
     return true;
@@ -54,9 +55,14 @@ void forbid_several_groups(Planning& p, std::string reason, std::string hint) {
 }
 
 void check_several_groups(Planning& p, const Distribution& distribution) {
+  if (distribution.kind == Distribution::Kind::replicated && !p.statement.dml_in_cte)
+    forbid_several_groups(p, "rows that every group has beside a sub-query over sharded tables");
   if (distribution.kind == Distribution::Kind::bad) forbid_several_groups(p, distribution.reason, distribution.hint);
   if (!p.user_function.empty())
     forbid_several_groups(p, "the function " + p.user_function + "(), which may read tables or need all rows");
+  if (!p.server_function.empty())
+    forbid_several_groups(p, "the function " + p.server_function + "(), which answers for one server",
+                          "Call it in a statement of its own.");
   if (p.statement.dml_in_cte)
     forbid_several_groups(p, "a data-modifying WITH", "Run its parts as statements of their own.");
 }
@@ -69,6 +75,12 @@ void choose_target(Planning& p) {
     plan = unsupported("the statement is too complex to plan", "Split it into simpler statements.");
     return;
   }
+  if (s.reference_write_in_cte) {
+    plan = unsupported("a write to a reference table in WITH", "Run it as a statement of its own.");
+    return;
+  }
+  for (Level* level : s.dml_levels) p.distribution.run(level);
+  s.dml_levels.clear();
   if (s.sharded.empty()) {
     bool home = !s.home_tables.empty() || p.home_functions || s.row_locks || !p.home_only_function.empty();
     target.kind = home ? Target::Kind::home : Target::Kind::any;

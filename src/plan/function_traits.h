@@ -18,6 +18,7 @@ struct FunctionTraits {
   bool immutable = false;     // known to depend on its arguments alone
   bool home = false;          // state that only the home group has (sequences, advisory locks, NOTIFY, catalogs)
   bool home_only = false;     // … and a call elsewhere would be wrong, not just different
+  bool own_of_group = false;  // every server has its own answer (process id, address, transaction id)
   bool reads_tables = false;  // runs SQL given as text
   bool writes = false;
   bool sets_config = false;

@@ -74,6 +74,8 @@ void InsertPlanner::run() {
   p_.distribution.run(level_);
   if (source_ != nullptr) p_.distribution.run(source_);
 
+  if (s_.reference_write_in_cte)
+    return refuse("a write to a reference table in WITH", "Run it as a statement of its own.");
   switch (target.placement) {
     case Placement::sharded: return into_sharded();
     case Placement::reference: return into_reference();

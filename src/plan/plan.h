@@ -154,6 +154,7 @@ struct Ddl {
   bool transactional = true;      // false: CREATE DATABASE and the like
   std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
   std::string tag;                // command tag for the client
+  std::string object;             // CREATE DATABASE, DROP DATABASE: its name
   bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
   // The key's types are not all known from the text (domains, user types, %TYPE, LIKE): ask the home, after
   // everywhere ran there, whether each is hashable, and fail with 0A000 if not.

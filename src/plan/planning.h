@@ -24,7 +24,7 @@ struct Planning {
 
   // Traits of all functions called anywhere.
   bool home_functions = false;
-  std::string home_only_function, user_function;
+  std::string home_only_function, user_function, server_function;
 };
 
 // planner.cc: plans a parsed statement (not EXPLAIN's or PREPARE's shell around it).

@@ -35,13 +35,17 @@ int EqualityClasses::node(Var var) {
   return it->second;
 }
 
-int EqualityClasses::node(const std::string& constant) {
-  auto [it, added] = constant_nodes_.try_emplace(constant, static_cast<int>(parent_.size()));
+int EqualityClasses::node(const std::string& constant, const KeySource& source) {
+  auto [it, added] = constant_nodes_.try_emplace(constant, static_cast<int>(parent_.size()), source.index);
+  auto [number, first_literal] = it->second;
   if (added) {
-    parent_.push_back(it->second);
-    constants_.insert(it->second);
+    parent_.push_back(number);
+    constants_.insert(number);
+  } else if (source.kind == KeySource::Kind::literal && first_literal != source.index) {
+    statement_.structural.insert(first_literal);
+    statement_.structural.insert(source.index);
   }
-  return it->second;
+  return number;
 }
 
 int EqualityClasses::root(int n) {
@@ -57,7 +61,7 @@ void EqualityClasses::add(const Fact& fact) {
   if (fact.values[0].written == ConstValue::Written::array_parameter) return;
   const OutputColumn* column = statement_.column(fact.a);
   if (column == nullptr) return;
-  unite(node(fact.a), node(constant_name(statement_, fact.values[0], type_family(column->type))));
+  unite(node(fact.a), node(constant_name(statement_, fact.values[0], type_family(column->type)), fact.values[0].source));
 }
 
 bool EqualityClasses::is_constant(Var var) {

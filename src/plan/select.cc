@@ -12,7 +12,11 @@ void plan_select(Planning& p, const PgQuery__SelectStmt* select) {
   choose_target(p);
   if (p.plan.kind == PlanKind::unsupported) return;
   if (!p.statement.sharded.empty()) {
-    check_several_groups(p, top->set_operation() ? p.distribution.result_of(top->arms[0]) : top->from_distribution);
+    // A UNION without the distribution column gets its chance in gather_select.
+    Distribution rows = p.distribution.rows_of(top);
+    bool distinct_union = top->set_operation() && select->op == PG_QUERY__SET_OPERATION__SETOP_UNION && !select->all;
+    if (distinct_union) rows.kind = Distribution::Kind::partitioned;
+    check_several_groups(p, rows);
     if (!p.plan.multi_group_error) gather_select(p, top);
   }
   set_cacheable(p);

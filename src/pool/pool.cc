@@ -9,6 +9,11 @@ namespace pgmosaic::pool {
 bool ConnectionCounter::try_open(const PoolLimits& limits, const std::string& user, const std::string& database,
                                  GroupId group) {
   std::lock_guard lock(mutex_);
+  const bool unlimited = user == limits.unlimited_user;
+  if (unlimited) {
+    ++users_[user], ++databases_[database], ++groups_[group];
+    return true;
+  }
   int& in_group = groups_[group];
   int& of_user = users_[user];
   int& of_database = databases_[database];
@@ -24,7 +29,7 @@ void ConnectionCounter::closed(const std::string& user, const std::string& datab
     std::lock_guard lock(mutex_);
     --groups_[group], --users_[user], --databases_[database];
   }
-  if (waiting.load(std::memory_order_relaxed) > 0) wake_all();
+  if (waiting(group).load(std::memory_order_relaxed) > 0) wake_all();
 }
 
 PoolEntry& Pool::entry(const std::string& user, const std::string& database, GroupId group) {
@@ -94,17 +99,18 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
                                   "Raise pool.size_per_group (and the servers' max_connections), or shorten transactions.");
     const int64_t wait_us = deadline_us - loop_.now_us();
     if (wait_us <= 0 || waiting_ >= limits_.max_waiting) co_return Error(busy);
+    const bool first_wait = !waiter.retry;
     waiter.retry = waiter.timed_out = false;
-    entry.waiters.push_back(&waiter);
+    first_wait ? entry.waiters.push_back(&waiter) : entry.waiters.push_front(&waiter);
     ++waiting_;
-    counter_.waiting.fetch_add(1);
-    counter_.wake_all();  // idle backends of other workers may make room
+    counter_.waiting(entry.group).fetch_add(1);
+    if (first_wait) counter_.wake_all();  // idle backends of other workers may make room
     auto timer = loop_.start_timer(wait_us, [&waiter] {
       waiter.timed_out = true;
       waiter.signal.notify();
     });
     co_await waiter.signal;
-    counter_.waiting.fetch_sub(1);
+    counter_.waiting(entry.group).fetch_sub(1);
     --waiting_;
     std::erase(entry.waiters, &waiter);
     if (waiter.timed_out) {
@@ -182,7 +188,7 @@ void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
   conn->idle_since_us = loop_.now_us();
   entry.idle.push_back(std::move(conn));
   // Somebody waits for another user's or database's backend of this group: make room.
-  if (counter_.waiting.load(std::memory_order_relaxed) > 0) yield_idle();
+  if (counter_.waiting(entry.group).load(std::memory_order_relaxed) > 0) yield_idle();
 }
 
 bool Pool::evict_idle(GroupId group, const PoolEntry* except) {
@@ -199,7 +205,7 @@ bool Pool::evict_idle(GroupId group, const PoolEntry* except) {
 
 void Pool::yield_idle() {
   for (auto& [key, entry] : entries_) {
-    if (entry->idle.empty() || !entry->waiters.empty()) continue;
+    if (entry->idle.empty() || counter_.waiting(entry->group).load(std::memory_order_relaxed) == 0) continue;
     evict_idle(entry->group, nullptr);
     return;
   }
@@ -222,9 +228,8 @@ void Pool::retry_waiters() {
 
 void Pool::resume() {
   paused_ = false;
-  std::vector<PoolWaiter*> woken;
-  for (auto& [key, entry] : entries_) woken.insert(woken.end(), entry->waiters.begin(), entry->waiters.end());
-  for (PoolWaiter* waiter : woken) loop_.start_timer(0, [this] { retry_waiters(); });
+  // Each round wakes the first of every queue; who was served makes room for the next.
+  for (int rounds = waiting_; rounds > 0; --rounds) loop_.start_timer(0, [this] { retry_waiters(); });
 }
 
 net::Task<void> Pool::cancel(ServerConn& conn) {

@@ -5,6 +5,7 @@
 // clear error (53300) after wait_timeout_ms, or because the session abandoned it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -27,6 +28,7 @@ using GroupId = uint32_t;
 
 struct PoolLimits {
   int per_group = 20, per_user = 0, per_database = 0;  // backends over all workers; 0: no limit
+  std::string unlimited_user;  // the internal role: its connections count for no limit
   int max_waiting = 10000;
   int wait_timeout_ms = 15000, idle_timeout_ms = 600000, lifetime_ms = 3600000, connect_timeout_ms = 5000;
 };
@@ -36,12 +38,13 @@ class ConnectionCounter {
  public:
   bool try_open(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group);
   void closed(const std::string& user, const std::string& database, GroupId group);
-  // Sessions of any worker that wait for a backend of any group.
-  std::atomic<int> waiting{0};
+  // Sessions of any worker that wait for a backend of the group.
+  std::atomic<int>& waiting(GroupId group) { return waiting_[group % waiting_.size()]; }
   // Asks every worker to give up idle backends / to try again; set by the router.
   std::function<void()> wake_all = [] {};
 
  private:
+  std::array<std::atomic<int>, 256> waiting_{};
   std::mutex mutex_;
   std::map<GroupId, int> groups_;
   std::map<std::string, int> users_, databases_;

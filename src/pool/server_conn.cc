@@ -211,6 +211,10 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
       auto& row = rows->rows.emplace_back();
       for (const auto& value : values)
         value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
+    } else if (reply.message.type == 'N') {
+      rows->notices += reply.message.whole;
+    } else if (reply.message.type == 't') {
+      pg::parse_parameter_description(reply.message.body, rows->parameter_types);
     } else if (reply.message.type == 'C') {
       rows->tag = reply.message.body.substr(0, reply.message.body.size() - 1);
     }

@@ -82,6 +82,9 @@ class ServerConn {
   bool receive();
   void own_input() { in_.own(); }
   ReplyStatus next_reply(Reply& reply, bool allow_partial);
+  bool answering_execute() const {
+    return request_head_ < requests_.size() && requests_[request_head_].kind == RequestKind::execute;
+  }
   bool idle() const { return request_head_ == requests_.size() && partial_remaining_ == 0; }
   std::size_t pending_requests() const { return requests_.size() - request_head_; }
 
@@ -90,6 +93,8 @@ class ServerConn {
     std::vector<pg::FieldDescription> fields;
     std::vector<std::vector<std::optional<std::string>>> rows;
     std::string tag;
+    std::string notices;                   // NoticeResponse messages, whole
+    std::vector<pg::Oid> parameter_types;  // ParameterDescription
   };
   net::Task<Result<Rows>> query(std::string_view sql);
   // The same through the extended protocol with text parameters.

@@ -1,0 +1,249 @@
+#include "control/cluster.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "catalog/hashing.h"
+#include "control/install_sql.h"
+#include "control/introspect.h"
+
+namespace pgmosaic::control {
+
+namespace {
+
+constexpr int kConnectTimeoutMs = 10000;
+constexpr std::string_view kIntentPrefix = "intents/";
+constexpr std::string_view kClusterKey = "cluster/id";
+
+}  // namespace
+
+Cluster::Cluster(meta::Store& store, std::vector<GroupEndpoint> groups, pool::Credentials internal,
+                 std::string internal_database)
+    : store_(store),
+      groups_(std::move(groups)),
+      internal_(std::move(internal)),
+      internal_database_(std::move(internal_database)),
+      router_name_(random_hex(4)) {
+  for (const GroupEndpoint& group : groups_)
+    if (group.group.home) home_ = group.group.id;
+  CHECK(home_ != 0);
+}
+
+catalog::SnapshotPtr Cluster::snapshot() const {
+  std::lock_guard lock(mutex_);
+  return snapshot_;
+}
+
+Error Cluster::group_error(catalog::GroupId group, Error error) const {
+  for (const GroupEndpoint& entry : groups_)
+    if (entry.group.id == group)
+      error.node = entry.group.name + " (" + entry.group.host + " port " + std::to_string(entry.group.port) + ")";
+  return error;
+}
+
+net::Task<Result<std::unique_ptr<pool::ServerConn>>> Cluster::connect(net::EventLoop& loop, catalog::GroupId group,
+                                                                      const std::string& database) {
+  for (const GroupEndpoint& entry : groups_) {
+    if (entry.group.id != group) continue;
+    auto conn = co_await pool::ServerConn::connect(loop, entry.endpoint, internal_, database, kConnectTimeoutMs);
+    if (!conn.ok()) co_return group_error(group, std::move(conn.error()));
+    co_return conn;
+  }
+  co_return make_error("XX000", "no group " + std::to_string(group));
+}
+
+Status Cluster::load_identity() {
+  TRY_ASSIGN(auto entry, store_.get(kClusterKey));
+  if (entry) {
+    cluster_id_ = entry->value;
+    return {};
+  }
+  cluster_id_ = random_hex(4);
+  meta::Txn txn;
+  txn.compares.push_back({std::string(kClusterKey), 0});
+  txn.puts.push_back({std::string(kClusterKey), cluster_id_});
+  for (const GroupEndpoint& group : groups_) txn.puts.push_back({meta::group_key(group.group.id), meta::encode_group(group.group)});
+  TRY_ASSIGN(auto committed, store_.commit(txn));
+  if (!committed.committed) return load_identity();
+  return {};
+}
+
+net::Task<Result<std::vector<std::string>>> Cluster::list_databases(net::EventLoop& loop) {
+  auto conn = co_await connect(loop, home_, internal_database_);
+  if (!conn.ok()) co_return std::move(conn.error());
+  auto rows = co_await (*conn)->query("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1");
+  if (!rows.ok()) co_return std::move(rows.error());
+  std::vector<std::string> names;
+  for (const auto& row : rows->rows) names.push_back(*row[0]);
+  co_return names;
+}
+
+net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& database) {
+  for (const GroupEndpoint& group : groups_) {
+    auto conn = co_await connect(loop, group.group.id, database);
+    if (!conn.ok()) co_return std::move(conn.error());
+    auto done = co_await (*conn)->query(kInstallSql);
+    if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
+  }
+  co_return Status{};
+}
+
+net::Task<Status> Cluster::open(net::EventLoop& loop) {
+  CO_TRY(load_identity());
+  auto databases = co_await list_databases(loop);
+  if (!databases.ok()) co_return std::move(databases.error());
+  for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
+  CO_TRY(co_await recover(loop, {}));
+  CO_TRY(co_await recover_intents(loop));
+  auto snapshot = std::make_shared<catalog::Snapshot>();
+  for (const GroupEndpoint& group : groups_) snapshot->groups.push_back(group.group);
+  snapshot->home = home_;
+  snapshot->epoch = 1;
+  {
+    std::lock_guard lock(mutex_);
+    snapshot_ = snapshot;
+  }
+  for (const std::string& database : *databases) CO_TRY(co_await reload(loop, database));
+  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size(), databases->size());
+  co_return Status{};
+}
+
+// Introspects what is committed and announces it.
+net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database) {
+  auto home = co_await connect(loop, home_, database);
+  if (!home.ok()) co_return std::move(home.error());
+  CO_TRY_ASSIGN(auto records, meta::read_tables(store_, database));
+  CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
+  auto loaded = co_await introspect(**home, database, records, colocations);
+  if (!loaded.ok()) co_return std::move(loaded.error());
+  catalog::SnapshotPtr next;
+  {
+    std::lock_guard lock(mutex_);
+    auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
+    changed->epoch = snapshot_->epoch + 1;
+    changed->databases[database] = *loaded;
+    snapshot_ = next = changed;
+  }
+  if (announce_) co_await announce_(loop, next);
+  co_return Status{};
+}
+
+net::Task<Result<exec::StagedPtr>> Cluster::stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+                                                  exec::StagedSchema changes) {
+  CO_TRY_ASSIGN(auto records, meta::read_tables(store_, changes.database));
+  CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, changes.database));
+  records.insert(records.end(), changes.tables.begin(), changes.tables.end());
+  for (const auto& added : changes.colocations) {
+    const auto known = [&added](const catalog::Colocation& colocation) { return colocation.id == added.id; };
+    if (std::none_of(colocations.begin(), colocations.end(), known)) colocations.push_back(added);
+  }
+  auto loaded = co_await introspect(home, changes.database, records, colocations);
+  if (!loaded.ok()) co_return std::move(loaded.error());
+  auto snapshot = std::make_shared<catalog::Snapshot>(*base);
+  snapshot->databases[changes.database] = *loaded;
+  changes.snapshot = snapshot;
+  co_return std::make_shared<const exec::StagedSchema>(std::move(changes));
+}
+
+Status Cluster::intend(const exec::StagedSchema& staged, const std::string& gid) {
+  nlohmann::json intent;
+  intent["database"] = staged.database;
+  intent["tables"] = nlohmann::json::array();
+  for (const auto& record : staged.tables) intent["tables"].push_back({{"oid", record.oid}, {"record", meta::encode_table(record)}});
+  intent["colocations"] = nlohmann::json::array();
+  for (const auto& colocation : staged.colocations)
+    intent["colocations"].push_back({{"id", colocation.id}, {"record", meta::encode_colocation(colocation)}});
+  meta::Txn txn;
+  txn.puts.push_back({std::string(kIntentPrefix) + gid, intent.dump()});
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  return {};
+}
+
+void Cluster::forget(const std::string& gid) {
+  meta::Txn txn;
+  txn.deletes.push_back(std::string(kIntentPrefix) + gid);
+  if (auto done = store_.commit(txn); !done.ok())
+    log_warning("control", "intent {} stays until the next start: {}", gid, done.error().message);
+}
+
+Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
+                      const std::vector<catalog::Colocation>& colocations, const std::string& database,
+                      const std::string& gid) {
+  meta::Txn txn;
+  for (const auto& record : tables) txn.puts.push_back({meta::table_key(database, record.oid), meta::encode_table(record)});
+  for (const auto& colocation : colocations)
+    txn.puts.push_back({meta::colocation_key(database, colocation.id), meta::encode_colocation(colocation)});
+  txn.deletes.push_back(std::string(kIntentPrefix) + gid);
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  std::lock_guard lock(mutex_);
+  auto& waiting = pending_[database];
+  std::erase_if(waiting, [&colocations](const catalog::Colocation& placed) {
+    return std::any_of(colocations.begin(), colocations.end(), [&placed](const auto& done_) { return done_.id == placed.id; });
+  });
+  return {};
+}
+
+net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
+  CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
+  co_return co_await reload(loop, staged->database);
+}
+
+Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, const catalog::Database& database,
+                                           const std::vector<catalog::Oid>& key_types,
+                                           const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
+                                           const plan::Ddl::NewSharded& wish) {
+  const bool alone = wish.colocate_with == "none";
+  auto fits = [&](const catalog::Colocation& colocation) {
+    return !alone && !colocation.explicit_only && colocation.key_types == key_types &&
+           colocation.key_collations == key_collations && colocation.shards.size() == shard_count;
+  };
+  for (const auto& [id, colocation] : database.colocations)
+    if (fits(colocation)) return colocation;
+  std::lock_guard lock(mutex_);
+  for (const catalog::Colocation& placed : pending_[database.name])
+    if (fits(placed)) return placed;
+  catalog::Colocation colocation;
+  TRY_ASSIGN(uint64_t id, meta::allocate_ids(store_, meta::ids_key("colocation"), 1));
+  TRY_ASSIGN(uint64_t first_shard, meta::allocate_ids(store_, meta::ids_key("shard"), shard_count));
+  colocation.id = static_cast<catalog::ColocationId>(id);
+  colocation.key_types = key_types;
+  colocation.key_collations = key_collations;
+  colocation.explicit_only = alone;
+  // Neighbouring remainders go to different groups; each group gets the same number, give or take one.
+  for (uint32_t remainder = 0; remainder < shard_count; ++remainder)
+    colocation.shards.push_back({first_shard + remainder, shard_count, remainder,
+                                 snapshot.groups[remainder % snapshot.groups.size()].id});
+  pending_[database.name].push_back(colocation);
+  return colocation;
+}
+
+net::Task<Status> Cluster::database_created(net::EventLoop& loop, std::string database) {
+  CO_TRY(co_await install(loop, database));
+  co_return co_await reload(loop, database);
+}
+
+net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string database) {
+  meta::Txn txn;
+  CO_TRY_ASSIGN(auto tables, meta::read_tables(store_, database));
+  for (const auto& record : tables) txn.deletes.push_back(meta::table_key(database, record.oid));
+  CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
+  for (const auto& colocation : colocations) txn.deletes.push_back(meta::colocation_key(database, colocation.id));
+  CO_TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  catalog::SnapshotPtr next;
+  {
+    std::lock_guard lock(mutex_);
+    auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
+    changed->epoch = snapshot_->epoch + 1;
+    changed->databases.erase(database);
+    snapshot_ = next = changed;
+  }
+  if (announce_) co_await announce_(loop, next);
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::control

@@ -1,0 +1,94 @@
+// Cluster: the control's view of the whole – groups, databases, catalog – and what keeps them consistent: bootstrap of
+// a database, publication of schema changes, the decision on transactions in doubt.
+//
+// Lifecycle: open() before the router's workers start (it installs, recovers, loads); then workers call it from their
+// threads. Each call uses connections of its own, opened with the internal role.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "catalog/catalog.h"
+#include "exec/control.h"
+#include "meta/store.h"
+
+namespace pgmosaic::control {
+
+struct GroupEndpoint {
+  catalog::Group group;
+  pool::Endpoint endpoint;
+};
+
+class Cluster final : public exec::ClusterControl, public exec::CommitServices {
+ public:
+  // Hands a new catalog to all workers; returns when each uses it.
+  using Announce = std::function<net::Task<void>(net::EventLoop&, catalog::SnapshotPtr)>;
+
+  Cluster(meta::Store& store, std::vector<GroupEndpoint> groups, pool::Credentials internal, std::string internal_database);
+
+  // Checks and installs every database on every group, settles what dead routers left in doubt, loads the catalog.
+  net::Task<Status> open(net::EventLoop& loop);
+  catalog::SnapshotPtr snapshot() const;
+  void set_announce(Announce announce) { announce_ = std::move(announce); }
+  const std::string& cluster_id() const { return cluster_id_; }
+  const std::string& router_name() const { return router_name_; }
+  const std::vector<GroupEndpoint>& groups() const { return groups_; }
+  const pool::Credentials& internal() const { return internal_; }
+
+  // Every few seconds: finishes transactions whose phase two failed, trims the commit logs.
+  net::Task<void> tend(net::EventLoop& loop);
+
+  // exec::ClusterControl
+  net::Task<Result<exec::StagedPtr>> stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+                                           exec::StagedSchema changes) override;
+  Status intend(const exec::StagedSchema& staged, const std::string& gid) override;
+  void forget(const std::string& gid) override;
+  net::Task<Status> publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) override;
+  Result<catalog::Colocation> place(const catalog::Snapshot& snapshot, const catalog::Database& database,
+                                    const std::vector<catalog::Oid>& key_types,
+                                    const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
+                                    const plan::Ddl::NewSharded& wish) override;
+  net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
+  net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
+
+  // exec::CommitServices
+  exec::Gid next_gid() override;
+  net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
+                                  const std::vector<uint32_t>& participants) override;
+  void leave_to_recovery(const std::string& database, const exec::Gid& gid) override;
+
+  net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
+                                                               const std::string& database);
+
+ private:
+  net::Task<Status> install(net::EventLoop& loop, const std::string& database);
+  net::Task<Status> recover(net::EventLoop& loop, const std::string& only_gid);
+  net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group, const std::string& only_gid);
+  net::Task<Status> recover_intents(net::EventLoop& loop);
+  net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
+  net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
+  Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
+               const std::string& database, const std::string& gid);
+  Status load_identity();
+  Error group_error(catalog::GroupId group, Error error) const;
+
+  meta::Store& store_;
+  std::vector<GroupEndpoint> groups_;
+  pool::Credentials internal_;
+  std::string internal_database_;
+  catalog::GroupId home_ = 0;
+  std::string cluster_id_, router_name_;
+  std::atomic<uint64_t> next_number_{1};
+  Announce announce_;
+  mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_
+  catalog::SnapshotPtr snapshot_;
+  std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
+  std::set<std::string> in_doubt_;
+};
+
+}  // namespace pgmosaic::control

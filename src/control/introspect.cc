@@ -1,0 +1,183 @@
+#include "control/introspect.h"
+
+#include <set>
+
+namespace pgmosaic::control {
+
+namespace {
+
+using catalog::Oid;
+using Rows = pool::ServerConn::Rows;
+
+constexpr const char* kTables = R"(
+SELECT c.oid, n.nspname, c.relname, c.relkind,
+       EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
+               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname !~ '^pg_(toast_)?temp_')";
+
+// A collation is bytewise if comparing two strings is comparing their bytes.
+constexpr const char* kColumns = R"(
+SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull,
+       (a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''),
+       CASE WHEN a.attcollation IN (0, 950, 951) THEN true
+            WHEN a.attcollation = 100 THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+            ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
+       (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8'))
+FROM pg_catalog.pg_attribute a
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
+     LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname !~ '^pg_(toast_)?temp_'
+ORDER BY a.attrelid, a.attnum)";
+
+constexpr const char* kUnique = R"(
+SELECT i.indrelid, x.relname, CASE WHEN i.indexprs IS NULL THEN i.indkey::text ELSE '' END
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+     JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast'))";
+
+constexpr const char* kViewReads = R"(
+SELECT DISTINCT v.oid, d.refobjid
+FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
+WHERE v.relkind = 'v')";
+
+constexpr const char* kDomains = "SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'";
+
+constexpr const char* kFunctions = R"(
+SELECT pg_catalog.lower(p.proname), pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname = 'sql')
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic') GROUP BY 1)";
+
+Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
+bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
+
+struct Draft {
+  std::shared_ptr<catalog::Table> table;
+  std::vector<int> attnums;  // of table->columns
+  std::set<Oid> reads;       // views
+};
+using Drafts = std::map<Oid, Draft>;
+
+void add_tables(const Rows& rows, Drafts& drafts) {
+  for (const auto& row : rows.rows) {
+    auto table = std::make_shared<catalog::Table>();
+    table->oid = oid_of(row[0]);
+    table->schema = *row[1];
+    table->name = *row[2];
+    table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
+    table->has_statement_triggers = flag(row[4]);
+    drafts[table->oid].table = std::move(table);
+  }
+}
+
+void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog::Database& database) {
+  std::map<Oid, Oid> base;
+  for (const auto& row : domains.rows) base[oid_of(row[0])] = oid_of(row[1]);
+  for (const auto& row : rows.rows) {
+    auto draft = drafts.find(oid_of(row[0]));
+    if (draft == drafts.end()) continue;
+    catalog::Column column;
+    column.name = *row[2];
+    column.type = column.base_type = oid_of(row[3]);
+    for (auto domain = base.find(column.base_type); domain != base.end(); domain = base.find(column.base_type))
+      column.base_type = domain->second;
+    column.typmod = std::stoi(*row[4]);
+    column.collation = oid_of(row[5]);
+    column.not_null = flag(row[6]);
+    column.has_default = flag(row[7]);
+    column.bytewise_collation = flag(row[8]);
+    database.bytewise_default = flag(row[9]);
+    draft->second.table->columns.push_back(std::move(column));
+    draft->second.attnums.push_back(std::stoi(*row[1]));
+  }
+}
+
+int position_of(const Draft& draft, int attnum) {
+  for (std::size_t i = 0; i < draft.attnums.size(); ++i)
+    if (draft.attnums[i] == attnum) return static_cast<int>(i);
+  return -1;
+}
+
+void add_unique_keys(const Rows& rows, Drafts& drafts) {
+  for (const auto& row : rows.rows) {
+    auto draft = drafts.find(oid_of(row[0]));
+    if (draft == drafts.end()) continue;
+    catalog::UniqueKey key;
+    key.name = *row[1];
+    std::string numbers = *row[2];
+    for (std::size_t begin = 0; begin < numbers.size();) {
+      const std::size_t end = std::min(numbers.find(' ', begin), numbers.size());
+      const int position = position_of(draft->second, std::stoi(numbers.substr(begin, end - begin)));
+      if (position >= 0) key.columns.push_back(position);
+      begin = end + 1;
+    }
+    draft->second.table->unique_keys.push_back(std::move(key));
+  }
+}
+
+// Base relations of a view, through other views.
+void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited, std::vector<std::pair<std::string, std::string>>& found) {
+  if (!visited.insert(view).second) return;
+  for (Oid read : drafts.at(view).reads) {
+    auto draft = drafts.find(read);
+    if (draft == drafts.end()) continue;  // a system catalog
+    if (draft->second.table->kind == catalog::TableKind::view) {
+      collect_reads(read, drafts, visited, found);
+    } else if (visited.insert(read).second) {
+      found.emplace_back(draft->second.table->schema, draft->second.table->name);
+    }
+  }
+}
+
+}  // namespace
+
+net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string name,
+                                                                 std::vector<meta::ShardedTableRecord> records,
+                                                                 std::vector<catalog::Colocation> colocations) {
+  auto database = std::make_shared<catalog::Database>();
+  database->name = std::move(name);
+  Drafts drafts;
+  CO_TRY_ASSIGN(Rows tables, co_await home.query(kTables));
+  CO_TRY_ASSIGN(Rows domains, co_await home.query(kDomains));
+  CO_TRY_ASSIGN(Rows columns, co_await home.query(kColumns));
+  CO_TRY_ASSIGN(Rows unique, co_await home.query(kUnique));
+  CO_TRY_ASSIGN(Rows reads, co_await home.query(kViewReads));
+  CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
+  add_tables(tables, drafts);
+  add_columns(columns, domains, drafts, *database);
+  add_unique_keys(unique, drafts);
+  for (const auto& row : reads.rows)
+    if (auto draft = drafts.find(oid_of(row[0])); draft != drafts.end()) draft->second.reads.insert(oid_of(row[1]));
+  for (const auto& record : records) {
+    auto draft = drafts.find(record.oid);
+    if (draft == drafts.end()) continue;  // dropped
+    catalog::Table& table = *draft->second.table;
+    table.kind = record.kind;
+    table.colocation = record.colocation;
+    table.shard_prefix = record.shard_prefix;
+    for (int attnum : record.key_columns) table.key_columns.push_back(position_of(draft->second, attnum));
+  }
+  for (auto& [oid, draft] : drafts) {
+    if (draft.table->kind != catalog::TableKind::view) continue;
+    std::set<Oid> visited;
+    collect_reads(oid, drafts, visited, draft.table->depends_on);
+  }
+  for (auto& [oid, draft] : drafts) {
+    database->schemas[draft.table->schema][draft.table->name] = draft.table;
+    database->tables_by_oid[oid] = draft.table;
+  }
+  for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
+  for (const auto& row : functions.rows) database->user_functions[*row[0]] = flag(row[1]);
+  co_return database;
+}
+
+}  // namespace pgmosaic::control

@@ -1,0 +1,7 @@
+#include "control/preflight.h"
+
+namespace pgmosaic::control {
+
+Status preflight(const Config&, const std::vector<GroupEndpoint>&, const pool::Credentials&) { return {}; }
+
+}  // namespace pgmosaic::control

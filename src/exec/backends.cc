@@ -1,0 +1,371 @@
+#include "exec/backends.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace pgmosaic::exec {
+
+void Backends::open_session(std::string user, std::string database, pool::Settings settings) {
+  user_ = std::move(user);
+  database_ = std::move(database);
+  settings_ = std::move(settings);
+}
+
+Backend* Backends::held(GroupId group) {
+  for (auto& backend : held_)
+    if (backend->group == group) return backend.get();
+  return nullptr;
+}
+
+namespace {
+
+// Backend objects are recycled, so that a statement in transaction pooling allocates nothing.
+thread_local std::vector<std::unique_ptr<Backend>> spare_backends;
+
+}  // namespace
+
+Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) {
+  std::unique_ptr<Backend> backend;
+  if (spare_backends.empty()) {
+    backend = std::make_unique<Backend>();
+  } else {
+    backend = std::move(spare_backends.back());
+    spare_backends.pop_back();
+    *backend = Backend{};
+  }
+  backend->group = group;
+  backend->conn = std::move(conn);
+  held_.push_back(std::move(backend));
+  prepare(*held_.back());
+  return held_.back().get();
+}
+
+Backend* Backends::get_now(GroupId group) {
+  if (Backend* backend = held(group)) {
+    prepare(*backend);
+    return backend;
+  }
+  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
+  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group);
+  auto conn = pool_.try_acquire(*entries_[group]);
+  return conn ? adopt(group, std::move(conn)) : nullptr;
+}
+
+net::Task<Result<Backend*>> Backends::get(GroupId group) {
+  if (Backend* backend = get_now(group)) co_return backend;
+  pool::PoolWaiter waiter;
+  waiting_ = &waiter;
+  auto acquired = co_await pool_.acquire(*entries_[group], waiter);
+  waiting_ = nullptr;
+  if (!acquired.ok()) {
+    acquired.error().node = "group " + std::to_string(group);
+    co_return std::move(acquired.error());
+  }
+  co_return adopt(group, std::move(*acquired));
+}
+
+net::Task<Result<std::vector<Backend*>>> Backends::get_all(const std::vector<GroupId>& groups) {
+  std::vector<Backend*> result;
+  for (GroupId group : groups) {
+    auto backend = co_await get(group);
+    if (!backend.ok()) co_return std::move(backend.error());
+    result.push_back(*backend);
+  }
+  co_return result;
+}
+
+void Backends::prepare(Backend& backend) {
+  if (backend.begun) return;
+  pool::ServerConn& conn = *backend.conn;
+  if (conn.settings != settings_) {
+    const std::string sql = pool::transition_sql(*conn.settings, *settings_);
+    if (!sql.empty()) conn.add_internal_query(sql);
+    conn.settings = settings_;
+  }
+  if (!in_transaction_) return;
+  backend.begun = true;
+  backend.settings_before = conn.settings;
+  backend.joined_at = replay_.size();
+  conn.add_internal_query(begin_sql_);
+  for (const Replay& replay : replay_) conn.add_internal_query(replay.sql);
+}
+
+void Backends::begin(std::string begin_sql) {
+  CHECK(!in_transaction_);
+  in_transaction_ = true;
+  lost_participant_ = false;
+  begin_sql_ = std::move(begin_sql);
+  settings_at_begin_ = settings_;
+  replay_.clear();
+  for (auto& backend : held_) {
+    backend->begun = backend->wrote = false;
+    backend->not_preparable = false;
+  }
+}
+
+void Backends::begin_around(std::string begin_sql, const std::vector<Backend*>& joined) {
+  std::vector<bool> wrote, not_preparable;
+  for (Backend* backend : joined) {
+    wrote.push_back(backend->wrote);
+    not_preparable.push_back(backend->not_preparable);
+  }
+  begin(std::move(begin_sql));
+  for (std::size_t i = 0; i < joined.size(); ++i) {
+    joined[i]->begun = true;
+    joined[i]->wrote = wrote[i];
+    joined[i]->not_preparable = not_preparable[i];
+    joined[i]->settings_before = joined[i]->conn->settings;
+    joined[i]->joined_at = 0;
+  }
+}
+
+void Backends::savepoint(const std::string& name) {
+  replay_.push_back({Replay::Kind::savepoint, name, "SAVEPOINT " + pool::quote_identifier(name), settings_});
+}
+
+bool Backends::has_savepoint(const std::string& name) const {
+  return std::any_of(replay_.begin(), replay_.end(),
+                     [&](const Replay& replay) { return replay.kind == Replay::Kind::savepoint && replay.name == name; });
+}
+
+namespace {
+
+template <class Replays>
+auto find_savepoint(Replays& replays, const std::string& name) {
+  using Kind = decltype(replays.front().kind);
+  auto found = std::find_if(replays.rbegin(), replays.rend(),
+                            [&](const auto& replay) { return replay.kind == Kind::savepoint && replay.name == name; });
+  return found == replays.rend() ? replays.end() : found.base() - 1;
+}
+
+}  // namespace
+
+void Backends::released(const std::string& name) {
+  auto found = find_savepoint(replay_, name);
+  if (found == replay_.end()) return;
+  // Savepoints set after it go with it; SET LOCALs since then stay in force.
+  const std::ptrdiff_t from = found - replay_.begin();
+  std::vector<Replay> kept(replay_.begin(), found);
+  for (auto it = replay_.begin() + from; it != replay_.end(); ++it)
+    if (it->kind == Replay::Kind::local) kept.push_back(*it);
+  replay_ = std::move(kept);
+}
+
+void Backends::rolled_back_to(const std::string& name) {
+  auto found = find_savepoint(replay_, name);
+  if (found == replay_.end()) return;
+  const std::size_t position = static_cast<std::size_t>(found - replay_.begin());
+  settings_ = found->settings;
+  replay_.erase(found + 1, replay_.end());
+  for (auto& backend : held_) {
+    if (!backend->begun || backend->joined_at <= position) continue;
+    // It joined with the later settings applied outside the transaction.
+    const std::string sql = pool::transition_sql(*backend->settings_before, *settings_);
+    if (!sql.empty()) backend->conn->add_internal_query(sql);
+    backend->joined_at = replay_.size();
+  }
+}
+
+void Backends::end_transaction(bool committed) {
+  in_transaction_ = false;
+  if (!committed) settings_ = settings_at_begin_;
+  for (auto& backend : held_) {
+    if (backend->begun) backend->conn->settings = committed ? settings_ : backend->settings_before;
+    backend->begun = backend->wrote = backend->not_preparable = false;
+  }
+  replay_.clear();
+}
+
+net::Task<Status> Backends::run_on(Backend& backend, std::string_view sql, const char* expected_tag) {
+  auto rows = co_await backend.conn->query(sql);
+  if (!rows.ok()) {
+    rows.error().node = "group " + std::to_string(backend.group);
+    co_return std::move(rows.error());
+  }
+  if (rows->tag != expected_tag)
+    co_return make_error("40000", "the transaction was rolled back by group " + std::to_string(backend.group));
+  co_return Status{};
+}
+
+net::Task<void> Backends::rollback() {
+  std::vector<Backend*> participants;
+  for (auto& backend : held_)
+    if (backend->begun && backend->conn->alive()) participants.push_back(backend.get());
+  for (Backend* backend : participants) {
+    backend->conn->add_internal_query("ROLLBACK");
+    backend->conn->flush();
+  }
+  for (Backend* backend : participants) (void)(co_await backend->conn->drain());
+  end_transaction(false);
+}
+
+net::Task<Status> Backends::commit(CommitHook* hook) {
+  std::vector<Backend*> readers, writers;
+  for (auto& backend : held_)
+    if (backend->begun) (backend->wrote ? writers : readers).push_back(backend.get());
+  if (lost_participant_) {
+    co_await rollback();
+    co_return make_error("08006", "the transaction lost its connection to a group and was rolled back", "Retry the transaction.");
+  }
+  Status status;
+  if (writers.size() <= 1 && hook == nullptr) {
+    status = co_await commit_one_phase(readers, writers.empty() ? nullptr : writers[0]);
+  } else {
+    // Readers first: a serialization failure of one must stop the whole transaction.
+    status = co_await commit_one_phase(readers, nullptr);
+    if (status.ok()) status = co_await commit_two_phase(writers, hook);
+  }
+  if (!status.ok() && in_transaction_) {
+    Error error = std::move(status.error());
+    co_await rollback();
+    co_return error;
+  }
+  end_transaction(true);
+  co_return status;
+}
+
+net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& readers, Backend* writer) {
+  for (Backend* reader : readers) {
+    reader->conn->add_internal_query("COMMIT");
+    reader->conn->flush();
+  }
+  Status result;
+  for (Backend* reader : readers) {
+    Status status = co_await reader->conn->drain();
+    reader->conn->settings = settings_;
+    reader->begun = false;
+    if (!status.ok() && result.ok()) result = std::move(status);
+  }
+  if (result.ok() && writer != nullptr) {
+    result = co_await run_on(*writer, "COMMIT", "COMMIT");
+    if (!result.ok() && result.error().sqlstate == "08006") {
+      result.error().sqlstate = "08007";
+      result.error().message = "the connection to the group was lost during COMMIT: the outcome of the transaction is unknown";
+    }
+  }
+  co_return result;
+}
+
+net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook) {
+  std::vector<TwoPhase::Participant> participants;
+  for (Backend* writer : writers) participants.push_back({writer->group, writer->not_preparable});
+  auto made = TwoPhase::make(participants, services_.next_gid());
+  if (!made)
+    co_return make_error("0A000", "two groups of this transaction cannot be prepared",
+                         "Use temporary tables or NOTIFY on one group only, or split the transaction.");
+  TwoPhase& machine = *made;
+  Status failure;
+  auto note = [&failure](Status status) {
+    if (!status.ok() && failure.ok()) failure = std::move(status);
+  };
+  if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
+  const std::string prepare_sql = machine.prepare_sql();
+  for (GroupId group : machine.others()) {
+    held(group)->conn->add_internal_query(prepare_sql);
+    held(group)->conn->flush();
+  }
+  for (GroupId group : std::vector<uint32_t>(machine.others())) {
+    pool::ServerConn& conn = *held(group)->conn;
+    pool::ServerConn::Rows rows;
+    Status status = co_await conn.drain(&rows);
+    const bool lost = !conn.alive();
+    const bool good = status.ok() && rows.tag == "PREPARE TRANSACTION";
+    if (status.ok() && !good) status = make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
+    note(std::move(status));
+    machine.prepared(group, good ? TwoPhase::Outcome::success : lost ? TwoPhase::Outcome::unknown : TwoPhase::Outcome::failure);
+  }
+  if (machine.step() == TwoPhase::Step::commit_anchor) {
+    pool::ServerConn& conn = *held(machine.anchor())->conn;
+    Status status = co_await run_on(*held(machine.anchor()), machine.anchor_sql(), "COMMIT");
+    const bool lost = !status.ok() && !conn.alive();
+    machine.anchor_committed(status.ok() ? TwoPhase::Outcome::success
+                             : lost      ? TwoPhase::Outcome::unknown
+                                         : TwoPhase::Outcome::failure);
+    note(std::move(status));
+  }
+  if (machine.step() == TwoPhase::Step::resolve) {
+    std::vector<uint32_t> groups = machine.others();
+    groups.push_back(machine.anchor());
+    auto decision = co_await services_.resolve(loop_, database_, machine.gid(), groups);
+    if (!decision.ok()) {
+      services_.leave_to_recovery(database_, machine.gid());
+      end_transaction(false);
+      co_return make_error("08007", "the outcome of the transaction is not known yet: group " + std::to_string(machine.anchor()) +
+                                        " does not answer; it is committed or rolled back as a whole when it does",
+                           "Check with a new transaction before you repeat it.", "Transaction " + machine.gid().text());
+    }
+    machine.decided(*decision);
+  }
+  const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
+  const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
+  bool unfinished = false;
+  for (GroupId group : machine.prepared()) {
+    held(group)->conn->add_internal_query(sql);
+    held(group)->conn->flush();
+  }
+  for (GroupId group : machine.prepared()) {
+    Status status = co_await held(group)->conn->drain();
+    if (!status.ok()) {
+      log_warning("exec", "phase two of {} failed at group {}: {}", machine.gid().text(), group, status.error().message);
+      unfinished = true;
+    }
+    held(group)->begun = false;
+    held(group)->conn->settings = commit ? settings_ : held(group)->settings_before;
+  }
+  machine.finished();
+  if (hook != nullptr) hook->after(machine.gid(), commit);
+  if (unfinished) services_.leave_to_recovery(database_, machine.gid());
+  if (commit) co_return Status{};
+  co_return failure;
+}
+
+void Backends::release_idle() {
+  if (in_transaction_) return;
+  for (std::size_t i = 0; i < held_.size();) {
+    if (held_[i]->pinned && held_[i]->conn->alive()) {
+      ++i;
+      continue;
+    }
+    std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);
+    if (held_.size() > 1) std::swap(held_[i], held_.back());
+    if (spare_backends.size() < 64) spare_backends.push_back(std::move(held_.back()));
+    held_.pop_back();
+    pool_.release(std::move(conn));
+  }
+}
+
+void Backends::drop(Backend& backend) {
+  if (backend.begun && in_transaction_) lost_participant_ = true;
+  for (std::size_t i = 0; i < held_.size(); ++i) {
+    if (held_[i].get() != &backend) continue;
+    std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);
+    held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
+    pool_.discard(std::move(conn));
+    return;
+  }
+}
+
+void Backends::drop_all() {
+  while (!held_.empty()) {
+    std::unique_ptr<pool::ServerConn> conn = std::move(held_.back()->conn);
+    held_.pop_back();
+    pool_.discard(std::move(conn));
+  }
+}
+
+void Backends::unpin_all() {
+  for (auto& backend : held_) {
+    if (!backend->pinned) continue;
+    backend->pinned = false;
+    backend->conn->tainted = true;
+  }
+}
+
+void Backends::cancel() {
+  if (waiting_ != nullptr) pool_.abandon(*waiting_);
+  for (auto& backend : held_)
+    if (!backend->conn->idle()) net::spawn(pool_.cancel(*backend->conn));
+}
+
+}  // namespace pgmosaic::exec

@@ -1,0 +1,136 @@
+// Backends: what one session holds – its backends, by group – and the transaction that spans them.
+//
+// Lifecycle: a statement asks for the backends of its groups (get); they come from the pool with the session's
+// settings applied and, inside a transaction, with BEGIN, savepoints and SET LOCALs replayed in the same round trip.
+// Between transactions everything that is not pinned goes back (release_idle). commit() is one-phase when at most one
+// group wrote, the protocol of two_phase.h otherwise. Belongs to the session's thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "catalog/catalog.h"
+#include "exec/two_phase.h"
+#include "net/task.h"
+#include "pool/pool.h"
+
+namespace pgmosaic::exec {
+
+using catalog::GroupId;
+
+// What all sessions of a router share for distributed commits.
+struct CommitServices {
+  virtual ~CommitServices() = default;
+  virtual Gid next_gid() = 0;
+  // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;
+  // recovery finishes the transaction later.
+  virtual net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const Gid& gid,
+                                          const std::vector<uint32_t>& participants) = 0;
+  // Phase two could not be finished here; recovery shall.
+  virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
+};
+
+// Tied to the outcome of one transaction: a schema change publishes its catalog exactly if the groups commit.
+struct CommitHook {
+  virtual ~CommitHook() = default;
+  virtual Status before(const Gid& gid) = 0;   // make the intent durable; an error aborts the transaction
+  virtual void after(const Gid& gid, bool committed) = 0;
+};
+
+struct Backend {
+  GroupId group = 0;
+  std::unique_ptr<pool::ServerConn> conn;
+  bool pinned = false;        // stays with the client until it disconnects or DISCARDs
+  bool begun = false;         // takes part in the open transaction
+  bool wrote = false;
+  bool not_preparable = false;
+  std::size_t joined_at = 0;  // position in the transaction's replay list
+  pool::Settings settings_before;  // of the backend, outside the transaction
+  uint64_t unnamed_statement = 0;  // session's serial of the unnamed statement parsed on this backend
+};
+
+class Backends {
+ public:
+  Backends(net::EventLoop& loop, pool::Pool& pool, CommitServices& services) : loop_(loop), pool_(pool), services_(services) {}
+  ~Backends() { drop_all(); }
+
+  void open_session(std::string user, std::string database, pool::Settings settings);
+  const std::string& user() const { return user_; }
+  const std::string& database() const { return database_; }
+
+  // --- settings (DESIGN §4) ---
+  const pool::Settings& settings() const { return settings_; }
+  void set_settings(pool::Settings settings) { settings_ = std::move(settings); }
+
+  // --- transaction ---
+  bool in_transaction() const { return in_transaction_; }
+  // `begin_sql` is sent to each group when it joins ("BEGIN ISOLATION LEVEL …").
+  void begin(std::string begin_sql);
+  // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
+  void begin_around(std::string begin_sql, const std::vector<Backend*>& joined);
+  void add_begin_option(const std::string& sql) { record_local(sql); }
+  // A statement that a group joining later must run too (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS).
+  void record_local(std::string sql) { replay_.push_back({Replay::Kind::local, {}, std::move(sql), settings_}); }
+  void savepoint(const std::string& name);
+  bool has_savepoint(const std::string& name) const;
+  void released(const std::string& name);
+  // After ROLLBACK TO on all participants: settings go back; late joiners get them applied.
+  void rolled_back_to(const std::string& name);
+
+  // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
+  // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
+  net::Task<Status> commit(CommitHook* hook = nullptr);
+  net::Task<void> rollback();
+
+  // --- backends ---
+  Backend* held(GroupId group);
+  std::vector<std::unique_ptr<Backend>>& all() { return held_; }
+  // A ready backend without waiting, or null.
+  Backend* get_now(GroupId group);
+  net::Task<Result<Backend*>> get(GroupId group);
+  // Backends of all these groups, in order. On error those taken stay held until release_idle().
+  net::Task<Result<std::vector<Backend*>>> get_all(const std::vector<GroupId>& groups);
+  // Queues what the backend needs before the session's next statement (settings, BEGIN, replays).
+  void prepare(Backend& backend);
+
+  // Gives back what is neither pinned nor in the transaction.
+  void release_idle();
+  // Closes a backend that is broken or abandoned in mid-statement.
+  void drop(Backend& backend);
+  void drop_all();
+  // A backend of the open transaction died: it cannot commit any more.
+  bool lost_participant() const { return lost_participant_; }
+  // Unpins everything and cleans it (DISCARD ALL, end of session).
+  void unpin_all();
+
+  // Cancels what runs for this session right now, and any wait for a backend.
+  void cancel();
+  bool waiting() const { return waiting_ != nullptr; }
+
+ private:
+  struct Replay {
+    enum class Kind : uint8_t { savepoint, local } kind;
+    std::string name, sql;
+    pool::Settings settings;  // when a savepoint was set
+  };
+  Backend* adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn);
+  void end_transaction(bool committed);
+  net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
+  net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
+  net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
+
+  net::EventLoop& loop_;
+  pool::Pool& pool_;
+  CommitServices& services_;
+  std::string user_, database_;
+  pool::Settings settings_, settings_at_begin_;
+  std::vector<std::unique_ptr<Backend>> held_;
+  std::vector<pool::PoolEntry*> entries_;  // by group id
+  bool in_transaction_ = false, lost_participant_ = false;
+  std::string begin_sql_;
+  std::vector<Replay> replay_;
+  pool::PoolWaiter* waiting_ = nullptr;
+};
+
+}  // namespace pgmosaic::exec

@@ -1,0 +1,51 @@
+// What the executor needs from the cluster's control: schema changes. Implemented in control/cluster.h; a seam for tests.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "catalog/catalog.h"
+#include "exec/backends.h"
+#include "meta/codec.h"
+#include "net/task.h"
+#include "plan/plan.h"
+
+namespace pgmosaic::exec {
+
+// The schema as an open transaction has changed it, and what must become durable if it commits.
+struct StagedSchema {
+  catalog::SnapshotPtr snapshot;
+  std::string database;
+  std::vector<meta::ShardedTableRecord> tables;
+  std::vector<catalog::Colocation> colocations;
+};
+using StagedPtr = std::shared_ptr<const StagedSchema>;
+
+class ClusterControl {
+ public:
+  virtual ~ClusterControl() = default;
+
+  // Reads the home's schema through `home`, which sees the uncommitted changes of its transaction, and merges it with
+  // `changes` (the transaction's own records so far). Thread: the session's.
+  virtual net::Task<Result<StagedPtr>> stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+                                             StagedSchema changes) = 0;
+  // Before the commit: what was staged is durable under `gid`'s decision.
+  virtual Status intend(const StagedSchema& staged, const std::string& gid) = 0;
+  virtual void forget(const std::string& gid) = 0;
+  // After the commit: records applied, all workers know the new catalog when it returns.
+  virtual net::Task<Status> publish(net::EventLoop& loop, StagedPtr staged, std::string gid) = 0;
+
+  // Where the shards of a new table go: an existing colocation that fits, or a new one (not yet durable).
+  virtual Result<catalog::Colocation> place(const catalog::Snapshot& snapshot, const catalog::Database& database,
+                                            const std::vector<catalog::Oid>& key_types,
+                                            const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
+                                            const plan::Ddl::NewSharded& wish) = 0;
+
+  // A database was created or dropped on every group: install our schema there, publish.
+  virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
+  virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;
+};
+
+}  // namespace pgmosaic::exec

@@ -1,0 +1,164 @@
+#include "exec/gather.h"
+
+#include "exec/compare.h"
+#include "pg/backend.h"
+
+namespace pgmosaic::exec {
+
+namespace {
+
+using Event = RowReader::Event;
+
+// A DataRow without its last columns.
+void write_trimmed_row(std::string& out, const std::vector<std::optional<std::string_view>>& values, std::size_t keep) {
+  std::vector<std::optional<std::string_view>> kept(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(keep));
+  pg::write_data_row(out, kept);
+}
+
+class Gatherer {
+ public:
+  Gatherer(std::vector<RowReader>& readers, const GatherOptions& options, RowSink& sink)
+      : readers_(readers), options_(options), sink_(sink) {}
+
+  net::Task<Result<GatherResult>> run() {
+    Status status;
+    if (options_.merge.empty()) {
+      status = co_await concatenate();
+    } else {
+      status = co_await merge();
+    }
+    if (!status.ok()) {
+      // What the other groups still send is of no use.
+      for (RowReader& reader : readers_) co_await reader.finish();
+      co_return std::move(status.error());
+    }
+    co_return std::move(result_);
+  }
+
+ private:
+  bool describe(const pg::MessageView& message) {
+    pg::parse_row_description(message.body, fields_);
+    if (described_ || !options_.describe) return true;
+    described_ = true;
+    if (options_.hidden_columns == 0) return sink_.put(message.whole);
+    std::vector<pg::FieldDescription> visible(fields_.begin(), fields_.end() - options_.hidden_columns);
+    std::string out;
+    pg::write_row_description(out, visible);
+    return sink_.put(out);
+  }
+
+  // One row for the client, in order. False: the client is gone.
+  bool emit(std::string_view whole) {
+    if (seen_++ < options_.offset) return true;
+    if (options_.limit && result_.rows >= *options_.limit) return true;
+    ++result_.rows;
+    if (options_.hidden_columns == 0) return sink_.put(whole);
+    pg::parse_data_row(whole.substr(pg::kHeaderSize), values_);
+    scratch_.clear();
+    write_trimmed_row(scratch_, values_, values_.size() - options_.hidden_columns);
+    return sink_.put(scratch_);
+  }
+
+  void note_tag(const std::string& tag, bool first) {
+    if (options_.first_only && !first) return;
+    const auto rows = pg::tag_rows(tag);
+    if (!rows) {
+      result_.tag = tag;
+      return;
+    }
+    total_ += *rows;
+    const std::string command = tag.substr(0, tag.rfind(' '));
+    result_.tag = command + " " + std::to_string(command == "SELECT" ? result_.rows : total_);
+  }
+
+  static Error client_gone() { return make_error("08006", "the client went away"); }
+
+  net::Task<Status> concatenate() {
+    bool first = true;
+    for (RowReader& reader : readers_) {
+      for (;;) {
+        auto event = co_await reader.next();
+        if (!event.ok()) co_return std::move(event.error());
+        if (*event == Event::end) break;
+        const bool show = first || !options_.first_only;
+        bool alive = true;
+        if (*event == Event::description) alive = describe(reader.message());
+        if (*event == Event::row && show) alive = emit(reader.message().whole);
+        if (*event == Event::copy_data && show) alive = sink_.put(reader.message().whole);
+        if (*event == Event::complete) note_tag(reader.tag(), first);
+        if (!alive || !co_await sink_.throttle()) co_return client_gone();
+      }
+      first = false;
+    }
+    co_return Status{};
+  }
+
+  struct Head {
+    std::string row;
+    std::vector<std::optional<std::string_view>> values;
+    bool ended = false;
+  };
+
+  net::Task<Status> advance(std::size_t index) {
+    Head& head = heads_[index];
+    for (;;) {
+      auto event = co_await readers_[index].next();
+      if (!event.ok()) co_return std::move(event.error());
+      if (*event == Event::description && !describe(readers_[index].message())) co_return client_gone();
+      if (*event == Event::complete) note_tag(readers_[index].tag(), true);
+      if (*event == Event::row) {
+        head.row = readers_[index].message().whole;
+        pg::parse_data_row(std::string_view(head.row).substr(pg::kHeaderSize), head.values);
+        co_return Status{};
+      }
+      if (*event == Event::end) {
+        head.ended = true;
+        co_return Status{};
+      }
+    }
+  }
+
+  bool before(const Head& left, const Head& right) const {
+    for (const plan::SortKey& key : options_.merge) {
+      const bool binary = key.column < fields_.size() && fields_[key.column].format == 1;
+      const int order = compare_by(key, binary, left.values[key.column], right.values[key.column]);
+      if (order != 0) return order < 0;
+    }
+    return false;
+  }
+
+  net::Task<Status> merge() {
+    heads_.resize(readers_.size());
+    for (std::size_t i = 0; i < readers_.size(); ++i) CO_TRY(co_await advance(i));
+    for (;;) {
+      std::size_t least = heads_.size();
+      for (std::size_t i = 0; i < heads_.size(); ++i)
+        if (!heads_[i].ended && (least == heads_.size() || before(heads_[i], heads_[least]))) least = i;
+      if (least == heads_.size()) break;
+      if (!emit(heads_[least].row) || !co_await sink_.throttle()) co_return client_gone();
+      CO_TRY(co_await advance(least));
+    }
+    if (result_.tag.starts_with("SELECT")) result_.tag = "SELECT " + std::to_string(result_.rows);
+    co_return Status{};
+  }
+
+  std::vector<RowReader>& readers_;
+  const GatherOptions& options_;
+  RowSink& sink_;
+  GatherResult result_;
+  std::vector<pg::FieldDescription> fields_;
+  std::vector<Head> heads_;
+  std::vector<std::optional<std::string_view>> values_;
+  std::string scratch_;
+  uint64_t seen_ = 0, total_ = 0;
+  bool described_ = false;
+};
+
+}  // namespace
+
+net::Task<Result<GatherResult>> gather(std::vector<RowReader>& readers, const GatherOptions& options, RowSink& sink) {
+  Gatherer gatherer(readers, options, sink);
+  co_return co_await gatherer.run();
+}
+
+}  // namespace pgmosaic::exec

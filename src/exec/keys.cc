@@ -1,0 +1,253 @@
+#include "exec/keys.h"
+
+#include <strings.h>
+
+#include <algorithm>
+
+#include "base/bytes.h"
+
+namespace pgmosaic::exec {
+
+namespace {
+
+using catalog::GroupId;
+using plan::KeySource;
+
+// A type modifier may change the value on its way into the column; then the value must not be hashed as it stands.
+bool typmod_keeps(const KeySource& source, std::string_view text) {
+  if (source.typmod < 0) return true;
+  switch (source.type) {
+    case 1042:
+    case 1043: return text.size() + 4 <= static_cast<std::size_t>(source.typmod);  // at most n bytes, so at most n characters
+    case 1700:
+    case 1114:
+    case 1184: return text.find_first_of(".eE") == std::string_view::npos;  // no fraction that could be rounded
+    default: return true;
+  }
+}
+
+// Binary integers may arrive in another width than the column's.
+catalog::Oid type_of_value(const KeySource& source, std::string_view value, bool binary) {
+  catalog::Oid type = source.type;
+  auto is_int = [](catalog::Oid oid) { return oid == 20 || oid == 21 || oid == 23; };
+  if (!binary || !is_int(type)) return type;
+  return value.size() == 8 ? 20 : value.size() == 4 ? 23 : 21;
+}
+
+std::optional<uint64_t> hash_text(const KeySource& source, std::string_view text, const Values& values) {
+  if (!typmod_keeps(source, text)) return std::nullopt;
+  return catalog::hash_key_value(source.type, catalog::ValueFormat::text, text, values.text);
+}
+
+// Elements of a one-dimensional array parameter. False: not understood here.
+bool array_elements(std::string_view value, bool binary, std::vector<std::optional<std::string>>& elements) {
+  if (binary) {
+    pg::FieldReader reader(value);
+    const int32_t dimensions = reader.int32();
+    reader.int32();
+    reader.int32();
+    if (dimensions == 0) return !reader.bad();
+    if (dimensions != 1) return false;
+    const int32_t count = reader.int32();
+    reader.int32();
+    for (int32_t i = 0; i < count && !reader.bad(); ++i) {
+      const int32_t length = reader.int32();
+      if (length < 0) {
+        elements.emplace_back(std::nullopt);
+      } else {
+        elements.emplace_back(std::string(reader.bytes(static_cast<std::size_t>(length))));
+      }
+    }
+    return reader.done();
+  }
+  if (value.size() < 2 || value.front() != '{' || value.back() != '}') return false;
+  std::string_view rest = value.substr(1, value.size() - 2);
+  if (rest.empty()) return true;
+  while (true) {
+    std::string element;
+    bool quoted = false;
+    std::size_t i = 0;
+    if (!rest.empty() && rest[0] == '"') {
+      quoted = true;
+      for (i = 1; i < rest.size() && rest[i] != '"'; ++i) {
+        if (rest[i] == '\\' && i + 1 < rest.size()) ++i;
+        element += rest[i];
+      }
+      if (i >= rest.size()) return false;
+      ++i;
+    } else {
+      for (; i < rest.size() && rest[i] != ','; ++i) {
+        if (rest[i] == '{' || rest[i] == '}' || rest[i] == '"' || rest[i] == '\\' || rest[i] == ' ') return false;
+        element += rest[i];
+      }
+      if (element.empty()) return false;
+    }
+    const bool null = !quoted && element.size() == 4 && strncasecmp(element.c_str(), "null", 4) == 0;
+    null ? elements.emplace_back(std::nullopt) : elements.emplace_back(std::move(element));
+    if (i == rest.size()) return true;
+    if (rest[i] != ',') return false;
+    rest.remove_prefix(i + 1);
+  }
+}
+
+void add_group(std::vector<GroupId>& groups, GroupId group) {
+  auto place = std::lower_bound(groups.begin(), groups.end(), group);
+  if (place == groups.end() || *place != group) groups.insert(place, group);
+}
+
+// false: undecided
+bool add_array(const KeySource& source, const Values& values, const catalog::Colocation& colocation,
+               std::vector<GroupId>& groups) {
+  if (values.bind == nullptr || source.index >= values.bind->values.size()) return false;
+  const auto& value = values.bind->values[source.index];
+  if (!value) return true;
+  const bool binary = values.bind->binary(source.index);
+  std::vector<std::optional<std::string>> elements;
+  if (!array_elements(*value, binary, elements)) return false;
+  for (const auto& element : elements) {
+    if (!element) continue;
+    auto hash = catalog::hash_key_value(type_of_value(source, *element, binary), binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text, *element,
+                                        values.text);
+    if (!hash) return false;
+    add_group(groups, colocation.group_of_hash(catalog::combine_hash(0, *hash)));
+  }
+  return true;
+}
+
+Resolution from_list(std::vector<GroupId> groups) {
+  Resolution result;
+  if (groups.size() == 1) {
+    result.one = groups[0];
+  } else {
+    result.groups = std::move(groups);
+  }
+  return result;
+}
+
+Resolution resolve_keys(const plan::Target& target, const Values& values, const catalog::Colocation& colocation) {
+  Resolution result;
+  std::vector<GroupId> groups;
+  for (const plan::KeyTuple& tuple : target.keys) {
+    if (tuple.size() == 1 && tuple[0].kind == KeySource::Kind::array_param) {
+      if (!add_array(tuple[0], values, colocation, groups)) result.undecided = true;
+      continue;
+    }
+    bool is_null = false;
+    auto hash = hash_tuple(tuple, values, is_null);
+    if (is_null && !values.null_is_value) continue;  // k = NULL finds nothing
+    if (!hash) {
+      result.undecided = true;
+      continue;
+    }
+    const GroupId group = colocation.group_of_hash(*hash);
+    if (target.keys.size() == 1) {
+      result.one = group;
+      return result;
+    }
+    add_group(groups, group);
+  }
+  if (result.undecided) {
+    result.groups = groups_of(colocation);
+    if (result.groups.size() == 1) result.one = result.groups[0];
+    return result;
+  }
+  if (groups.empty()) {  // contradiction: any one group gives the empty answer
+    result.one = colocation.shards[0].group;
+    return result;
+  }
+  return from_list(std::move(groups));
+}
+
+}  // namespace
+
+std::optional<uint64_t> hash_source(const KeySource& source, const Values& values, bool& is_null) {
+  switch (source.kind) {
+    case KeySource::Kind::literal: {
+      if (values.shape == nullptr || source.index >= values.shape->literals.size()) return std::nullopt;
+      std::string scratch;
+      std::string_view text = sql::literal_value(values.sql, values.shape->literals[source.index], scratch);
+      if (!source.negate) return hash_text(source, text, values);
+      std::string negative = "-";
+      negative.append(text);
+      return hash_text(source, negative, values);
+    }
+    case KeySource::Kind::parameter: {
+      if (values.bind == nullptr || source.index >= values.bind->values.size()) return std::nullopt;
+      const auto& value = values.bind->values[source.index];
+      if (!value) {
+        is_null = true;
+        return 0;
+      }
+      const bool binary = values.bind->binary(source.index);
+      if (!binary) return hash_text(source, *value, values);
+      if (source.typmod >= 0 && !typmod_keeps(source, source.type == 1042 || source.type == 1043 ? *value : ".")) return std::nullopt;
+      return catalog::hash_key_value(type_of_value(source, *value, true), catalog::ValueFormat::binary, *value, values.text);
+    }
+    case KeySource::Kind::constant: return hash_text(source, source.text, values);
+    case KeySource::Kind::null_value: is_null = true; return 0;
+    case KeySource::Kind::array_param: return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+bool text_value(const KeySource& source, const Values& values, std::string& text) {
+  switch (source.kind) {
+    case KeySource::Kind::literal: {
+      std::string scratch;
+      text = source.negate ? "-" : "";
+      text += sql::literal_value(values.sql, values.shape->literals[source.index], scratch);
+      return true;
+    }
+    case KeySource::Kind::parameter:
+      if (values.bind == nullptr || source.index >= values.bind->values.size() || values.bind->binary(source.index)) return false;
+      text = values.bind->values[source.index].value_or("");
+      return true;
+    case KeySource::Kind::constant: text = source.text; return true;
+    default: return false;
+  }
+}
+
+std::optional<uint64_t> hash_tuple(const plan::KeyTuple& tuple, const Values& values, bool& is_null) {
+  uint64_t row_hash = 0;
+  for (const KeySource& source : tuple) {
+    bool null_here = false;
+    auto hash = hash_source(source, values, null_here);
+    if (null_here) {
+      is_null = true;
+      continue;
+    }
+    if (!hash) return std::nullopt;
+    row_hash = catalog::combine_hash(row_hash, *hash);
+  }
+  return row_hash;
+}
+
+std::vector<GroupId> groups_of(const catalog::Colocation& colocation) {
+  std::vector<GroupId> groups;
+  for (const catalog::Shard& shard : colocation.shards) add_group(groups, shard.group);
+  return groups;
+}
+
+Resolution resolve(const plan::Target& target, const Values& values, const catalog::Snapshot& snapshot,
+                   const catalog::Database& database) {
+  Resolution result;
+  switch (target.kind) {
+    case plan::Target::Kind::any:
+    case plan::Target::Kind::home: result.one = snapshot.home; return result;
+    case plan::Target::Kind::everywhere: {
+      std::vector<GroupId> groups;
+      for (const catalog::Group& group : snapshot.groups) groups.push_back(group.id);
+      return from_list(std::move(groups));
+    }
+    case plan::Target::Kind::all:
+    case plan::Target::Kind::keys: {
+      const catalog::Colocation* colocation = database.colocation(target.colocation);
+      CHECK(colocation != nullptr && !colocation->shards.empty());
+      if (target.kind == plan::Target::Kind::keys) return resolve_keys(target, values, *colocation);
+      return from_list(groups_of(*colocation));
+    }
+  }
+  return result;
+}
+
+}  // namespace pgmosaic::exec

@@ -1,0 +1,46 @@
+// From a plan's Target and the values of one execution to the groups that must run it.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "catalog/catalog.h"
+#include "catalog/hashing.h"
+#include "pg/frontend.h"
+#include "plan/plan.h"
+#include "sql/shape.h"
+
+namespace pgmosaic::exec {
+
+// Where the values of one execution are. `shape` belongs to `sql`; `bind` is null for simple queries.
+struct Values {
+  std::string_view sql;
+  const sql::Shape* shape = nullptr;
+  const pg::BindMessage* bind = nullptr;
+  catalog::TextContext text;
+  bool null_is_value = false;  // INSERT: a NULL key is a row's key; elsewhere k = NULL finds nothing
+};
+
+// The groups a statement goes to. The one-group case allocates nothing.
+struct Resolution {
+  bool undecided = false;  // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
+  catalog::GroupId one = 0;                // != 0: exactly this group
+  std::vector<catalog::GroupId> groups;    // else these, ascending
+  bool single() const { return one != 0; }
+};
+
+// Hash of one column's value, before it is combined; nullopt: undecided.
+std::optional<uint64_t> hash_source(const plan::KeySource& source, const Values& values, bool& is_null);
+// The value as text, for asking a PostgreSQL. False: it came in binary.
+bool text_value(const plan::KeySource& source, const Values& values, std::string& text);
+// Hash of one key tuple; nullopt: undecided. `is_null` is set if some value is NULL (equality never holds).
+std::optional<uint64_t> hash_tuple(const plan::KeyTuple& tuple, const Values& values, bool& is_null);
+
+// REQUIRES: snapshot and database outlive the call.
+Resolution resolve(const plan::Target& target, const Values& values, const catalog::Snapshot& snapshot,
+                   const catalog::Database& database);
+
+// Every group that holds shards of the colocation, ascending.
+std::vector<catalog::GroupId> groups_of(const catalog::Colocation& colocation);
+
+}  // namespace pgmosaic::exec

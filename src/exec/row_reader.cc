@@ -1,0 +1,129 @@
+#include "exec/row_reader.h"
+
+namespace pgmosaic::exec {
+
+namespace {
+
+// The client's parameters again, with other result formats and further parameters.
+void write_bind(std::string& out, const Request& request) {
+  static const pg::BindMessage kNothing;
+  const pg::BindMessage& bind = request.bind != nullptr ? *request.bind : kNothing;
+  const std::size_t extra = request.extra != nullptr ? request.extra->size() : 0;
+  pg::MessageWriter writer(out, 'B');
+  writer.string("").string("").int16(static_cast<int16_t>(bind.values.size() + extra));
+  for (std::size_t i = 0; i < bind.values.size(); ++i) writer.int16(bind.binary(i) ? 1 : 0);
+  for (std::size_t i = 0; i < extra; ++i) writer.int16(0);
+  writer.int16(static_cast<int16_t>(bind.values.size() + extra));
+  auto put = [&writer](const auto& value) {
+    if (value) {
+      writer.value(*value);
+    } else {
+      writer.int32(-1);
+    }
+  };
+  for (const auto& value : bind.values) put(value);
+  for (std::size_t i = 0; i < extra; ++i) put((*request.extra)[i]);
+  if (!request.client_formats || bind.result_formats.empty()) {
+    writer.int16(0);
+    return;
+  }
+  writer.int16(static_cast<int16_t>(bind.result_formats.size()));
+  for (int16_t format : bind.result_formats) writer.int16(format);
+}
+
+}  // namespace
+
+void RowReader::send(const Request& request) {
+  pool::ServerConn& conn = *backend_->conn;
+  using pool::RequestKind;
+  if (!request.extended) {
+    pg::write_query(conn.out(), request.sql);
+    conn.expect({RequestKind::query, true});
+  } else {
+    static const std::vector<pg::Oid> kNone;
+    pg::write_parse(conn.out(), "", request.sql, request.types != nullptr ? *request.types : kNone);
+    write_bind(conn.out(), request);
+    pg::write_describe(conn.out(), 'P', "");
+    pg::write_execute(conn.out(), "", 0);
+    pg::write_sync(conn.out());
+    for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
+      conn.expect({kind, true});
+    backend_->unnamed_statement = 0;
+  }
+  conn.flush();
+}
+
+net::Task<Result<RowReader::Event>> RowReader::next() {
+  pool::ServerConn& conn = *backend_->conn;
+  while (!ended_) {
+    const pool::ReplyStatus status = conn.next_reply(reply_, false);
+    if (status == pool::ReplyStatus::reply) {
+      switch (reply_.message.type) {
+        case 'T': {
+          // Replies to what was queued before this statement (BEGIN, settings) hold no rows.
+          co_return Event::description;
+        }
+        case 'D': co_return Event::row;
+        case 'G': co_return Event::copy_in;
+        case 'd': co_return Event::copy_data;
+        case 'c': co_return Event::copy_done;
+        case 'C':
+          tag_ = reply_.message.body.substr(0, reply_.message.body.size() - 1);
+          if (conn.pending_requests() <= 1) co_return Event::complete;
+          break;
+        case 'E':
+          if (!error_) {
+            error_ = pg::parse_error(reply_.message.body);
+            error_->node = "group " + std::to_string(backend_->group);
+          }
+          break;
+        case 'Z':
+          if (conn.idle()) ended_ = true;
+          break;
+        default: break;
+      }
+      continue;
+    }
+    bool lost = status == pool::ReplyStatus::broken;
+    if (!lost) {
+      conn.own_input();
+      net::WaitSet wait;
+      wait.read(conn.stream());
+      if (conn.has_unsent()) wait.write(conn.stream());
+      lost = co_await wait == net::WaitStatus::interrupted;
+      if (!lost && conn.has_unsent()) lost = !conn.flush();
+      if (!lost && conn.stream().can_read()) lost = !conn.receive();
+    }
+    if (lost) {
+      ended_ = true;
+      conn.mark_broken();
+      if (error_) break;
+      co_return make_error("08006", "the connection to group " + std::to_string(backend_->group) + " was lost",
+                           "Retry the transaction.");
+    }
+  }
+  if (error_) {
+    Error error = std::move(*error_);
+    error_.reset();
+    co_return error;
+  }
+  co_return Event::end;
+}
+
+net::Task<Status> RowReader::until_copy_in() {
+  for (;;) {
+    auto event = co_await next();
+    if (!event.ok()) co_return std::move(event.error());
+    if (*event == Event::copy_in) co_return Status{};
+    if (*event == Event::end) co_return make_error("08P01", "the group did not start the COPY");
+  }
+}
+
+net::Task<void> RowReader::finish() {
+  for (;;) {
+    auto event = co_await next();
+    if (!event.ok() || *event == Event::end) co_return;
+  }
+}
+
+}  // namespace pgmosaic::exec

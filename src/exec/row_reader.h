@@ -1,0 +1,62 @@
+// RowReader: the replies of one group to one statement, as a sequence of events. Used wherever the router reads rows
+// itself (gather, combine, EXPLAIN); one group's replies that pass through unread are router/relay.cc.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "exec/backends.h"
+#include "pg/frontend.h"
+
+namespace pgmosaic::exec {
+
+// How a statement is sent to a group.
+struct Request {
+  std::string_view sql;
+  bool extended = false;
+  const pg::BindMessage* bind = nullptr;        // extended: the client's parameters
+  const std::vector<pg::Oid>* types = nullptr;  // extended: parameter types
+  bool client_formats = true;                   // extended: results in the client's formats; else text
+  // further text parameters behind the client's
+  const std::vector<std::optional<std::string>>* extra = nullptr;
+};
+
+class RowReader {
+ public:
+  enum class Event : uint8_t { description, row, complete, copy_data, copy_done, copy_in, end };
+
+  explicit RowReader(Backend& backend) : backend_(&backend) {}
+
+  // Queues and flushes the statement; its replies are the reader's, not the client's.
+  void send(const Request& request);
+  // The next event; `message()` is valid until the next call. An error of the group is returned once all of its
+  // replies are read, so that the backend is in step again; a lost connection as 08006.
+  net::Task<Result<Event>> next();
+  const pg::MessageView& message() const { return reply_.message; }
+  const std::string& tag() const { return tag_; }
+  Backend& backend() { return *backend_; }
+  // COPY FROM STDIN: waits for CopyInResponse (message()).
+  net::Task<Status> until_copy_in();
+  // Reads what is left and drops it.
+  net::Task<void> finish();
+
+ private:
+  Backend* backend_;
+  pool::Reply reply_;
+  std::string tag_;
+  std::optional<Error> error_;
+  bool ended_ = false;
+};
+
+// Where rows for the client go.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  // Complete messages. False: the client is gone.
+  virtual bool put(std::string_view messages) = 0;
+  // Waits while the client is slow. False: the client is gone.
+  virtual net::Task<bool> throttle() = 0;
+};
+
+}  // namespace pgmosaic::exec

@@ -1,0 +1,99 @@
+#include "exec/two_phase.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/check.h"
+
+namespace pgmosaic::exec {
+
+namespace {
+
+constexpr std::string_view kPrefix = "pgmosaic";
+
+template <class T>
+bool parse_number(std::string_view text, T& value) {
+  const char* end = text.data() + text.size();
+  const auto [stop, problem] = std::from_chars(text.data(), end, value);
+  return problem == std::errc() && stop == end && !text.empty();
+}
+
+}  // namespace
+
+std::string Gid::text() const {
+  return std::string(kPrefix) + "_" + cluster + "_" + std::to_string(anchor) + "_" + router + "_" + std::to_string(number);
+}
+
+std::optional<Gid> Gid::parse(std::string_view text) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t bar = text.find('_');
+    parts.push_back(text.substr(0, bar));
+    if (bar == std::string_view::npos) break;
+    text.remove_prefix(bar + 1);
+  }
+  Gid gid;
+  if (parts.size() != 5 || parts[0] != kPrefix || !parse_number(parts[2], gid.anchor) || !parse_number(parts[4], gid.number))
+    return std::nullopt;
+  gid.cluster = parts[1];
+  gid.router = parts[3];
+  return gid;
+}
+
+std::optional<TwoPhase> TwoPhase::make(std::vector<Participant> participants, Gid gid) {
+  CHECK(!participants.empty());
+  const auto forced = [](const Participant& participant) { return participant.must_be_anchor; };
+  if (std::count_if(participants.begin(), participants.end(), forced) > 1) return std::nullopt;
+  auto anchor = std::find_if(participants.begin(), participants.end(), forced);
+  if (anchor == participants.end()) anchor = participants.begin();
+  TwoPhase machine;
+  machine.gid_ = std::move(gid);
+  machine.gid_.anchor = anchor->group;
+  for (const Participant& participant : participants)
+    if (participant.group != machine.gid_.anchor) machine.others_.push_back(participant.group);
+  if (machine.others_.empty()) machine.step_ = Step::commit_anchor;
+  return machine;
+}
+
+void TwoPhase::prepared(uint32_t group, Outcome outcome) {
+  CHECK(step_ == Step::prepare);
+  if (outcome != Outcome::success) failed_ = true;
+  // A lost connection may have prepared or not; ROLLBACK PREPARED is tried there too.
+  if (outcome != Outcome::failure) prepared_.push_back(group);
+  if (++answers_ == others_.size()) step_ = failed_ ? Step::abort : Step::commit_anchor;
+}
+
+void TwoPhase::anchor_committed(Outcome outcome) {
+  CHECK(step_ == Step::commit_anchor);
+  switch (outcome) {
+    case Outcome::success: decided(true); break;
+    case Outcome::failure: step_ = Step::abort; break;
+    case Outcome::unknown: step_ = Step::resolve; break;
+  }
+}
+
+void TwoPhase::decided(bool commit) {
+  CHECK(step_ == Step::commit_anchor || step_ == Step::resolve);
+  committed_ = commit;
+  step_ = commit ? Step::commit_prepared : Step::abort;
+}
+
+void TwoPhase::finished() {
+  CHECK(step_ == Step::commit_prepared || step_ == Step::abort);
+  step_ = Step::done;
+}
+
+std::string TwoPhase::log_sql() const {
+  std::string groups = std::to_string(gid_.anchor);
+  for (uint32_t group : others_) groups += "," + std::to_string(group);
+  return "SELECT pgmosaic.log_commit('" + gid_.text() + "', '{" + groups + "}')";
+}
+
+std::string TwoPhase::prepare_sql() const {
+  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" + gid_.text() + "'";
+}
+std::string TwoPhase::anchor_sql() const { return log_sql() + "; COMMIT"; }
+std::string TwoPhase::commit_prepared_sql() const { return "COMMIT PREPARED '" + gid_.text() + "'"; }
+std::string TwoPhase::rollback_prepared_sql() const { return "ROLLBACK PREPARED '" + gid_.text() + "'"; }
+
+}  // namespace pgmosaic::exec

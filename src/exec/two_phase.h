@@ -1,0 +1,75 @@
+// The commit protocol over several groups (DESIGN §5) as a machine without I/O, the names of its transactions, and the
+// SQL each step sends.
+//
+//   anchor:  SELECT pgmosaic.log_commit(gid, participants); COMMIT          -- the row is the decision
+//   others:  …log_commit…; SET LOCAL ROLE none; PREPARE TRANSACTION gid     -- before the anchor commits
+//            COMMIT PREPARED gid                                            -- after
+//
+// gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>, at most 199 bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgmosaic::exec {
+
+struct Gid {
+  std::string cluster;  // without underscores
+  uint32_t anchor = 0;
+  std::string router;   // without underscores
+  uint64_t number = 0;
+
+  std::string text() const;
+  // nullopt: not one of ours (foreign prepared transactions are left alone).
+  static std::optional<Gid> parse(std::string_view text);
+};
+
+class TwoPhase {
+ public:
+  struct Participant {
+    uint32_t group = 0;
+    bool must_be_anchor = false;  // cannot PREPARE (temporary tables, NOTIFY, …)
+  };
+  enum class Step : uint8_t {
+    prepare,          // send prepare_sql() to every group of others()
+    commit_anchor,    // send anchor_sql() to anchor()
+    commit_prepared,  // send commit_prepared_sql() to others(); then done
+    abort,            // rollback_prepared_sql() where prepared, ROLLBACK elsewhere; then done
+    resolve,          // the anchor's answer is unknown: ask for the decision, then decided()
+    done
+  };
+
+  // `participants` in the order in which they first wrote. nullopt: two of them must be the anchor.
+  static std::optional<TwoPhase> make(std::vector<Participant> participants, Gid gid);
+
+  Step step() const { return step_; }
+  uint32_t anchor() const { return gid_.anchor; }
+  const std::vector<uint32_t>& others() const { return others_; }
+  const std::vector<uint32_t>& prepared() const { return prepared_; }
+  bool committed() const { return committed_; }
+  const Gid& gid() const { return gid_; }
+
+  enum class Outcome : uint8_t { success, failure, unknown };
+  void prepared(uint32_t group, Outcome outcome);  // unknown: the connection was lost while preparing
+  void anchor_committed(Outcome outcome);
+  void decided(bool commit);
+  void finished();
+
+  std::string prepare_sql() const;
+  std::string anchor_sql() const;
+  std::string commit_prepared_sql() const;
+  std::string rollback_prepared_sql() const;
+
+ private:
+  std::string log_sql() const;
+  Gid gid_;
+  std::vector<uint32_t> others_, prepared_;
+  std::size_t answers_ = 0;
+  bool failed_ = false, committed_ = false;
+  Step step_ = Step::prepare;
+};
+
+}  // namespace pgmosaic::exec

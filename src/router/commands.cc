@@ -1,0 +1,418 @@
+// Statements that the session itself handles: transactions, settings, savepoints, DISCARD.
+#include "base/log.h"
+#include "exec/control.h"
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+// Ties the staged catalog to the outcome of the transaction that changed the schema.
+class StagedCommit final : public exec::CommitHook {
+ public:
+  StagedCommit(exec::ClusterControl& control, exec::StagedPtr staged) : control_(control), staged_(std::move(staged)) {}
+  Status before(const exec::Gid& gid) override {
+    gid_ = gid.text();
+    return control_.intend(*staged_, gid_);
+  }
+  void after(const exec::Gid&, bool committed) override {
+    if (!committed) control_.forget(gid_);
+  }
+  const std::string& gid() const { return gid_; }
+
+ private:
+  exec::ClusterControl& control_;
+  exec::StagedPtr staged_;
+  std::string gid_;
+};
+
+}  // namespace
+
+using Kind = plan::SessionCommand::Kind;
+
+bool allowed_in_failed_transaction(const plan::Plan& plan) {
+  if (plan.kind != plan::PlanKind::session) return false;
+  const Kind kind = plan.session->kind;
+  return kind == Kind::commit || kind == Kind::rollback || kind == Kind::rollback_to || kind == Kind::empty;
+}
+
+void Session::begin_transaction(std::string sql, bool implicit) {
+  backends_.begin(std::move(sql));
+  implicit_ = implicit;
+  failed_ = false;
+}
+
+net::Task<void> Session::abort_transaction() {
+  co_await backends_.rollback();
+  staged_.reset();
+  failed_ = implicit_ = local_path_ = false;
+  drop_broken_backends();
+}
+
+// Commits, or rolls back where the transaction is aborted or a group refuses.
+net::Task<Status> Session::commit_transaction() {
+  Status status;
+  if (failed_) {
+    co_await abort_transaction();
+    co_return Status{};
+  }
+  if (staged_) {
+    StagedCommit hook(*worker_.context.control, staged_);
+    for (auto& backend : backends_.all()) backend->wrote = backend->wrote || backend->begun;
+    status = co_await backends_.commit(&hook);
+    if (status.ok()) status = co_await worker_.context.control->publish(worker_.loop, staged_, hook.gid());
+  } else {
+    status = co_await backends_.commit();
+  }
+  WorkerStats::add(worker_.stats.transactions);
+  staged_.reset();
+  failed_ = implicit_ = local_path_ = false;
+  drop_broken_backends();
+  co_return status;
+}
+
+net::Task<Status> Session::run_command(const plan::SessionCommand& command, std::string_view sql) {
+  switch (command.kind) {
+    case Kind::begin:
+    case Kind::commit:
+    case Kind::rollback:
+    case Kind::prepare_transaction:
+    case Kind::commit_prepared:
+    case Kind::rollback_prepared: co_return co_await run_transaction_command(command, sql);
+    case Kind::savepoint:
+    case Kind::release:
+    case Kind::rollback_to: co_return co_await run_savepoint(command);
+    case Kind::set:
+    case Kind::set_local:
+    case Kind::reset:
+    case Kind::reset_all:
+    case Kind::set_session_characteristics: co_return co_await run_setting(command);
+    case Kind::set_transaction:
+    case Kind::set_constraints:
+      if (!backends_.in_transaction() || implicit_) {
+        pg::write_notice(out_, "25P01", command.kind == Kind::set_transaction ? "SET TRANSACTION can only be used in transaction blocks" : "SET CONSTRAINTS can only be used in transaction blocks", {}, {}, "WARNING");
+        put_complete(command.kind == Kind::set_transaction ? "SET" : "SET CONSTRAINTS");
+        co_return Status{};
+      }
+      CO_TRY(co_await on_participants(sql, false));
+      backends_.record_local(std::string(sql));
+      put_complete(command.kind == Kind::set_transaction ? "SET" : "SET CONSTRAINTS");
+      co_return Status{};
+    case Kind::discard_all: co_return co_await run_discard_all();
+    case Kind::discard_plans:
+    case Kind::discard_sequences:
+    case Kind::discard_temp:
+      for (auto& backend : backends_.all()) {
+        backend->conn->add_internal_query(sql);
+        CO_TRY(co_await backend->conn->drain());
+      }
+      put_complete(command.kind == Kind::discard_plans ? "DISCARD PLANS" : command.kind == Kind::discard_temp ? "DISCARD TEMP" : "DISCARD SEQUENCES");
+      co_return Status{};
+    case Kind::prepare: co_return co_await run_prepare(command);
+    case Kind::execute: co_return co_await run_execute(command);
+    case Kind::deallocate:
+      if (!extended_ || extended_->statements.erase(command.name) == 0)
+        co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
+      put_complete("DEALLOCATE");
+      co_return Status{};
+    case Kind::deallocate_all:
+      if (extended_) extended_->statements.clear();
+      put_complete("DEALLOCATE ALL");
+      co_return Status{};
+    case Kind::listen:
+    case Kind::unlisten:
+    case Kind::unlisten_all: {
+      auto backend = co_await backends_.get(snapshot_->home);
+      if (!backend.ok()) co_return std::move(backend.error());
+      (*backend)->wrote = true;
+      (*backend)->not_preparable = true;
+      if (command.kind == Kind::listen) {
+        (*backend)->pinned = true;
+        (*backend)->conn->tainted = true;
+      }
+      pg::write_query((*backend)->conn->out(), sql);
+      (*backend)->conn->expect({pool::RequestKind::query});
+      co_await relay(**backend, Until::ready, false);
+      co_return Status{};
+    }
+    case Kind::declare_cursor:
+    case Kind::fetch_cursor:
+    case Kind::close_cursor:
+    case Kind::close_all_cursors: co_return co_await run_cursor(command, sql);
+    case Kind::empty: pg::write_empty(out_, 'I'); co_return Status{};
+  }
+  co_return make_error("XX000", "unknown session command");
+}
+
+void Session::put_complete(std::string_view tag) {
+  if (hold_complete_) {
+    pg::write_command_complete(held_complete_, tag);
+  } else {
+    pg::write_command_complete(out_, tag);
+  }
+}
+
+net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& command, std::string_view sql) {
+  switch (command.kind) {
+    case Kind::begin:
+      if (worker_.config->pool.mode == PoolMode::statement)
+        co_return make_error("0A000", "transaction blocks are not allowed when pool.mode is statement",
+                             "Set pool.mode to transaction or session.");
+      if (backends_.in_transaction() && !implicit_) {
+        pg::write_notice(out_, "25001", "there is already a transaction in progress", {}, {}, "WARNING");
+      } else if (implicit_) {
+        implicit_ = false;  // the query string's transaction becomes the block
+      } else {
+        begin_modes_ = std::string(sql);
+        begin_transaction(begin_modes_, false);
+      }
+      put_complete(sql.starts_with('s') || sql.starts_with('S') ? "START TRANSACTION" : "BEGIN");
+      co_return Status{};
+    case Kind::commit:
+    case Kind::rollback: {
+      const bool commit = command.kind == Kind::commit;
+      const bool was_failed = failed_;
+      if (!backends_.in_transaction() || implicit_) {
+        if (command.chain)
+          co_return make_error("25P01", std::string(commit ? "COMMIT" : "ROLLBACK") + " AND CHAIN can only be used in transaction blocks");
+        pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
+      }
+      Status status;
+      if (backends_.in_transaction()) {
+        if (commit) {
+          status = co_await commit_transaction();
+        } else {
+          co_await abort_transaction();
+        }
+      }
+      if (!status.ok()) co_return status;
+      if (command.chain) begin_transaction(begin_modes_.empty() ? "BEGIN" : begin_modes_, false);
+      put_complete(commit && !was_failed ? "COMMIT" : "ROLLBACK");
+      co_return Status{};
+    }
+    case Kind::prepare_transaction: {
+      if (!backends_.in_transaction() || implicit_) {
+        pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
+        put_complete("ROLLBACK");
+        co_return Status{};
+      }
+      int participants = 0;
+      for (auto& backend : backends_.all())
+        if (backend->begun) ++participants;
+      co_return make_error("0A000", "PREPARE TRANSACTION through the router is not supported yet",
+                           participants > 1 ? "COMMIT is atomic over all groups of the transaction." : "Use COMMIT.");
+    }
+    default:
+      co_return make_error("0A000", "COMMIT PREPARED and ROLLBACK PREPARED through the router are not supported yet",
+                           "The router commits transactions over several groups itself.");
+  }
+}
+
+// Runs a statement on every backend of the transaction; one reply is enough for the client.
+net::Task<Status> Session::on_participants(std::string_view sql, bool forward_first) {
+  std::vector<exec::Backend*> participants;
+  for (auto& backend : backends_.all())
+    if (backend->begun) participants.push_back(backend.get());
+  (void)forward_first;
+  for (exec::Backend* backend : participants) {
+    backend->conn->add_internal_query(sql);
+    backend->conn->flush();
+  }
+  Status result;
+  for (exec::Backend* backend : participants) {
+    Status status = co_await backend->conn->drain();
+    if (!status.ok() && result.ok()) result = std::move(status);
+  }
+  co_return result;
+}
+
+net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
+  const char* tag = command.kind == Kind::savepoint ? "SAVEPOINT" : command.kind == Kind::release ? "RELEASE" : "ROLLBACK";
+  if (!backends_.in_transaction() || implicit_)
+    co_return make_error("25P01", std::string(command.kind == Kind::savepoint ? "SAVEPOINT" : command.kind == Kind::release ? "RELEASE SAVEPOINT" : "ROLLBACK TO SAVEPOINT") +
+                                      " can only be used in transaction blocks");
+  const std::string name = pool::quote_identifier(command.name);
+  if (command.kind != Kind::savepoint && !backends_.has_savepoint(command.name))
+    co_return make_error("3B001", "savepoint \"" + command.name + "\" does not exist");
+  const std::string sql = (command.kind == Kind::savepoint ? "SAVEPOINT " : command.kind == Kind::release ? "RELEASE SAVEPOINT " : "ROLLBACK TO SAVEPOINT ") + name;
+  if (command.kind == Kind::rollback_to && backends_.lost_participant())
+    co_return make_error("25P02", "the transaction lost its connection to a group and can only be rolled back");
+  CO_TRY(co_await on_participants(sql, false));
+  if (command.kind == Kind::savepoint) {
+    backends_.savepoint(command.name);
+  } else if (command.kind == Kind::release) {
+    backends_.released(command.name);
+  } else {
+    backends_.rolled_back_to(command.name);
+    failed_ = false;
+    plan_context_id_ = 0;
+  }
+  put_complete(tag);
+  co_return Status{};
+}
+
+// SET, RESET and their kin run on a PostgreSQL first, which checks them; then the session remembers them.
+net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
+  const bool local = command.kind == Kind::set_local;
+  if (local && (!backends_.in_transaction())) {
+    pg::write_notice(out_, "25P01", "SET LOCAL can only be used in transaction blocks", {}, {}, "WARNING");
+    put_complete("SET");
+    co_return Status{};
+  }
+  pool::SettingsMap map = *backends_.settings();
+  std::string sql = command.sql;
+  if (command.kind == Kind::reset) {
+    auto initial = startup_settings_.find(command.name);
+    if (initial != startup_settings_.end()) {
+      sql = initial->second;
+      map[command.name] = sql;
+    } else {
+      sql = "RESET " + pool::setting_name(command.name);
+      map.erase(command.name);
+    }
+  } else if (command.kind == Kind::reset_all) {
+    auto keep = [&map](const char* name) { return map.extract(name); };
+    auto role = keep("role"), authorization = keep("session_authorization");
+    map = startup_settings_;
+    if (!role.empty()) map.insert(std::move(role));
+    if (!authorization.empty()) map.insert(std::move(authorization));
+    sql = "RESET ALL";
+    for (const auto& [name, statement] : startup_settings_) sql += ";" + statement;
+  } else if (!local) {
+    if (command.name == "session_authorization") map.erase("role");
+    map[command.name] = sql;
+  }
+  const char* tag = command.kind == Kind::reset || command.kind == Kind::reset_all ? "RESET" : "SET";
+  // One backend answers for all; in a transaction that has none yet, the first one joins.
+  bool any = false;
+  for (auto& backend : backends_.all()) any = any || backend->begun;
+  if (!any) {
+    auto backend = co_await backends_.get(snapshot_->home);
+    if (!backend.ok()) co_return std::move(backend.error());
+    any = (*backend)->begun;
+  }
+  bool first = true;
+  Status result;
+  std::vector<exec::Backend*> targets;
+  for (auto& backend : backends_.all())
+    if (backend->begun || !backends_.in_transaction()) targets.push_back(backend.get());
+  for (exec::Backend* backend : targets) {
+    const std::map<std::string, std::string> before = backend->conn->parameters;
+    backend->conn->add_internal_query(sql);
+    Status status = co_await backend->conn->drain();
+    if (!status.ok() && result.ok()) result = std::move(status);
+    if (first)
+      for (const auto& [name, value] : backend->conn->parameters)
+        if (auto old = before.find(name); old == before.end() || old->second != value) {
+          pg::write_parameter_status(out_, name, value);
+          if (name == "application_name") application_name_ = value;
+        }
+    first = false;
+  }
+  if (!result.ok()) co_return result;
+  if (local) {
+    backends_.record_local(sql);
+    if (command.name == "search_path" || command.name == "role") {
+      local_path_ = true;
+      plan_context_id_ = 0;
+    }
+  } else {
+    backends_.set_settings(worker_.settings.intern(std::move(map)));
+    if (!backends_.in_transaction())
+      for (exec::Backend* backend : targets) backend->conn->settings = backends_.settings();
+  }
+  put_complete(tag);
+  co_return Status{};
+}
+
+// After set_config(…) in a query: the session's settings are what the backend says.
+net::Task<Status> Session::read_back_settings() {
+  for (auto& backend : backends_.all()) {
+    if (!backend->conn->idle() || !backend->conn->tainted || !backend->conn->alive()) continue;
+    auto rows = co_await backend->conn->query(
+        "SELECT name, setting, unit FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
+        "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', 'role')");
+    if (!rows.ok()) co_return std::move(rows.error());
+    pool::SettingsMap map = *backends_.settings();
+    for (const auto& row : rows->rows) {
+      if (!row[0] || !row[1]) continue;
+      const std::string unit = row[2].value_or("");
+      const bool list = *row[0] == "search_path" || *row[0] == "temp_tablespaces" || *row[0] == "session_preload_libraries" || *row[0] == "local_preload_libraries" || *row[0] == "DateStyle";
+      std::string value = *row[1];
+      if (!unit.empty() && std::isalpha(static_cast<unsigned char>(unit[0]))) value += unit;
+      std::string name = *row[0];
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      // set_config takes the value as SHOW prints it, lists included.
+      map[name] = list ? "SELECT pg_catalog.set_config(" + pool::quote_literal(name) + ", " + pool::quote_literal(value) + ", false)"
+                       : pool::set_statement(name, value);
+    }
+    backends_.set_settings(worker_.settings.intern(std::move(map)));
+    if (!backends_.in_transaction()) backend->conn->settings = backends_.settings();
+    co_return Status{};
+  }
+  co_return Status{};
+}
+
+net::Task<Status> Session::run_discard_all() {
+  if (backends_.in_transaction()) co_return make_error("25001", "DISCARD ALL cannot run inside a transaction block");
+  if (extended_) {
+    extended_->statements.clear();
+    extended_->portals.clear();
+    extended_->unnamed.reset();
+    extended_->owed_parse.reset();
+  }
+  backends_.unpin_all();
+  backends_.release_idle();
+  backends_.set_settings(worker_.settings.intern(startup_settings_));
+  plan_context_id_ = 0;
+  // Tell the client what its reported settings are now.
+  auto backend = co_await backends_.get(snapshot_->home);
+  if (!backend.ok()) co_return std::move(backend.error());
+  CO_TRY(co_await (*backend)->conn->drain());
+  for (const auto& [name, value] : (*backend)->conn->parameters) pg::write_parameter_status(out_, name, value);
+  put_complete("DISCARD ALL");
+  co_return Status{};
+}
+
+// SQL cursors live on the one group their query goes to; the group that has it answers FETCH.
+net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::string_view sql) {
+  exec::GroupId group = 0;
+  plan::Effects effects;
+  if (command.kind == Kind::declare_cursor && command.inner) {
+    Execution execution;
+    execution.sql = sql;
+    sql::scan_shape(sql, execution.shape);
+    execution.values = values_of(sql, execution.shape, nullptr, *command.inner);
+    if (command.inner->kind == plan::PlanKind::unsupported) co_return Error(*command.inner->error);
+    CO_TRY_ASSIGN(execution.where, co_await locate(*command.inner, execution));
+    if (!execution.where.single())
+      co_return make_error("0A000", "a cursor over several groups is not supported yet",
+                           "Restrict the query to one value of the distribution column, or fetch the rows without a cursor.");
+    group = execution.where.one;
+    effects = command.inner->effects;
+    effects.pins = effects.pins || command_effects_.pins;
+    effects.not_preparable = effects.not_preparable || command_effects_.not_preparable;
+    cursors_[command.name] = group;
+  } else if (command.kind == Kind::close_all_cursors) {
+    cursors_.clear();
+    CO_TRY(co_await on_participants(sql, false));
+    put_complete("CLOSE CURSOR ALL");
+    co_return Status{};
+  } else if (auto found = cursors_.find(command.name); found != cursors_.end()) {
+    group = found->second;
+    if (command.kind == Kind::close_cursor) cursors_.erase(found);
+  } else {
+    group = snapshot_->home;  // says that the cursor does not exist
+  }
+  auto backend = co_await backends_.get(group);
+  if (!backend.ok()) co_return std::move(backend.error());
+  note_effects(**backend, effects);
+  pg::write_query((*backend)->conn->out(), sql);
+  (*backend)->conn->expect({pool::RequestKind::query});
+  co_await relay(**backend, Until::ready, false);
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,99 @@
+#include "router/context.h"
+
+#include "base/random.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+std::pair<uint32_t, uint32_t> SessionDirectory::add(Worker* worker, Session* session) {
+  uint32_t secret = static_cast<uint32_t>(random_u64());
+  std::lock_guard lock(mutex_);
+  while (next_pid_ == 0 || next_pid_ > 0x7fffffff || entries_.contains(next_pid_)) next_pid_ = next_pid_ > 0x7ffffffe ? 1000 : next_pid_ + 1;
+  const uint32_t pid = next_pid_++;
+  entries_[pid] = {worker, session, secret};
+  return {pid, secret};
+}
+
+void SessionDirectory::remove(uint32_t pid) {
+  std::lock_guard lock(mutex_);
+  entries_.erase(pid);
+}
+
+std::size_t SessionDirectory::size() const {
+  std::lock_guard lock(mutex_);
+  return entries_.size();
+}
+
+void SessionDirectory::post(uint32_t pid, Worker* worker, bool terminate) {
+  worker->loop.post([this, pid, worker, terminate] {
+    Session* session = nullptr;
+    {
+      std::lock_guard lock(mutex_);
+      auto found = entries_.find(pid);
+      if (found == entries_.end() || found->second.worker != worker) return;
+      session = found->second.session;
+    }
+    // A session leaves the directory on this thread, so it still lives.
+    terminate ? session->terminate("57P01", "terminating connection due to administrator command") : session->cancel();
+  });
+}
+
+void SessionDirectory::cancel(uint32_t pid, uint32_t secret) {
+  std::lock_guard lock(mutex_);
+  auto found = entries_.find(pid);
+  if (found == entries_.end() || found->second.secret != secret) return;
+  post(pid, found->second.worker, false);
+}
+
+bool SessionDirectory::signal(uint32_t pid, bool terminate) {
+  std::lock_guard lock(mutex_);
+  auto found = entries_.find(pid);
+  if (found == entries_.end()) return false;
+  post(pid, found->second.worker, terminate);
+  return true;
+}
+
+namespace {
+
+// Runs `work` on every worker's thread; resumes on `loop` when all have done it.
+template <class Work>
+net::Task<void> on_all_workers(std::vector<std::unique_ptr<Worker>>& workers, net::EventLoop& loop, Work work) {
+  net::Latch latch(static_cast<int>(workers.size()));
+  for (auto& worker : workers) {
+    Worker* target = worker.get();
+    std::function<void()> job = [target, &loop, &latch, &work] {
+      work(*target);
+      loop.post([&latch] { latch.done(); });
+    };
+    target->loop.post(std::move(job));
+  }
+  co_await latch;
+}
+
+}  // namespace
+
+net::Task<std::vector<SessionInfo>> RouterContext::all_sessions(net::EventLoop& loop) {
+  std::mutex guard;
+  std::vector<SessionInfo> result;
+  auto collect = [&guard, &result](Worker& worker) {
+    std::vector<SessionInfo> own;
+    for (Session* session : worker.sessions) own.push_back(session->info());
+    std::lock_guard lock(guard);
+    result.insert(result.end(), own.begin(), own.end());
+  };
+  co_await on_all_workers(workers, loop, collect);
+  co_return result;
+}
+
+net::Task<void> RouterContext::announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
+  auto adopt = [&snapshot](Worker& worker) {
+    if (worker.snapshot == nullptr || worker.snapshot->epoch < snapshot->epoch) {
+      worker.snapshot = snapshot;
+      worker.search_paths.clear();
+    }
+  };
+  co_await on_all_workers(workers, loop, adopt);
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,85 @@
+// What all workers of one router share. Set up by server.cc before the workers start; afterwards either immutable or
+// guarded as said at each member.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "catalog/catalog.h"
+#include "exec/backends.h"
+#include "net/tls.h"
+#include "pool/pool.h"
+
+namespace pgmosaic::exec {
+class ClusterControl;
+}
+
+namespace pgmosaic::router {
+
+class Worker;
+class Session;
+
+// Finds a session by the process id that its client got in BackendKeyData. Thread-safe.
+class SessionDirectory {
+ public:
+  struct Entry {
+    Worker* worker = nullptr;
+    Session* session = nullptr;
+    uint32_t secret = 0;
+  };
+  // Returns the new session's pid and secret.
+  std::pair<uint32_t, uint32_t> add(Worker* worker, Session* session);
+  void remove(uint32_t pid);
+  // Cancels what the session runs if the secret fits; runs on the session's worker.
+  void cancel(uint32_t pid, uint32_t secret);
+  // The same for an administrator, without the secret. `terminate` ends the session. False: no such session.
+  bool signal(uint32_t pid, bool terminate);
+  std::size_t size() const;
+
+ private:
+  void post(uint32_t pid, Worker* worker, bool terminate);
+  mutable std::mutex mutex_;
+  std::map<uint32_t, Entry> entries_;
+  uint32_t next_pid_ = 1000;
+};
+
+// A session as SHOW CLIENTS and pgmosaic.activity see it.
+struct SessionInfo {
+  uint32_t pid = 0;
+  std::string user, database, application, address, state, query;
+  uint16_t port = 0;
+  int64_t connected_us = 0, query_start_us = 0;
+  std::vector<std::pair<catalog::GroupId, uint32_t>> backends;  // group, backend pid
+};
+
+struct RouterContext {
+  // Asks every worker; resumes on `loop`.
+  net::Task<std::vector<SessionInfo>> all_sessions(net::EventLoop& loop);
+  // Hands the catalog to every worker; returns when all use it.
+  net::Task<void> announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot);
+
+  std::shared_ptr<const Config> config() const {
+    std::lock_guard lock(config_mutex);
+    return current_config;
+  }
+  mutable std::mutex config_mutex;
+  std::shared_ptr<const Config> current_config;
+
+  pool::ConnectionCounter connections;
+  SessionDirectory sessions;
+  std::shared_ptr<net::TlsContext> tls;            // null: no TLS for clients
+  std::vector<std::unique_ptr<Worker>> workers;
+  exec::CommitServices* commit = nullptr;
+  exec::ClusterControl* control = nullptr;
+  std::atomic<int> clients{0};
+  std::atomic<bool> draining{false};
+  bool record_queries = true;                      // keep each session's query text for pgmosaic.activity
+  std::string server_name;                         // of this router, in gids
+};
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,237 @@
+// COPY … FROM STDIN: into one group (the bytes pass through), into every group (reference tables), or split by key.
+#include "exec/copy_split.h"
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+constexpr std::size_t kCopyPiece = 64 * 1024;       // payload of a CopyData message to a group
+constexpr std::size_t kCopyHighWater = 1024 * 1024; // unsent bytes at which the client has to wait
+
+}  // namespace
+
+net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& plan) {
+  Execution execution;
+  execution.sql = sql;
+  sql::scan_shape(sql, execution.shape);
+  execution.values = values_of(sql, execution.shape, nullptr, plan);
+  CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
+  CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
+  if (execution.where.single()) {
+    auto backend = co_await backends_.get(execution.where.one);
+    if (!backend.ok()) co_return std::move(backend.error());
+    note_effects(**backend, plan.effects);
+    (*backend)->wrote = true;
+    pg::write_query((*backend)->conn->out(), text);
+    (*backend)->conn->expect({pool::RequestKind::query});
+    co_await relay(**backend, Until::ready, false);
+    co_return Status{};
+  }
+  const bool own = !backends_.in_transaction();
+  if (own) begin_transaction("BEGIN", true);
+  std::vector<exec::RowReader> readers;
+  uint64_t rows = 0;
+  Status status;
+  for (exec::GroupId group : execution.where.groups) {
+    auto backend = co_await backends_.get(group);
+    if (!backend.ok()) {
+      status = std::move(backend.error());
+      break;
+    }
+    note_effects(**backend, plan.effects);
+    (*backend)->wrote = true;
+    readers.emplace_back(**backend);
+  }
+  if (status.ok()) {
+    exec::Request request;
+    request.sql = text;
+    for (exec::RowReader& reader : readers) reader.send(request);
+    status = co_await split_copy(plan, readers, rows);
+  }
+  drop_broken_backends();
+  if (own) {
+    if (status.ok()) {
+      status = co_await commit_transaction();
+    } else {
+      co_await abort_transaction();
+    }
+    implicit_ = false;
+  }
+  if (status.ok()) put_complete("COPY " + std::to_string(rows));
+  co_return status;
+}
+
+// The next CopyData of the client; false: CopyDone. Errors: CopyFail (57014), a client that is gone, protocol.
+net::Task<Result<bool>> Session::next_copy_data(std::string& payload) {
+  for (;;) {
+    pg::MessageView message;
+    uint32_t length = 0;
+    const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
+    if (frame == pg::FrameStatus::malformed) {
+      closing_ = true;
+      co_return make_error("08P01", "invalid message length");
+    }
+    if (frame == pg::FrameStatus::incomplete) {
+      if (!co_await flush_out()) co_return make_error("08006", "the client went away during COPY");
+      in_.own();
+      if (co_await client_.readable() == net::WaitStatus::interrupted) {
+        if (closing_ || client_gone_) co_return make_error("57014", "COPY was interrupted");
+        continue;
+      }
+      char* scratch = worker_.loop.scratch();
+      const net::IoResult result = client_.read(scratch, net::EventLoop::kScratchSize);
+      if (result.kind == net::IoResult::Kind::ok) {
+        WorkerStats::add(worker_.stats.bytes_from_clients, result.bytes);
+        in_.feed({scratch, result.bytes});
+      } else if (result.kind != net::IoResult::Kind::would_block) {
+        client_gone_ = true;
+        co_return make_error("08006", "the client went away during COPY");
+      }
+      continue;
+    }
+    const std::string_view body = message.body;
+    switch (message.type) {
+      case 'd':
+        payload.append(body);
+        in_.consume(length);
+        co_return true;
+      case 'c': in_.consume(length); co_return false;
+      case 'f': {
+        std::string reason(body.empty() ? body : body.substr(0, body.size() - 1));
+        in_.consume(length);
+        co_return make_error("57014", "COPY from stdin failed: " + reason);
+      }
+      case 'H':
+      case 'S': in_.consume(length); break;
+      default:
+        in_.consume(length);
+        co_return make_error("08P01", "unexpected message type 0x" + fmt::format("{:02x}", static_cast<unsigned char>(message.type)) + " during COPY from stdin");
+    }
+  }
+}
+
+namespace {
+
+// Sends what is buffered for a group; waits while the group is slow. False: the group has failed.
+net::Task<bool> send_piece(pool::ServerConn& conn, std::string& payload) {
+  if (!payload.empty()) {
+    pg::write_copy_data(conn.out(), payload);
+    payload.clear();
+  }
+  if (!conn.flush()) co_return false;
+  while (conn.out().size() > kCopyHighWater) {
+    net::WaitSet wait;
+    wait.read(conn.stream());
+    wait.write(conn.stream());
+    if (co_await wait == net::WaitStatus::interrupted || conn.stream().can_read() || !conn.flush()) co_return false;
+  }
+  co_return !conn.stream().can_read();
+}
+
+}  // namespace
+
+net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows) {
+  const plan::CopyIn& spec = *plan.copy_in;
+  const bool split = spec.colocation != 0;
+  std::optional<Error> failure;
+  // Every group must be ready to take data before the client is asked for it.
+  bool announced = false;
+  for (exec::RowReader& reader : readers) {
+    auto ready = co_await reader.until_copy_in();
+    if (!ready.ok()) {
+      if (!failure) failure = std::move(ready.error());
+      continue;
+    }
+    if (!announced && !failure) announced_copy_ = std::string(reader.message().whole);
+    announced = true;
+  }
+  std::optional<exec::CopySplitter> splitter;
+  std::vector<std::size_t> slot(readers.size(), 0);
+  if (!failure) {
+    out_ += announced_copy_;
+    if (split) {
+      splitter.emplace(spec, *database_->colocation(spec.colocation), catalog::TextContext{});
+      for (std::size_t i = 0; i < readers.size(); ++i)
+        slot[i] = static_cast<std::size_t>(std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) - splitter->groups().begin());
+    }
+  }
+  std::string payload;
+  bool more = !failure;
+  while (more && !failure) {
+    payload.clear();
+    auto data = co_await next_copy_data(payload);
+    if (!data.ok()) {
+      failure = std::move(data.error());
+      break;
+    }
+    more = *data;
+    Status fed;
+    if (splitter) fed = more ? splitter->feed(payload) : splitter->finish();
+    if (fed.ok() && splitter && !splitter->undecided().empty()) fed = co_await place_undecided(spec, *splitter);
+    if (!fed.ok()) {
+      failure = std::move(fed.error());
+      break;
+    }
+    for (std::size_t i = 0; i < readers.size() && !failure; ++i) {
+      pool::ServerConn& conn = *readers[i].backend().conn;
+      std::string copy;
+      std::string& piece = splitter ? splitter->buffer(slot[i]) : (copy = payload);
+      if (piece.size() < kCopyPiece && more && splitter) continue;
+      if (!co_await send_piece(conn, piece)) {
+        auto last = co_await readers[i].next();  // the group says why
+        failure = last.ok() ? make_error("08006", "group " + std::to_string(readers[i].backend().group) + " ended the COPY") : std::move(last.error());
+      }
+    }
+  }
+  for (exec::RowReader& reader : readers) {
+    pool::ServerConn& conn = *reader.backend().conn;
+    if (conn.idle() || !conn.alive()) continue;
+    if (failure) {
+      pg::write_copy_fail(conn.out(), "another group failed");
+    } else {
+      pg::write_copy_done(conn.out());
+    }
+    conn.flush();
+  }
+  bool first = true;
+  for (exec::RowReader& reader : readers) {
+    for (;;) {
+      auto event = co_await reader.next();
+      if (!event.ok()) {
+        if (!failure) failure = std::move(event.error());
+        break;
+      }
+      if (*event == exec::RowReader::Event::complete && (split || first)) rows += pg::tag_rows(reader.tag()).value_or(0);
+      if (*event == exec::RowReader::Event::end) break;
+    }
+    first = false;
+  }
+  if (failure) co_return std::move(*failure);
+  co_return Status{};
+}
+
+// Rows whose key only a PostgreSQL can hash.
+net::Task<Status> Session::place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter) {
+  for (const auto& row : splitter.undecided()) {
+    uint64_t row_hash = 0;
+    for (std::size_t i = 0; i < row.keys.size(); ++i) {
+      if (!row.keys[i]) continue;
+      if (spec.format == plan::CopyIn::Format::binary)
+        co_return make_error("0A000", "the shard of a row cannot be told from this binary key", "Use the text or CSV format.", "Row " + std::to_string(row.line));
+      plan::KeySource source;
+      source.type = spec.key_types[i];
+      if (i < spec.key_typmods.size()) source.typmod = spec.key_typmods[i];
+      uint64_t hash = 0;
+      CO_TRY(co_await ask_hash(source, *row.keys[i], hash));
+      row_hash = catalog::combine_hash(row_hash, hash);
+    }
+    splitter.place(row, row_hash);
+  }
+  splitter.undecided().clear();
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router

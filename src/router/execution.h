@@ -1,0 +1,29 @@
+// One execution of a planned statement, in either protocol: its text, values, and the groups it goes to.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "exec/keys.h"
+#include "plan/plan.h"
+#include "sql/shape.h"
+
+namespace pgmosaic::router {
+
+struct Execution {
+  std::string_view sql;
+  sql::Shape shape;                  // of sql
+  exec::Values values;
+  exec::Resolution where;
+  // extended protocol:
+  const pg::BindMessage* bind = nullptr;
+  std::vector<pg::Oid> types;        // of all parameters
+  bool describe = false;             // send RowDescription all the same (SQL EXECUTE)
+  bool extended() const { return bind != nullptr; }
+};
+
+// Statements that PostgreSQL accepts in an aborted transaction.
+bool allowed_in_failed_transaction(const plan::Plan& plan);
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,629 @@
+// The extended query protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync, in any order a client pipelines them.
+//
+// Statements of one group are passed on as they come and their replies are relayed at Sync or Flush, so a pipeline to
+// one group costs one round trip. When the next message needs another group (or the router itself), the replies
+// outstanding at the current backend are settled first: the client sees replies in the order of its messages. A batch
+// (all up to a Sync) that touches a second group after it has executed something becomes a transaction over groups.
+#include "base/log.h"
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+using pool::RequestKind;
+
+namespace {
+
+constexpr std::size_t kPipelineBytes = 64 * 1024;  // queued for a group before its replies are fetched
+
+bool runs_on_groups(const plan::Plan& plan) {
+  return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) && plan.virtual_relations.empty() &&
+         plan.rewritten_sql.empty() && !plan.effects.sets_config;
+}
+
+bool needs_no_group(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::session || plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::explain;
+}
+
+}  // namespace
+
+net::Task<bool> Session::extended(pg::MessageView message) {
+  ExtendedState& state = ext();
+  if (state_ != State::active) {
+    state_ = State::active;
+    active_since_us_ = worker_.loop.now_us();
+    statement_failed_ = timed_out_ = false;
+  }
+  if (state.skip_to_sync && message.type != 'S') co_return true;
+  if (message.type == 'S') co_return co_await on_sync();
+  Status status;
+  switch (message.type) {
+    case 'P': {
+      const std::string body(message.body);
+      in_.own();
+      status = co_await on_parse(body);
+      break;
+    }
+    case 'B': status = co_await on_bind(message); break;
+    case 'D': status = co_await on_describe(message); break;
+    case 'E': status = co_await on_execute(message); break;
+    case 'C': {
+      const std::string body(message.body);
+      in_.own();
+      status = co_await on_close(body);
+      break;
+    }
+    default:  // 'H'
+      in_.own();
+      if (state.owed_parse) status = co_await send_owed_parse(0);
+      if (status.ok()) status = co_await settle_current();
+      if (status.ok() && !client_gone_) co_await flush_out();
+      break;
+  }
+  if (status.ok() && state.current != nullptr && state.current->conn->out().size() > kPipelineBytes)
+    status = co_await settle_current();
+  if (!status.ok()) {
+    Error error = std::move(status.error());
+    Status settled = co_await settle_current();  // replies owed before the error come first
+    if (!state.skip_to_sync) put_error(settled.ok() ? std::move(error) : std::move(settled.error()));
+  }
+  if (statement_failed_) {
+    state.skip_to_sync = true;
+    state.owed_parse.reset();
+  }
+  co_return !client_gone_;
+}
+
+// Fetches and relays what the current backend owes; afterwards no replies are outstanding.
+net::Task<Status> Session::settle_current() {
+  ExtendedState& state = ext();
+  if (state.current == nullptr) co_return Status{};
+  exec::Backend& backend = *state.current;
+  if (!backend.conn->idle() || backend.conn->has_unsent()) {
+    in_.own();
+    pg::write_flush(backend.conn->out());
+    const exec::GroupId group = backend.group;
+    const bool good = co_await relay(backend, Until::answered, false);
+    if (!good || backends_.held(group) != &backend) state.current = nullptr;
+    if (statement_failed_) state.skip_to_sync = true;
+  }
+  co_return Status{};
+}
+
+// The backend for the batch's next message.
+net::Task<Result<exec::Backend*>> Session::use_group(exec::GroupId group) {
+  ExtendedState& state = ext();
+  if (state.current != nullptr && state.current->group == group) co_return state.current;
+  if (state.current != nullptr) {
+    CO_TRY(co_await settle_current());
+    if (state.skip_to_sync) co_return make_error("25P02", "an earlier statement of this batch failed");
+    CO_TRY(co_await join_batch(group));
+  }
+  exec::Backend* backend = backends_.get_now(group);
+  if (backend == nullptr) {
+    in_.own();
+    auto waited = co_await backends_.get(group);
+    if (!waited.ok()) co_return std::move(waited.error());
+    backend = *waited;
+  }
+  state.current = backend;
+  if (std::find(state.batch.begin(), state.batch.end(), group) == state.batch.end()) state.batch.push_back(group);
+  co_return backend;
+}
+
+// A second group takes part in a batch that has already executed: one transaction for all of it.
+net::Task<Status> Session::join_batch(exec::GroupId) {
+  ExtendedState& state = ext();
+  if (!state.executed_in_batch || backends_.in_transaction()) co_return Status{};
+  state.implicit = true;
+  co_return co_await upgrade_batch(true);
+}
+
+// Statements executed since the last Sync are in PostgreSQL's implicit transaction; BEGIN turns it into a block.
+net::Task<Status> Session::upgrade_batch(bool implicit) {
+  std::vector<exec::Backend*> joined;
+  for (exec::GroupId group : ext().batch)
+    if (exec::Backend* backend = backends_.held(group)) joined.push_back(backend);
+  backends_.begin_around("BEGIN", joined);
+  implicit_ = implicit;
+  failed_ = false;
+  for (exec::Backend* backend : joined) {
+    pool::ServerConn& conn = *backend->conn;
+    pg::write_parse(conn.out(), "", "BEGIN", {});
+    pg::write_bind_text(conn.out(), "", "", {}, 0);
+    pg::write_execute(conn.out(), "", 0);
+    pg::write_flush(conn.out());
+    for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute}) conn.expect({kind, true});
+    backend->unnamed_statement = 0;
+    CO_TRY(co_await conn.drain());
+  }
+  co_return Status{};
+}
+
+net::Task<Status> Session::on_parse(std::string_view body) {
+  ExtendedState& state = ext();
+  pg::ParseMessage parse;
+  if (!pg::parse_parse(body, parse)) co_return make_error("08P01", "invalid Parse message");
+  if (!parse.name.empty() && state.statements.contains(std::string(parse.name)))
+    co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
+  CO_TRY(co_await refresh_context());
+  if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
+  auto statement = std::make_shared<Prepared>();
+  statement->sql = parse.sql;
+  statement->types = parse.types;
+  last_query_.assign(statement->sql, 0, 1024);
+  CO_TRY(plan_prepared(*statement));
+  if (failed_ && !allowed_in_failed_transaction(*statement->plan))
+    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (!parse.name.empty()) {
+    statement->id = worker_.statement_id(statement->sql, statement->types, snapshot_->epoch);
+    statement->wire_name = "pgm_" + std::to_string(statement->id);
+    state.statements[std::string(parse.name)] = statement;
+  } else {
+    statement->serial = ++unnamed_serial_;
+    state.unnamed = statement;
+  }
+  if (needs_no_group(*statement->plan)) {
+    CO_TRY(co_await settle_current());
+    if (!state.skip_to_sync) pg::write_empty(out_, '1');
+    co_return Status{};
+  }
+  state.owed_parse = statement;
+  state.owed_name = parse.name;
+  co_return Status{};
+}
+
+// Plans a prepared statement under the current context; the shape cache serves statements parsed again and again.
+Status Session::plan_prepared(Prepared& statement) {
+  if (plan::split_statements(statement.sql).size() > 1)
+    return make_error("42601", "cannot insert multiple commands into a prepared statement");
+  uint32_t context = plan_context_id_;
+  const bool typed = std::any_of(statement.types.begin(), statement.types.end(), [](pg::Oid type) { return type != 0; });
+  if (typed) {
+    std::string description = "types " + std::to_string(plan_context_id_);
+    for (pg::Oid type : statement.types) description += " " + std::to_string(type);
+    context = worker_.plans.context_id(description);
+  }
+  sql::Shape& shape = worker_.shape;
+  sql::scan_shape(statement.sql, shape);
+  const plan::PlanPtr* found = shape.complete ? worker_.plans.find(statement.sql, shape, context) : nullptr;
+  if (found != nullptr && !(*found)->rewritten_literals) {
+    WorkerStats::add(worker_.stats.plan_hits);
+    statement.plan = *found;
+  } else {
+    statement.plan = plan_text(statement.sql, statement.types);
+    if (statement.plan->cacheable && shape.complete && shape.single_statement)
+      worker_.plans.insert(shape, context, statement.plan);
+  }
+  statement.context = plan_context_id_;
+  if (statement.plan->kind == plan::PlanKind::unsupported) return Error(*statement.plan->error);
+  return {};
+}
+
+// Makes sure the backend knows the statement. `owed`: its ParseComplete goes to the client.
+void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statement, bool owed) {
+  pool::ServerConn& conn = *backend.conn;
+  const bool unnamed = statement->wire_name.empty();
+  const bool known = unnamed ? backend.unnamed_statement == statement->serial && statement->serial != 0
+                             : conn.has_statement(statement->id);
+  if (known && !owed) return;
+  if (known) {  // another client prepared the same text on this backend
+    pg::write_close(conn.out(), 'S', statement->wire_name);
+    conn.expect({RequestKind::close, true});
+    conn.forget_statement(statement->id);
+  }
+  pg::write_parse(conn.out(), statement->wire_name, statement->sql, statement->types);
+  conn.expect({RequestKind::parse, !owed, statement->id});
+  if (unnamed) {
+    backend.unnamed_statement = statement->serial;
+  } else {
+    conn.note_statement(statement->id);
+    if (uint32_t victim = conn.statement_to_evict(static_cast<std::size_t>(worker_.config->pool.prepared_statements))) {
+      pg::write_close(conn.out(), 'S', "pgm_" + std::to_string(victim));
+      conn.expect({RequestKind::close, true});
+      conn.forget_statement(victim);
+    }
+  }
+}
+
+exec::GroupId Session::any_group() {
+  if (extended_ && extended_->current != nullptr) return extended_->current->group;
+  for (auto& backend : backends_.all())
+    if (backend->begun) return backend->group;
+  return snapshot_->home;
+}
+
+// The client has parsed a statement and not bound it yet, but somebody must check it now.
+net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
+  ExtendedState& state = ext();
+  PreparedPtr statement = std::exchange(state.owed_parse, nullptr);
+  if (!runs_on_groups(*statement->plan) && statement->plan->kind != plan::PlanKind::insert_split) {
+    CO_TRY(co_await settle_current());
+    if (!state.skip_to_sync) pg::write_empty(out_, '1');
+    co_return Status{};
+  }
+  auto backend = co_await use_group(group != 0 ? group : any_group());
+  if (!backend.ok()) co_return std::move(backend.error());
+  ensure_statement(**backend, statement, true);
+  co_return Status{};
+}
+
+net::Task<Status> Session::replan(Prepared& statement) {
+  CO_TRY(co_await refresh_context());
+  if (statement.context != plan_context_id_) {
+    CO_TRY(plan_prepared(statement));
+    if (!statement.wire_name.empty()) {
+      statement.id = worker_.statement_id(statement.sql, statement.types, snapshot_->epoch);
+      statement.wire_name = "pgm_" + std::to_string(statement.id);
+    }
+  }
+  co_return Status{};
+}
+
+net::Task<Status> Session::on_bind(pg::MessageView message) {
+  ExtendedState& state = ext();
+  thread_local pg::BindMessage shared_bind;
+  pg::BindMessage& quick = shared_bind;
+  if (!pg::parse_bind(message.body, quick)) co_return make_error("08P01", "invalid Bind message");
+  PreparedPtr statement;
+  if (quick.statement.empty()) {
+    statement = state.unnamed;
+  } else if (auto found = state.statements.find(std::string(quick.statement)); found != state.statements.end()) {
+    statement = found->second;
+  }
+  if (!statement)
+    co_return make_error("26000", quick.statement.empty() ? "unnamed prepared statement does not exist"
+                                                          : "prepared statement \"" + std::string(quick.statement) + "\" does not exist");
+  // Everything below that can wait works on a copy; the common case does not wait and copies nothing.
+  std::string copy;
+  pg::BindMessage own;
+  const pg::BindMessage* bind = &quick;
+  auto keep = [&] {
+    if (bind == &own) return;
+    copy.assign(message.body);
+    in_.own();
+    pg::parse_bind(copy, own);
+    bind = &own;
+  };
+  if (!context_current() || statement->context != plan_context_id_) {
+    keep();
+    CO_TRY(co_await replan(*statement));
+  }
+  const plan::Plan& plan = *statement->plan;
+  if (failed_ && !allowed_in_failed_transaction(plan)) {
+    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  }
+  const std::string portal_name(bind->portal);
+  if (!portal_name.empty() && state.portals.contains(portal_name))
+    co_return make_error("42P03", "cursor \"" + portal_name + "\" already exists");
+  exec::Resolution where;
+  if (runs_on_groups(plan)) {
+    sql::Shape& shape = worker_.shape;
+    if (plan.target.kind == plan::Target::Kind::keys) sql::scan_shape(statement->sql, shape);
+    where = exec::resolve(plan.target, values_of(statement->sql, shape, bind, plan), *snapshot_, *database_);
+  }
+  const bool owed = state.owed_parse == statement;
+  if (where.single()) {
+    exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
+    if (backend == nullptr) {
+      keep();
+      auto used = co_await use_group(where.one);
+      if (!used.ok()) co_return std::move(used.error());
+      backend = *used;
+    }
+    if (owed) state.owed_parse.reset();
+    ensure_statement(*backend, statement, owed);
+    pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
+    backend->conn->expect({RequestKind::bind});
+    Portal& portal = state.portals[portal_name];
+    portal = Portal{};
+    portal.statement = statement;
+    portal.group = where.one;
+    co_return Status{};
+  }
+  keep();
+  if (owed) CO_TRY(co_await send_owed_parse(0));
+  CO_TRY(co_await settle_current());
+  if (state.skip_to_sync) co_return Status{};
+  Portal& portal = state.portals[portal_name];
+  portal = Portal{};
+  portal.statement = statement;
+  portal.bind_body = copy;
+  pg::write_empty(out_, '2');
+  co_return Status{};
+}
+
+net::Task<Status> Session::on_describe(pg::MessageView message) {
+  ExtendedState& state = ext();
+  pg::TargetMessage target;
+  if (!pg::parse_target(message.body, target)) co_return make_error("08P01", "invalid Describe message");
+  const std::string name(target.name);
+  const bool of_statement = target.kind == 'S';
+  PreparedPtr statement;
+  Portal* portal = nullptr;
+  if (of_statement) {
+    if (name.empty()) {
+      statement = state.unnamed;
+    } else if (auto found = state.statements.find(name); found != state.statements.end()) {
+      statement = found->second;
+    }
+    if (!statement)
+      co_return make_error("26000", name.empty() ? "unnamed prepared statement does not exist" : "prepared statement \"" + name + "\" does not exist");
+  } else {
+    auto found = state.portals.find(name);
+    if (found == state.portals.end()) co_return make_error("34000", "portal \"" + name + "\" does not exist");
+    portal = &found->second;
+    statement = portal->statement;
+    if (portal->group != 0 && state.current != nullptr && state.current->group == portal->group) {
+      pg::write_describe(state.current->conn->out(), 'P', name);
+      state.current->conn->expect({RequestKind::describe});
+      co_return Status{};
+    }
+  }
+  in_.own();
+  if (failed_ && !needs_no_group(*statement->plan))
+    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (needs_no_group(*statement->plan)) {
+    CO_TRY(co_await settle_current());
+    if (state.skip_to_sync) co_return Status{};
+    if (of_statement) pg::MessageWriter(out_, 't').int16(0);
+    if (statement->plan->kind == plan::PlanKind::explain) {
+      pg::write_text_row_description(out_, {"QUERY PLAN"});
+    } else {
+      pg::write_empty(out_, 'n');
+    }
+    co_return Status{};
+  }
+  if (of_statement) CO_TRY(co_await replan(*statement));
+  CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
+  const exec::GroupId group = portal != nullptr && portal->group != 0 ? portal->group : any_group();
+  auto backend = co_await use_group(group);
+  if (!backend.ok()) co_return std::move(backend.error());
+  pool::ServerConn& conn = *(*backend)->conn;
+  if (portal != nullptr && portal->group != 0) {
+    pg::write_describe(conn.out(), 'P', name);
+    conn.expect({RequestKind::describe});
+    co_return Status{};
+  }
+  const bool owed = state.owed_parse == statement;
+  std::string wire_name = statement->wire_name;
+  if (text == statement->sql) {
+    if (owed) state.owed_parse.reset();
+    ensure_statement(**backend, statement, owed);
+  } else {  // the groups know it in another form
+    if (owed) {
+      CO_TRY(co_await send_owed_parse(0));
+    }
+    pg::write_parse(conn.out(), "", text, statement->types);
+    conn.expect({RequestKind::parse, true});
+    (*backend)->unnamed_statement = 0;
+    wire_name.clear();
+  }
+  if (of_statement) {
+    pg::write_describe(conn.out(), 'S', wire_name);
+    conn.expect({RequestKind::describe});
+    co_return Status{};
+  }
+  // A portal that the router runs over several groups: its columns are those of the statement in one of them.
+  pg::BindMessage bind;
+  CHECK(pg::parse_bind(portal->bind_body, bind));
+  pg::write_bind(conn.out(), "pgm_describe", wire_name, bind.after_names);
+  conn.expect({RequestKind::bind, true});
+  pg::write_describe(conn.out(), 'P', "pgm_describe");
+  conn.expect({RequestKind::describe});
+  pg::write_close(conn.out(), 'P', "pgm_describe");
+  conn.expect({RequestKind::close, true});
+  co_return Status{};
+}
+
+net::Task<Status> Session::on_execute(pg::MessageView message) {
+  ExtendedState& state = ext();
+  pg::ExecuteMessage execute;
+  if (!pg::parse_execute(message.body, execute)) co_return make_error("08P01", "invalid Execute message");
+  auto found = state.portals.find(std::string(execute.portal));
+  if (found == state.portals.end())
+    co_return make_error("34000", "portal \"" + std::string(execute.portal) + "\" does not exist");
+  Portal& portal = found->second;
+  const int32_t max_rows = execute.max_rows;
+  if (portal.group != 0) {
+    if (state.current == nullptr || state.current->group != portal.group) {
+      const std::string copy(message.whole);
+      in_.own();
+      auto used = co_await use_group(portal.group);
+      if (!used.ok()) co_return std::move(used.error());
+      state.current->conn->out().append(copy);
+    } else {
+      state.current->conn->out().append(message.whole);
+    }
+    note_effects(*state.current, portal.statement->plan->effects);
+    state.current->conn->expect({RequestKind::execute});
+    state.executed_in_batch = true;
+    co_return Status{};
+  }
+  in_.own();
+  CO_TRY(co_await settle_current());
+  if (state.skip_to_sync) co_return Status{};
+  co_return co_await execute_portal(portal, max_rows);
+}
+
+namespace {
+
+// Moves up to `max_rows` DataRow messages from `rows` to `out`; 0: all. Returns how many.
+std::size_t deliver(std::string& rows, std::string& out, int32_t max_rows) {
+  std::size_t count = 0, offset = 0;
+  while (offset < rows.size() && (max_rows <= 0 || count < static_cast<std::size_t>(max_rows))) {
+    offset += load_big_endian<uint32_t>(rows.data() + offset + 1) + 1;
+    ++count;
+  }
+  out.append(rows, 0, offset);
+  rows.erase(0, offset);
+  return count;
+}
+
+}  // namespace
+
+// Runs a portal that the router executes itself.
+net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
+  ExtendedState& state = ext();
+  PreparedPtr statement = portal.statement;
+  const plan::PlanPtr plan = statement->plan;
+  if (!portal.done) {
+    portal.done = true;
+    const std::string bind_body = portal.bind_body;
+    pg::BindMessage bind;
+    CHECK(pg::parse_bind(bind_body, bind));
+    if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl) {
+      co_return co_await run_plan(statement->sql, plan);
+    }
+    if (plan->kind == plan::PlanKind::explain) {
+      // RowDescription was sent by Describe.
+      std::string before = std::exchange(out_, {});
+      Status status = co_await run_explain(statement->sql, *plan);
+      if (out_.size() > 5 && out_[0] == 'T') out_.erase(0, load_big_endian<uint32_t>(out_.data() + 1) + 1);
+      out_.insert(0, before);
+      co_return status;
+    }
+    if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
+    if (state.executed_in_batch && !backends_.in_transaction()) {
+      state.implicit = true;
+      CO_TRY(co_await upgrade_batch(true));
+    }
+    Execution execution;
+    execution.sql = statement->sql;
+    sql::scan_shape(statement->sql, execution.shape);
+    execution.bind = &bind;
+    execution.values = values_of(statement->sql, execution.shape, &bind, *plan);
+    CO_TRY_ASSIGN(execution.types, co_await parameter_types(*statement, bind.values.size()));
+    CO_TRY_ASSIGN(execution.where, co_await locate(*plan, execution));
+    if (max_rows <= 0) {
+      state.executed_in_batch = state.executed_in_batch || plan->effects.writes;
+      co_return co_await run_multi(*plan, execution);
+    }
+    // Row-limited: the rest waits in the portal.
+    std::string before = std::exchange(out_, {});
+    buffering_ = true;
+    Status status = co_await run_multi(*plan, execution);
+    buffering_ = false;
+    if (!status.ok()) {
+      out_ = std::move(before);
+      co_return status;
+    }
+    std::size_t tag_at = 0;
+    for (std::size_t offset = 0; offset < out_.size(); offset += load_big_endian<uint32_t>(out_.data() + offset + 1) + 1) tag_at = offset;
+    portal.tag = out_.substr(tag_at);
+    portal.rows = out_.substr(0, tag_at);
+    out_ = std::move(before);
+  }
+  const std::size_t count = deliver(portal.rows, out_, max_rows);
+  if (!portal.rows.empty() || (max_rows > 0 && count == static_cast<std::size_t>(max_rows))) {
+    pg::write_empty(out_, 's');
+  } else if (!portal.tag.empty()) {
+    // The tag counts the rows of this Execute, as PostgreSQL does.
+    if (portal.tag.find("SELECT ") == 5) {
+      pg::write_command_complete(out_, "SELECT " + std::to_string(count));
+    } else {
+      out_ += portal.tag;
+    }
+  } else {
+    pg::write_command_complete(out_, "SELECT 0");
+  }
+  co_return Status{};
+}
+
+// Types of all parameters, as a group infers them: rewritten statements need not mention every parameter.
+net::Task<Result<std::vector<pg::Oid>>> Session::parameter_types(Prepared& statement, std::size_t count) {
+  if (count == 0 || !statement.resolved_types.empty()) co_return statement.resolved_types;
+  auto backend = co_await backends_.get(any_group());
+  if (!backend.ok()) co_return std::move(backend.error());
+  pool::ServerConn& conn = *(*backend)->conn;
+  pg::write_parse(conn.out(), "", statement.sql, statement.types);
+  pg::write_describe(conn.out(), 'S', "");
+  pg::write_sync(conn.out());
+  (*backend)->unnamed_statement = 0;
+  for (RequestKind kind : {RequestKind::parse, RequestKind::describe, RequestKind::sync}) conn.expect({kind, true});
+  pool::ServerConn::Rows rows;
+  CO_TRY(co_await conn.drain(&rows));
+  statement.resolved_types = rows.parameter_types;
+  co_return statement.resolved_types;
+}
+
+net::Task<Status> Session::on_close(std::string_view body) {
+  ExtendedState& state = ext();
+  pg::TargetMessage target;
+  if (!pg::parse_target(body, target)) co_return make_error("08P01", "invalid Close message");
+  const std::string name(target.name);
+  if (target.kind == 'P') {
+    auto found = state.portals.find(name);
+    if (found != state.portals.end()) {
+      const exec::GroupId group = found->second.group;
+      state.portals.erase(found);
+      exec::Backend* backend = group != 0 ? backends_.held(group) : nullptr;
+      if (backend != nullptr && !failed_) {
+        auto used = co_await use_group(group);
+        if (!used.ok()) co_return std::move(used.error());
+        pg::write_close((*used)->conn->out(), 'P', name);
+        (*used)->conn->expect({RequestKind::close});
+        co_return Status{};
+      }
+    }
+  } else {
+    if (state.owed_parse && state.owed_name == name) CO_TRY(co_await send_owed_parse(0));
+    if (name.empty()) {
+      state.unnamed.reset();
+    } else {
+      state.statements.erase(name);
+    }
+  }
+  CO_TRY(co_await settle_current());
+  if (!state.skip_to_sync) pg::write_empty(out_, '3');
+  co_return Status{};
+}
+
+net::Task<bool> Session::on_sync() {
+  ExtendedState& state = ext();
+  if (state.owed_parse && !state.skip_to_sync) {
+    Status status = co_await send_owed_parse(0);
+    if (!status.ok()) put_error(std::move(status.error()));
+  }
+  state.owed_parse.reset();
+  if (state.batch.size() == 1 && state.current != nullptr && !state.implicit && !(failed_ && statement_failed_)) {
+    exec::Backend& backend = *state.current;
+    const exec::GroupId group = backend.group;
+    in_.own();
+    pg::write_sync(backend.conn->out());
+    backend.conn->expect({RequestKind::sync});
+    const bool good = co_await relay(backend, Until::ready, true);
+    const bool answered = good && !(failed_ && backends_.held(group) == &backend && backend.conn->transaction_status != 'E');
+    if (!answered && !client_gone_) put_ready();
+  } else {
+    in_.own();
+    for (exec::GroupId group : std::vector<exec::GroupId>(state.batch)) {
+      exec::Backend* backend = backends_.held(group);
+      if (backend == nullptr) continue;
+      pg::write_sync(backend->conn->out());
+      backend->conn->expect({RequestKind::sync, true});
+      co_await relay(*backend, Until::ready, false);
+      if (client_gone_) break;
+    }
+    if (state.implicit && backends_.in_transaction() && implicit_) {
+      if (statement_failed_) {
+        co_await abort_transaction();
+      } else {
+        Status status = co_await commit_transaction();
+        if (!status.ok()) put_error(std::move(status.error()));
+      }
+    }
+    put_ready();
+  }
+  state.current = nullptr;
+  state.batch.clear();
+  state.skip_to_sync = state.executed_in_batch = state.implicit = false;
+  if (!backends_.in_transaction()) state.portals.clear();
+  for (auto& backend : backends_.all()) backend->unnamed_statement = 0;
+  after_statement();
+  state_ = State::idle;
+  co_return !client_gone_;
+}
+
+}  // namespace pgmosaic::router

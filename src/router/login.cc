@@ -1,0 +1,252 @@
+// From the first byte to ReadyForQuery: TLS, start-up packet, authentication, greeting.
+#include <cctype>
+
+#include "base/log.h"
+#include "pg/scram.h"
+#include "router/auth.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// "-c name=value --name=value" of the start-up parameter `options`; a backslash keeps the next character.
+std::map<std::string, std::string> parse_options(std::string_view options) {
+  std::vector<std::string> words;
+  std::string word;
+  bool in_word = false;
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    if (options[i] == '\\' && i + 1 < options.size()) {
+      word += options[++i];
+      in_word = true;
+    } else if (std::isspace(static_cast<unsigned char>(options[i]))) {
+      if (in_word) words.push_back(std::exchange(word, {}));
+      in_word = false;
+    } else {
+      word += options[i];
+      in_word = true;
+    }
+  }
+  if (in_word) words.push_back(word);
+  std::map<std::string, std::string> result;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    std::string assignment;
+    if (words[i] == "-c" && i + 1 < words.size()) {
+      assignment = words[++i];
+    } else if (words[i].starts_with("-c")) {
+      assignment = words[i].substr(2);
+    } else if (words[i].starts_with("--")) {
+      assignment = words[i].substr(2);
+    } else {
+      continue;
+    }
+    const std::size_t equals = assignment.find('=');
+    if (equals == std::string::npos) continue;
+    std::string name = lower(assignment.substr(0, equals));
+    for (char& c : name)
+      if (c == '-') c = '_';
+    result[name] = assignment.substr(equals + 1);
+  }
+  return result;
+}
+
+}  // namespace
+
+net::Task<bool> Session::login() {
+  if (!co_await startup()) co_return false;
+  Status status = co_await authenticate();
+  if (status.ok()) status = co_await greet();
+  if (!status.ok()) {
+    log_info("router", "login refused user={} database={} address={}: {}", backends_.user(), backends_.database(),
+             peer_.address, status.error().message);
+    put_error(std::move(status.error()), "FATAL");
+    co_return false;
+  }
+  co_return true;
+}
+
+net::Task<bool> Session::startup() {
+  bool negotiated = false;
+  for (;;) {
+    auto length = pg::startup_length(in_.view());
+    if (!length.ok()) {
+      put_error(std::move(length.error()), "FATAL");
+      co_return false;
+    }
+    if (*length == 0) {
+      if (!co_await next_input()) co_return false;
+      continue;
+    }
+    auto packet = pg::parse_startup(in_.view().substr(0, *length));
+    in_.consume(*length);
+    if (!packet.ok()) {
+      put_error(std::move(packet.error()), "FATAL");
+      co_return false;
+    }
+    using Kind = pg::StartupPacket::Kind;
+    if (packet->kind == Kind::cancel) {
+      worker_.context.sessions.cancel(packet->cancel_pid, packet->cancel_secret);
+      co_return false;
+    }
+    if (packet->kind == Kind::gssenc) {
+      out_ += 'N';
+      continue;
+    }
+    if (packet->kind == Kind::ssl) {
+      const bool offer = worker_.context.tls != nullptr && !negotiated && !peer_.local;
+      negotiated = true;
+      if (!offer) {
+        out_ += 'N';
+        continue;
+      }
+      if (!in_.empty()) {  // bytes sent before the handshake must not be taken for encrypted ones
+        put_error(make_error("08P01", "received unencrypted data after SSL request"), "FATAL");
+        co_return false;
+      }
+      out_ += 'S';
+      if (!co_await flush_out()) co_return false;
+      Status tls = co_await client_.start_tls(*worker_.context.tls, true);
+      if (!tls.ok()) {
+        log_info("router", "address={}: {}", peer_.address, tls.error().message);
+        client_gone_ = true;
+        co_return false;
+      }
+      continue;
+    }
+    auto& parameters = packet->parameters;
+    if (packet->protocol != pg::kProtocolVersion3) {
+      pg::MessageWriter(out_, 'v').int32(static_cast<int32_t>(pg::kProtocolVersion3)).int32(0);
+    }
+    const std::string user = parameters["user"];
+    const std::string database = parameters["database"].empty() ? user : parameters["database"];
+    const std::string replication = lower(parameters["replication"]);
+    auto options = parse_options(parameters["options"]);
+    for (const char* name : {"user", "database", "replication", "options"}) parameters.erase(name);
+    for (auto& [name, value] : options) startup_settings_[name] = pool::set_statement(name, value);
+    for (auto& [name, value] : parameters)
+      if (!name.starts_with("_pq_.")) startup_settings_[lower(name)] = pool::set_statement(lower(name), value);
+    application_name_ = parameters["application_name"];
+    backends_.open_session(user, database, worker_.settings.intern(startup_settings_));
+    if (user.empty()) {
+      put_error(make_error("28000", "no PostgreSQL user name specified in startup packet"), "FATAL");
+      co_return false;
+    }
+    if (!replication.empty() && replication != "off" && replication != "false" && replication != "0" && replication != "no") {
+      put_error(make_error("0A000", "replication connections go to a group's own PostgreSQL, not through the router"), "FATAL");
+      co_return false;
+    }
+    co_return true;
+  }
+}
+
+net::Task<Result<std::string>> Session::password_message() {
+  for (;;) {
+    pg::MessageView message;
+    uint32_t length = 0;
+    const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
+    if (frame == pg::FrameStatus::malformed || length > pg::kMaxStartupLength * 7 ||
+        (frame == pg::FrameStatus::complete && message.type != 'p'))
+      co_return make_error("08P01", "expected a password message");
+    if (frame == pg::FrameStatus::complete) {
+      std::string body(message.body);
+      in_.consume(length);
+      co_return body;
+    }
+    if (!co_await next_input()) co_return make_error("08006", "the client went away during login");
+  }
+}
+
+net::Task<Status> Session::authenticate() {
+  const std::string user = backends_.user(), database = backends_.database();
+  const auto config = worker_.config;
+  if (config->tls.mode == TlsMode::require && !client_.tls() && !peer_.local)
+    co_return make_error("28000", "this router requires TLS", "Connect with sslmode=require.");
+  const AuthRule* rule = find_auth_rule(config->auth, peer_.address, client_.tls(), database, user);
+  if (rule == nullptr || rule->method == AuthMethod::reject || user == config->internal.user)
+    co_return make_error("28000", "no [[auth]] rule of the router admits user \"" + user + "\" to database \"" + database +
+                                      "\" from " + (peer_.local ? "the local socket" : "host \"" + peer_.address + "\"") +
+                                      (client_.tls() ? ", SSL on" : ", SSL off"),
+                         "Add a rule to the router's configuration.");
+  if (rule->method == AuthMethod::trust) {
+    trusted_ = true;
+    worker_.pool.set_credentials({user, {}, {}});
+    pg::MessageWriter(out_, 'R').int32(0);
+    co_return Status{};
+  }
+  auto record = co_await lookup_user(worker_, user);
+  if (!record.ok()) co_return std::move(record.error());
+  const std::string binding = client_.channel_binding();
+  {
+    pg::MessageWriter writer(out_, 'R');
+    writer.int32(10);
+    if (!binding.empty()) writer.string(pg::kScramSha256Plus);
+    writer.string(pg::kScramSha256).byte('\0');
+  }
+  auto initial = co_await password_message();
+  if (!initial.ok()) co_return std::move(initial.error());
+  pg::FieldReader reader(*initial);
+  const std::string mechanism(reader.string());
+  const int32_t size = reader.int32();
+  const std::string first(size >= 0 ? reader.bytes(static_cast<std::size_t>(size)) : std::string_view());
+  if (reader.bad() || (mechanism != pg::kScramSha256 && (mechanism != pg::kScramSha256Plus || binding.empty())))
+    co_return make_error("08P01", "client selected an invalid SASL authentication mechanism");
+  const bool known = record->exists && record->can_login && !record->expired && record->verifier.has_value();
+  pg::ScramServer::Options options;
+  options.user = user;
+  options.known_user = known;
+  options.verifier = known ? *record->verifier : pg::mock_verifier(user, worker_.context.server_name);
+  options.plus = mechanism == pg::kScramSha256Plus;
+  if (!binding.empty()) options.channel_binding = binding;
+  pg::ScramServer server(std::move(options));
+  CO_TRY_ASSIGN(std::string challenge, server.first(first));
+  pg::MessageWriter(out_, 'R').int32(11).bytes(challenge);
+  auto answer = co_await password_message();
+  if (!answer.ok()) co_return std::move(answer.error());
+  CO_TRY_ASSIGN(std::string last, server.final(*answer));
+  pg::MessageWriter(out_, 'R').int32(12).bytes(last);
+  pg::MessageWriter(out_, 'R').int32(0);
+  worker_.pool.set_credentials({user, {}, server.keys()});
+  co_return Status{};
+}
+
+net::Task<Status> Session::greet() {
+  RouterContext& context = worker_.context;
+  if (context.clients.load() > worker_.config->max_client_connections)
+    co_return make_error("53300", "sorry, too many clients already", "Raise max_client_connections of the router.");
+  std::string key = backends_.user() + '\0' + backends_.database();
+  for (const auto& [name, sql] : startup_settings_) key += '\0' + sql;
+  auto known = worker_.greetings.find(key);
+  if (known == worker_.greetings.end()) {
+    pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), worker_.snapshot->home);
+    pool::PoolWaiter waiter;
+    auto conn = co_await worker_.pool.acquire(entry, waiter);
+    if (!conn.ok()) co_return std::move(conn.error());
+    const std::string sql = pool::transition_sql(*(*conn)->settings, *backends_.settings());
+    (*conn)->settings = backends_.settings();
+    if (!sql.empty()) {
+      auto applied = co_await (*conn)->query(sql);
+      if (!applied.ok()) {
+        (*conn)->tainted = true;
+        worker_.pool.release(std::move(*conn));
+        co_return std::move(applied.error());
+      }
+    }
+    Greeting greeting;
+    for (const auto& [name, value] : (*conn)->parameters) pg::write_parameter_status(greeting.parameter_status, name, value);
+    worker_.pool.release(std::move(*conn));
+    known = worker_.greetings.emplace(key, std::move(greeting)).first;
+  }
+  out_ += known->second.parameter_status;
+  std::tie(pid_, secret_) = context.sessions.add(&worker_, this);
+  pg::MessageWriter(out_, 'K').int32(static_cast<int32_t>(pid_)).int32(static_cast<int32_t>(secret_));
+  pg::write_ready(out_, 'I');
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router

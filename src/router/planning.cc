@@ -1,0 +1,140 @@
+// From a statement's text to its plan: what the plan depends on besides the text, the shape cache, the planner.
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+// `"$user", public` as SHOW search_path prints it; "$user" becomes the user's name.
+std::vector<std::string> parse_path(std::string_view shown, const std::string& user) {
+  std::vector<std::string> path;
+  std::string item;
+  bool any = false;
+  auto finish = [&] {
+    if (any && item != "pg_catalog") path.push_back(item == "$user" ? user : item);
+    item.clear();
+    any = false;
+  };
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    if (shown[i] == '"') {
+      any = true;
+      for (++i; i < shown.size(); ++i) {
+        if (shown[i] == '"') {
+          if (i + 1 >= shown.size() || shown[i + 1] != '"') break;
+          ++i;
+        }
+        item += shown[i];
+      }
+    } else if (shown[i] == ',') {
+      finish();
+    } else if (shown[i] != ' ') {
+      item += shown[i];
+      any = true;
+    }
+  }
+  finish();
+  return path;
+}
+
+}  // namespace
+
+bool Session::context_current() const {
+  return plan_context_id_ != 0 && !local_path_ && path_settings_ == backends_.settings() &&
+         (staged_ ? snapshot_ == staged_->snapshot : snapshot_ == worker_.snapshot);
+}
+
+net::Task<Status> Session::refresh_context() {
+  if (context_current()) co_return Status{};
+  snapshot_ = staged_ ? staged_->snapshot : worker_.snapshot;
+  database_ = snapshot_->database(backends_.database());
+  if (database_ == nullptr) {
+    co_return make_error("3D000", "database \"" + backends_.database() + "\" is not part of the cluster",
+                         "Create databases with CREATE DATABASE through the router.");
+  }
+  std::string key = backends_.user() + '\0' + backends_.database();
+  for (const auto& [name, sql] : *backends_.settings())
+    if (name == "search_path" || name == "role" || name == "session_authorization") key += '\0' + sql;
+  auto known = worker_.search_paths.find(key);
+  if (known == worker_.search_paths.end() || local_path_) {
+    // Ask a PostgreSQL: defaults may come from the role, the database or the server.
+    exec::Backend* participant = nullptr;
+    for (auto& backend : backends_.all())
+      if (backend->begun && backend->conn->idle() && !failed_) participant = backend.get();
+    std::unique_ptr<pool::ServerConn> own;
+    pool::ServerConn* conn = participant ? participant->conn.get() : nullptr;
+    if (conn == nullptr) {
+      pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), snapshot_->home);
+      pool::PoolWaiter waiter;
+      auto acquired = co_await worker_.pool.acquire(entry, waiter);
+      if (!acquired.ok()) co_return std::move(acquired.error());
+      own = std::move(*acquired);
+      conn = own.get();
+      const std::string sql = pool::transition_sql(*conn->settings, *backends_.settings());
+      conn->settings = backends_.settings();
+      if (!sql.empty()) conn->add_internal_query(sql);
+    }
+    auto rows = co_await conn->query("SHOW search_path");
+    if (own) worker_.pool.release(std::move(own));
+    if (!rows.ok()) co_return std::move(rows.error());
+    auto path = std::make_shared<const std::vector<std::string>>(
+        parse_path(rows->rows.empty() ? "" : *rows->rows[0][0], backends_.user()));
+    if (local_path_) {
+      search_path_ = path;
+    } else {
+      known = worker_.search_paths.insert_or_assign(key, path).first;
+    }
+  }
+  if (!local_path_) search_path_ = known->second;
+  path_settings_ = backends_.settings();
+  std::string description = backends_.database() + '\0' + std::to_string(snapshot_->epoch) + '\0' + backends_.user();
+  if (staged_) description += "\0staged " + std::to_string(pid_) + "/" + std::to_string(staged_serial_);
+  for (const std::string& schema : *search_path_) description += '\0' + schema;
+  plan_context_id_ = worker_.plans.context_id(description);
+  co_return Status{};
+}
+
+plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const {
+  const Config& config = *worker_.config;
+  plan::PlanContext context;
+  context.snapshot = snapshot_.get();
+  context.database = database_;
+  context.search_path = *search_path_;
+  context.user = backends_.user();
+  context.default_sharded = config.sharding.default_table_type == DefaultTableType::sharded;
+  context.default_shard_count = static_cast<uint32_t>(config.sharding.default_shard_count);
+  context.parameter_types = types;
+  context.bytewise_default_collation = database_->bytewise_default;
+  return context;
+}
+
+plan::PlanPtr Session::plan_simple(std::string_view sql) {
+  const sql::Shape& shape = worker_.shape;
+  if (shape.complete) {
+    if (const plan::PlanPtr* found = worker_.plans.find(sql, shape, plan_context_id_)) {
+      WorkerStats::add(worker_.stats.plan_hits);
+      return *found;
+    }
+  }
+  WorkerStats::add(worker_.stats.plan_misses);
+  auto plan = std::make_shared<const plan::Plan>(plan::plan_statement(sql, plan_context({})));
+  if (plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, plan_context_id_, plan);
+  return plan;
+}
+
+plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {
+  WorkerStats::add(worker_.stats.plan_misses);
+  return std::make_shared<const plan::Plan>(plan::plan_statement(sql, plan_context(types)));
+}
+
+exec::Values Session::values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
+                                const plan::Plan& plan) const {
+  exec::Values values;
+  values.sql = sql;
+  values.shape = &shape;
+  values.bind = bind;
+  values.null_is_value = plan.command == "INSERT";
+  return values;
+}
+
+}  // namespace pgmosaic::router

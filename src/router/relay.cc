@@ -1,0 +1,205 @@
+// The hot half of a statement: replies of one backend go to the client as they came, without copies where the client
+// keeps up. Whole runs of messages are sent with one system call.
+#include "base/log.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+// What the session must know of a reply that passes through.
+void Session::observe(const pool::Reply& reply, exec::Backend& backend) {
+  switch (reply.message.type) {
+    case 'E':
+      statement_failed_ = true;
+      WorkerStats::add(worker_.stats.errors);
+      if (backends_.in_transaction()) failed_ = true;
+      break;
+    case 'Z':
+      // A statement of one group may end the transaction behind our back only through an error.
+      if (backend.begun && backend.conn->transaction_status == 'E') failed_ = true;
+      break;
+    case 'S':
+      if (reply.message.body.starts_with(std::string_view("application_name\0", 17)))
+        application_name_ = reply.message.body.substr(17, reply.message.body.size() - 18);
+      break;
+    default: break;
+  }
+}
+
+net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward_ready) {
+  pool::ServerConn& conn = *backend.conn;
+  if (!conn.flush()) co_return co_await backend_lost(backend);
+  pool::Reply reply;
+  for (;;) {
+    const char* begin = nullptr;  // run of adjacent messages not yet sent
+    const char* end = nullptr;
+    auto send_run = [&] {
+      if (begin != nullptr && !client_gone_) send_now({begin, static_cast<std::size_t>(end - begin)});
+      begin = end = nullptr;
+    };
+    bool done = false;
+    bool copy_in = false;
+    pool::ReplyStatus status;
+    while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
+      const char type = reply.partial ? 'D' : reply.message.type;
+      bool forward = !(reply.answers && reply.request.internal);
+      if (reply.answers && !reply.partial) {
+        if (type == 'E') forward = true;  // also of what the router asked on the client's behalf
+        if (type == 'Z') {
+          done = until == Until::ready && conn.idle();
+          forward = forward && forward_ready && !suppress_ready_ && !(failed_ && conn.transaction_status != 'E');
+        }
+        if (type == 'C' && hold_complete_ && forward) {
+          held_complete_ = reply.message.whole;
+          forward = false;
+        }
+        if (type == 'G') copy_in = true;
+      }
+      if (forward) observe(reply, backend);
+      if (forward) {
+        const char* first = reply.message.whole.data();
+        if (first != end) {
+          send_run();
+          begin = first;
+        }
+        end = first + reply.message.whole.size();
+      } else if (type == 'E' || type == 'Z') {
+        observe(reply, backend);
+      }
+      if (until == Until::answered && conn.idle()) done = true;
+      if (copy_in) break;
+    }
+    send_run();
+    if (client_gone_) {
+      // Nobody listens: stop the backend's work instead of reading it to the end.
+      if (!conn.idle()) co_await worker_.pool.cancel(conn);
+      if (!conn.idle()) backends_.drop(backend);
+      co_return false;
+    }
+    if (done) co_return true;
+    if (copy_in) {
+      if (!co_await flush_out() || !co_await relay_copy_in(backend)) co_return false;
+      continue;
+    }
+    if (status == pool::ReplyStatus::broken) co_return co_await backend_lost(backend);
+    if (!out_.empty()) {
+      conn.own_input();
+      if (!co_await flush_out()) continue;
+    }
+    conn.own_input();
+    if (conn.has_unsent()) {
+      net::WaitSet wait;
+      wait.read(conn.stream());
+      wait.write(conn.stream());
+      co_await wait;
+      if (!conn.flush()) co_return co_await backend_lost(backend);
+    } else if (co_await conn.stream().readable() == net::WaitStatus::interrupted) {
+      co_return co_await backend_lost(backend);
+    }
+    if (conn.stream().can_read() && !conn.receive()) {
+      // The last words of a dying backend are still in the buffer.
+      if (conn.next_reply(reply, false) == pool::ReplyStatus::reply && reply.message.type == 'E') {
+        put_error(pg::parse_error(reply.message.body));
+        backends_.drop(backend);
+        co_return false;
+      }
+      co_return co_await backend_lost(backend);
+    }
+  }
+}
+
+// The group's connection broke: this statement fails, the session lives on.
+net::Task<bool> Session::backend_lost(exec::Backend& backend) {
+  const exec::GroupId group = backend.group;
+  const std::string why = backend.conn->stream().error();
+  const bool was_pinned = backend.pinned;
+  backends_.drop(backend);
+  log_warning("router", "lost a connection to group {} user={} database={}{}", group, backends_.user(),
+              backends_.database(), why.empty() ? "" : ": " + why);
+  if (!client_gone_) {
+    put_error(make_error("08006", "the connection to group " + std::to_string(group) + " was lost",
+                         "Retry the transaction.",
+                         was_pinned ? "Temporary tables, session locks and LISTENs of this session on that group are gone." : ""));
+  }
+  co_return false;
+}
+
+// COPY … FROM STDIN of one group: the client's messages pass through until CopyDone or CopyFail, or the group refuses.
+net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
+  pool::ServerConn& conn = *backend.conn;
+  // In the extended protocol the group ignores a Sync during COPY; the one behind CopyDone is the one it answers.
+  const bool until_sync = conn.answering_execute();
+  bool data_ended = false;
+  uint32_t remaining = 0;  // of a CopyData message that is passed on in pieces
+  for (;;) {
+    bool ended = false;
+    while (!in_.empty() && !ended) {
+      std::string_view piece;
+      if (remaining > 0) {
+        piece = in_.view().substr(0, remaining);
+        remaining -= static_cast<uint32_t>(piece.size());
+      } else {
+        pg::MessageView message;
+        uint32_t length = 0;
+        const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
+        if (frame == pg::FrameStatus::malformed) {
+          put_error(make_error("08P01", "invalid message length"), "FATAL");
+          closing_ = client_gone_ = true;
+          backends_.drop(backend);
+          co_return false;
+        }
+        if (length == 0) break;
+        if (frame == pg::FrameStatus::incomplete) {
+          if (message.type != 'd') break;
+          piece = in_.view();
+          remaining = length - static_cast<uint32_t>(piece.size());
+        } else {
+          piece = message.whole;
+          if (message.type == 'H' || (message.type == 'S' && !data_ended)) {  // legal, and ignored, during COPY
+            in_.consume(piece.size());
+            continue;
+          }
+          if (message.type != 'd') data_ended = true;
+          ended = data_ended && (!until_sync || message.type == 'S');
+        }
+      }
+      const bool sent = conn.send(piece);
+      in_.consume(piece.size());
+      if (!sent) co_return true;  // the reply tells why
+    }
+    if (ended) co_return true;
+    // More from the client, unless the group takes no more or has something to say.
+    in_.own();
+    net::WaitSet wait;
+    wait.read(conn.stream());
+    if (conn.has_unsent()) {
+      wait.write(conn.stream());
+    } else {
+      wait.read(client_);
+    }
+    co_await wait;
+    if (closing_ || client_gone_) {
+      backends_.drop(backend);
+      co_return false;
+    }
+    if (conn.stream().can_read()) co_return true;  // an error, most likely: relay() reads it
+    if (conn.has_unsent()) {
+      if (!conn.flush()) co_return true;
+      if (conn.has_unsent()) continue;
+    }
+    if (!client_.can_read()) continue;
+    char* scratch = worker_.loop.scratch();
+    const net::IoResult result = client_.read(scratch, net::EventLoop::kScratchSize);
+    if (result.kind == net::IoResult::Kind::would_block) continue;
+    if (result.kind != net::IoResult::Kind::ok) {
+      // The client vanished in mid-COPY: the group sees its connection close and rolls back.
+      client_gone_ = true;
+      backends_.drop(backend);
+      co_return false;
+    }
+    WorkerStats::add(worker_.stats.bytes_from_clients, result.bytes);
+    in_.feed({scratch, result.bytes});
+  }
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,260 @@
+// Schema changes: the same statements on every group in one distributed transaction, then the catalog.
+#include "base/log.h"
+#include "base/random.h"
+#include "catalog/hashing.h"
+#include "exec/control.h"
+#include "pg/scram.h"
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+std::string qualified(const std::string& schema, const std::string& name) {
+  return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
+}
+
+// The leaves of a new sharded table that one group owns.
+std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId group, const std::string& parent,
+                       const std::string& prefix, const plan::Ddl::NewSharded& wish) {
+  std::string sql;
+  for (const catalog::Shard& shard : colocation.shards) {
+    if (shard.group != group) continue;
+    sql += std::string("CREATE ") + (wish.unlogged ? "UNLOGGED " : "") + "TABLE pgmosaic_shards." +
+           pool::quote_identifier(prefix + "_" + std::to_string(shard.remainder)) + " PARTITION OF " + parent +
+           " FOR VALUES WITH (MODULUS " + std::to_string(shard.modulus) + ", REMAINDER " + std::to_string(shard.remainder) + ")";
+    if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
+    sql += ";";
+  }
+  return sql;
+}
+
+// At most 40 bytes of the table's name, cut at a character's border.
+std::string short_name(const std::string& name) {
+  std::size_t length = std::min<std::size_t>(name.size(), 40);
+  while (length < name.size() && length > 0 && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80) --length;
+  return name.substr(0, length);
+}
+
+}  // namespace
+
+// Runs one text on several groups at once. Notices of the first reach the client.
+net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts) {
+  for (std::size_t i = 0; i < backends.size(); ++i) {
+    if (texts[i].empty()) continue;
+    backends[i]->conn->add_internal_query(texts[i]);
+    backends[i]->conn->flush();
+  }
+  Status result;
+  for (std::size_t i = 0; i < backends.size(); ++i) {
+    pool::ServerConn::Rows rows;
+    Status status = co_await backends[i]->conn->drain(&rows);
+    if (i == 0) out_ += rows.notices;
+    if (!status.ok() && result.ok()) {
+      if (i > 0) status.error().node = "group " + std::to_string(backends[i]->group);
+      result = std::move(status);
+    }
+  }
+  co_return result;
+}
+
+net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
+  const plan::Ddl& ddl = *plan.ddl;
+  if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
+  const bool own = !backends_.in_transaction();
+  if (own) begin_transaction("BEGIN", true);
+  Status status = co_await apply_ddl(ddl);
+  if (own) {
+    if (status.ok()) {
+      status = co_await commit_transaction();
+    } else {
+      co_await abort_transaction();
+    }
+    implicit_ = false;
+  }
+  drop_broken_backends();
+  if (status.ok()) put_complete(ddl.tag);
+  co_return status;
+}
+
+net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
+  // The home first: its errors are the ones that a single PostgreSQL would give.
+  std::vector<exec::Backend*> all, home, others;
+  for (const catalog::Group& group : snapshot_->groups) {
+    auto backend = co_await backends_.get(group.id);
+    if (!backend.ok()) co_return std::move(backend.error());
+    (*backend)->wrote = true;
+    (group.id == snapshot_->home ? home : others).push_back(*backend);
+  }
+  bool existed = false;
+  if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
+    const std::string question = "SELECT pg_catalog.to_regclass(" + pool::quote_literal(qualified(ddl.new_sharded->schema, ddl.new_sharded->table)) + ") IS NOT NULL";
+    auto rows = co_await home[0]->conn->query(question);
+    if (!rows.ok()) co_return std::move(rows.error());
+    existed = rows->rows[0][0] == "t";
+  }
+  for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
+    std::string text = ddl.everywhere[i];
+    if (ddl.hash_password && i == 0) {
+      CO_TRY_ASSIGN(text, hash_password(text));
+    }
+    const std::string home_text = i == 0 && !ddl.home_instead.empty() ? ddl.home_instead : text;
+    const std::vector<std::string> first = {home_text};
+    CO_TRY(co_await run_on_groups(home, first));
+    const std::vector<std::string> rest(others.size(), text);
+    CO_TRY(co_await run_on_groups(others, rest));
+  }
+  if (!ddl.changes_catalog) co_return Status{};
+  exec::StagedSchema changes;
+  if (staged_) changes = *staged_;
+  changes.database = backends_.database();
+  if (ddl.new_sharded && !existed) CO_TRY(co_await create_leaves(*ddl.new_sharded, changes));
+  if (ddl.new_table) CO_TRY(co_await record_table(*ddl.new_table, changes));
+  auto staged = co_await worker_.context.control->stage(*home[0]->conn, snapshot_, std::move(changes));
+  if (!staged.ok()) co_return std::move(staged.error());
+  staged_ = *staged;
+  ++staged_serial_;
+  co_return co_await refresh_context();
+}
+
+// OID, attnum, base type and collation of the key columns, as the home created them.
+net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec::StagedSchema& changes) {
+  exec::Backend& home = *backends_.held(snapshot_->home);
+  const std::string name = qualified(wish.schema, wish.table);
+  const std::string question =
+      "WITH RECURSIVE base AS (SELECT a.attname, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, a.attrelid "
+      "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
+      "WHERE a.attrelid = " + pool::quote_literal(name) + "::pg_catalog.regclass AND a.attnum > 0 "
+      "UNION ALL SELECT b.attname, b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation, b.attrelid "
+      "FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') "
+      "SELECT b.attname, b.attnum, b.oid, b.attcollation, b.attrelid, coalesce(l.collisdeterministic, true), "
+      "n.nspname, pg_catalog.format_type(b.oid, NULL) "
+      "FROM base b JOIN pg_catalog.pg_class c ON c.oid = b.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation WHERE b.typtype <> 'd'";
+  auto rows = co_await home.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  meta::ShardedTableRecord record;
+  record.database = backends_.database();
+  record.kind = catalog::TableKind::sharded;
+  std::vector<catalog::Oid> types, collations;
+  std::string schema;
+  for (const std::string& column : wish.key_columns) {
+    bool found = false;
+    for (const auto& row : rows->rows) {
+      if (*row[0] != column) continue;
+      found = true;
+      const catalog::Oid type = static_cast<catalog::Oid>(std::stoul(*row[2]));
+      if (!catalog::hashable_key_type(type))
+        co_return make_error("0A000", "column \"" + column + "\" of type " + *row[7] + " cannot be a distribution column",
+                             "Use an integer, text, uuid, date, timestamp, numeric, boolean or bytea column; the hash of other types is not the same on every server.");
+      if (*row[5] != "t")
+        co_return make_error("0A000", "column \"" + column + "\" has a nondeterministic collation and cannot be a distribution column",
+                             "Use a column with a deterministic collation.");
+      record.key_columns.push_back(std::stoi(*row[1]));
+      record.oid = static_cast<catalog::Oid>(std::stoul(*row[4]));
+      types.push_back(type);
+      // Deterministic collations hash alike, so they do not separate colocation groups.
+      collations.push_back(0);
+      schema = *row[6];
+    }
+    if (!found) co_return make_error("42703", "column \"" + column + "\" named in partition key does not exist");
+  }
+  catalog::Colocation colocation;
+  if (!wish.colocate_with.empty() && wish.colocate_with != "none") {
+    const std::string& other = wish.colocate_with;
+    const std::size_t dot = other.find('.');
+    const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
+    const catalog::Table* table = database_->find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
+    if (table == nullptr || table->kind != catalog::TableKind::sharded)
+      co_return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
+    colocation = *database_->colocation(table->colocation);
+    if (colocation.key_types != types)
+      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ", "Choose distribution columns of the same types.");
+  } else {
+    CO_TRY_ASSIGN(colocation, worker_.context.control->place(*snapshot_, *database_, types, collations, wish.shard_count, wish));
+  }
+  record.colocation = colocation.id;
+  record.shard_prefix = short_name(wish.table) + "_" + std::to_string(record.oid);
+  const std::string parent = qualified(schema, wish.table);
+  std::vector<exec::Backend*> backends;
+  std::vector<std::string> texts;
+  for (const catalog::Group& group : snapshot_->groups) {
+    backends.push_back(backends_.held(group.id));
+    texts.push_back(leaves_sql(colocation, group.id, parent, record.shard_prefix, wish));
+  }
+  CO_TRY(co_await run_on_groups(backends, texts));
+  changes.tables.push_back(record);
+  changes.colocations.push_back(colocation);
+  co_return Status{};
+}
+
+// A reference table is recorded; a local one is what the catalog takes for granted.
+net::Task<Status> Session::record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes) {
+  if (created.kind != catalog::TableKind::reference) co_return Status{};
+  exec::Backend& home = *backends_.held(snapshot_->home);
+  const std::string question = "SELECT " + pool::quote_literal(qualified(created.schema, created.table)) + "::pg_catalog.regclass::pg_catalog.oid";
+  auto rows = co_await home.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  meta::ShardedTableRecord record;
+  record.database = backends_.database();
+  record.oid = static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0]));
+  record.kind = created.kind;
+  if (const auto known = database_->tables_by_oid.find(record.oid); known != database_->tables_by_oid.end()) co_return Status{};
+  changes.tables.push_back(record);
+  co_return Status{};
+}
+
+// CREATE DATABASE and DROP DATABASE cannot run in a transaction: group after group, taken back where one fails.
+net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
+  if (backends_.in_transaction() && !implicit_)
+    co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
+  if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  std::vector<exec::Backend*> done;
+  Status failure;
+  for (const catalog::Group& group : snapshot_->groups) {
+    auto backend = co_await backends_.get(group.id);
+    if (!backend.ok()) {
+      failure = std::move(backend.error());
+      break;
+    }
+    const std::vector<exec::Backend*> one = {*backend};
+    const std::vector<std::string> text = {ddl.everywhere[0]};
+    failure = co_await run_on_groups(one, text);
+    if (!failure.ok()) break;
+    done.push_back(*backend);
+  }
+  if (!failure.ok()) {
+    for (exec::Backend* backend : done)
+      for (const std::string& sql : ddl.undo) (void)(co_await backend->conn->query(sql));
+    co_return failure;
+  }
+  if (ddl.tag == "CREATE DATABASE") CO_TRY(co_await worker_.context.control->database_created(worker_.loop, ddl.object));
+  if (ddl.tag == "DROP DATABASE") CO_TRY(co_await worker_.context.control->database_dropped(worker_.loop, ddl.object));
+  put_complete(ddl.tag);
+  co_return Status{};
+}
+
+// PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
+Result<std::string> Session::hash_password(const std::string& sql) const {
+  sql::Shape shape;
+  sql::scan_shape(sql, shape);
+  for (const sql::Literal& literal : shape.literals) {
+    // The literal behind the word PASSWORD.
+    std::size_t at = literal.begin;
+    while (at > 0 && std::isspace(static_cast<unsigned char>(sql[at - 1]))) --at;
+    if (at < 8 || strncasecmp(sql.c_str() + at - 8, "password", 8) != 0) continue;
+    std::string scratch;
+    const std::string_view value = sql::literal_value(sql, literal, scratch);
+    if (pg::parse_verifier(value)) return sql;
+    if (value.empty()) return sql;
+    if (value.starts_with("md5") && value.size() == 35)
+      return make_error("0A000", "md5 passwords are not supported", "Give the clear text or a SCRAM-SHA-256 verifier.");
+    TRY_ASSIGN(pg::ScramVerifier verifier, pg::make_verifier(value, pg::kScramIterations, random_bytes(16)));
+    return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
+  }
+  return sql;
+}
+
+}  // namespace pgmosaic::router

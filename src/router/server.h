@@ -1,0 +1,58 @@
+// Server: the router as a whole. Opens the cluster, starts workers and listeners, handles signals, drains.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "control/cluster.h"
+#include "meta/store.h"
+#include "net/http.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "router/context.h"
+
+namespace pgmosaic::router {
+
+class Server {
+ public:
+  Server(Config config, CommandLine command_line, meta::Store& store, std::vector<control::GroupEndpoint> groups,
+         pool::Credentials internal);
+  ~Server();
+
+  // Runs until a signal or request_stop(). `on_ready` is called with the port once clients may connect; `on_tick`
+  // once per second on the main loop (supervision of servers).
+  Status run(const std::function<void(uint16_t port)>& on_ready, const std::function<void()>& on_tick);
+
+  void reload();
+
+ private:
+  Status open_cluster();
+  Status start_workers();
+  Status listen();
+  Status start_metrics();
+  void install_signals();
+  void on_signal(int signal);
+  void begin_drain();
+  void tick(const std::function<void()>& on_tick);
+
+  net::EventLoop loop_;
+  RouterContext context_;
+  CommandLine command_line_;
+  control::Cluster cluster_;
+  std::vector<std::unique_ptr<net::Listener>> listeners_;
+  std::unique_ptr<net::HttpServer> http_;
+  std::unique_ptr<net::EventHandler> signals_;
+  std::size_t next_worker_ = 0;
+  uint16_t port_ = 0;
+  bool draining_ = false, cluster_opened_ = false;
+  int64_t drain_deadline_us_ = 0;
+  bool tending_ = false;
+};
+
+// Prometheus text of the whole router.
+std::string metrics_text(RouterContext& context);
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,249 @@
+#include "router/session.h"
+
+#include "base/log.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+constexpr std::size_t kMaxBuffered = 256u << 20;    // rows of a row-limited portal over several groups
+constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client before its statement waits
+
+}  // namespace
+
+Session::Session(Worker& worker, int fd, net::Peer peer)
+    : worker_(worker),
+      client_(worker.loop, fd),
+      peer_(std::move(peer)),
+      backends_(worker.loop, worker.pool, *worker.context.commit),
+      connected_us_(worker.loop.now_us()) {}
+
+Session::~Session() {
+  if (pid_ != 0) worker_.context.sessions.remove(pid_);
+}
+
+ExtendedState& Session::ext() {
+  if (!extended_) extended_ = std::make_unique<ExtendedState>();
+  return *extended_;
+}
+
+char Session::status_char() const {
+  if (!backends_.in_transaction() || implicit_) return 'I';
+  return failed_ ? 'E' : 'T';
+}
+
+void Session::put_error(Error error, std::string_view severity) {
+  WorkerStats::add(worker_.stats.errors);
+  if (!error.node.empty() && error.detail.empty()) error.detail = "It came from " + error.node + ".";
+  pg::write_error(out_, error, severity);
+  statement_failed_ = true;
+  if (backends_.in_transaction()) failed_ = true;
+}
+
+void Session::put_ready() {
+  if (!suppress_ready_) pg::write_ready(out_, status_char());
+}
+
+bool Session::send_now(std::string_view bytes) {
+  WorkerStats::add(worker_.stats.bytes_to_clients, bytes.size());
+  if (!out_.empty()) {
+    out_.append(bytes);
+    bytes = {};
+  }
+  std::string_view pending = out_.empty() ? bytes : std::string_view(out_);
+  std::size_t sent = 0;
+  while (sent < pending.size()) {
+    const net::IoResult result = client_.write(pending.substr(sent));
+    if (result.kind == net::IoResult::Kind::ok) {
+      sent += result.bytes;
+    } else if (result.kind == net::IoResult::Kind::would_block) {
+      break;
+    } else {
+      client_gone_ = true;
+      out_.clear();
+      return false;
+    }
+  }
+  if (out_.empty()) {
+    out_.assign(bytes.substr(sent));
+  } else if (sent == out_.size()) {
+    out_.capacity() > 4096 ? std::string().swap(out_) : out_.clear();
+  } else {
+    out_.erase(0, sent);
+  }
+  return true;
+}
+
+net::Task<bool> Session::flush_out() {
+  while (!out_.empty() && !client_gone_) {
+    if (!send_now({}) || out_.empty()) break;
+    if (co_await client_.writable() == net::WaitStatus::interrupted && closing_) co_return false;
+  }
+  co_return !client_gone_;
+}
+
+net::Task<bool> Session::throttle() {
+  if (buffering_) co_return !client_gone_ && out_.size() < kMaxBuffered;
+  if (out_.size() > kOutHighWater) co_return co_await flush_out();
+  co_return !client_gone_;
+}
+
+net::Task<void> Session::run() {
+  client_.on_hangup(
+      [](void* self) {
+        auto* session = static_cast<Session*>(self);
+        session->client_gone_ = true;
+        session->backends_.cancel();
+      },
+      this);
+  if (co_await login()) {
+    state_ = State::idle;
+    for (;;) {
+      pg::MessageView message;
+      uint32_t length = 0;
+      const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
+      if (frame == pg::FrameStatus::complete) {
+        in_.consume(length);
+        if (!co_await handle(message)) break;
+        continue;
+      }
+      if (frame == pg::FrameStatus::malformed) {
+        put_error(make_error("08P01", "invalid message length"), "FATAL");
+        break;
+      }
+      if (!co_await next_input()) break;
+    }
+  }
+  co_await end();
+}
+
+net::Task<bool> Session::next_input() {
+  if (!out_.empty() && !co_await flush_out()) co_return false;
+  for (;;) {
+    const bool between = !backends_.in_transaction();
+    if ((close_when_idle_ && between) || closing_) {
+      if (termination_.message.empty())
+        termination_ = make_error("57P01", "terminating connection due to administrator command");
+      put_error(termination_, "FATAL");
+      co_return false;
+    }
+    if (client_gone_) co_return false;
+    in_.own();
+    idle_since_us_ = worker_.loop.now_us();
+    if (co_await client_.readable() == net::WaitStatus::interrupted) continue;
+    char* scratch = worker_.loop.scratch();
+    const net::IoResult result = client_.read(scratch, net::EventLoop::kScratchSize);
+    if (result.kind == net::IoResult::Kind::would_block) continue;
+    if (result.kind != net::IoResult::Kind::ok) co_return false;
+    WorkerStats::add(worker_.stats.bytes_from_clients, result.bytes);
+    in_.feed({scratch, result.bytes});
+    co_return true;
+  }
+}
+
+net::Task<bool> Session::handle(pg::MessageView message) {
+  switch (message.type) {
+    case 'Q': co_return co_await simple_query(message.whole);
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'E':
+    case 'C':
+    case 'H':
+    case 'S': co_return co_await extended(message);
+    case 'X': co_return false;
+    case 'd':
+    case 'c':
+    case 'f': co_return true;  // left over from a COPY that has failed
+    case 'F':
+      put_error(make_error("0A000", "the function call protocol is not supported", "Use SELECT function(…)."));
+      put_ready();
+      co_return true;
+    default:
+      put_error(make_error("08P01", fmt::format("invalid frontend message type {}", static_cast<int>(message.type))), "FATAL");
+      co_return false;
+  }
+}
+
+// The client has gone or must go: roll back, give back what is clean, say the last words.
+net::Task<void> Session::end() {
+  client_.on_hangup(nullptr, nullptr);
+  if (backends_.in_transaction()) {
+    // A backend in mid-statement is closed; PostgreSQL rolls back there.
+    bool clean = true;
+    for (auto& backend : backends_.all())
+      if (!backend->conn->idle() || backend->conn->has_unsent()) clean = false;
+    if (clean) {
+      co_await backends_.rollback();
+    } else {
+      backends_.drop_all();
+    }
+  }
+  backends_.unpin_all();
+  backends_.release_idle();
+  backends_.drop_all();
+  if (!client_gone_ && !out_.empty()) send_now({});
+  worker_.session_ended(this);  // destroys this
+}
+
+void Session::cancel() {
+  if (state_ == State::active) backends_.cancel();
+}
+
+void Session::terminate(const char* sqlstate, std::string message) {
+  if (termination_.message.empty()) termination_ = make_error(sqlstate, std::move(message));
+  closing_ = true;
+  if (state_ == State::active) {
+    backends_.cancel();
+  } else {
+    client_.interrupt();
+  }
+}
+
+void Session::close_when_idle() {
+  close_when_idle_ = true;
+  if (state_ == State::idle && !backends_.in_transaction()) client_.interrupt();
+}
+
+void Session::tick(int64_t now_us) {
+  const Config& config = *worker_.config;
+  auto over = [now_us](int64_t since_us, int limit_ms) { return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000; };
+  if (closing_ && state_ == State::active) {  // still not out after a cancel: the backend does not react
+    for (auto& backend : backends_.all()) backend->conn->stream().interrupt();
+    client_.interrupt();
+    return;
+  }
+  if (state_ == State::login) {
+    if (over(connected_us_, config.timeouts.client_login_ms)) terminate("08006", "login took too long");
+  } else if (state_ == State::active) {
+    if (!timed_out_ && over(active_since_us_, config.timeouts.query_ms)) {
+      timed_out_ = true;
+      log_info("router", "statement of user={} database={} exceeded timeouts.query_ms", backends_.user(), backends_.database());
+      backends_.cancel();
+    }
+  } else if (backends_.in_transaction()) {
+    if (over(idle_since_us_, config.timeouts.idle_in_transaction_ms))
+      terminate("25P03", "terminating connection due to idle-in-transaction timeout");
+  } else if (over(idle_since_us_, config.timeouts.client_idle_ms)) {
+    terminate("57P05", "terminating connection due to idle-session timeout");
+  }
+}
+
+Session::Info Session::info() {
+  Info result{};
+  result.pid = pid_;
+  result.user = backends_.user();
+  result.database = backends_.database();
+  result.application = application_name_;
+  result.address = peer_.local ? "unix" : peer_.address;
+  result.port = peer_.port;
+  result.state = state_ == State::login ? "login" : state_ == State::active ? "active" : backends_.in_transaction() ? "idle in transaction" : "idle";
+  result.query = last_query_;
+  result.connected_us = connected_us_;
+  result.query_start_us = active_since_us_;
+  for (auto& backend : backends_.all()) result.backends.emplace_back(backend->group, backend->conn->pid);
+  return result;
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,250 @@
+// Session: one client connection, from its first byte to its last.
+//
+// A statement's way (read top to bottom): run() frames the client's messages → simple.cc or extended.cc finds the plan
+// (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc passes
+// the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
+//
+// A Session is one coroutine on its worker's thread. It suspends only where it waits for a socket, a backend or the
+// control; views into the client's input are copied before that (see InBuffer). It ends by returning from run().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "exec/backends.h"
+#include "exec/control.h"
+#include "exec/keys.h"
+#include "exec/row_reader.h"
+#include "net/listener.h"
+#include "net/stream.h"
+#include "net/task.h"
+#include "pg/backend.h"
+#include "pg/frontend.h"
+#include "plan/planner.h"
+#include "router/context.h"
+
+namespace pgmosaic::exec {
+class CopySplitter;
+}
+
+namespace pgmosaic::router {
+
+// A prepared statement of the client, named or not, from Parse or SQL PREPARE.
+struct Prepared {
+  std::string sql;
+  std::vector<pg::Oid> types;      // as declared
+  plan::PlanPtr plan;
+  std::string wire_name;           // name on backends; empty: unnamed there too
+  uint32_t id = 0;                 // number behind wire_name
+  std::vector<pg::Oid> resolved_types;  // of all parameters, once a group was asked
+  uint32_t context = 0;            // plan context (search path …) the plan belongs to
+  uint64_t serial = 0;             // of the unnamed statement
+};
+using PreparedPtr = std::shared_ptr<Prepared>;
+
+// A portal that the router itself executes (several groups, session commands); portals of one group live there.
+struct Portal {
+  PreparedPtr statement;
+  std::string bind_body;                 // copy of the client's Bind
+  exec::GroupId group = 0;               // != 0: bound at this group under the same name
+  bool done = false;                     // executed to the end
+  std::string rows;                      // row-limited Execute: DataRow messages not yet delivered
+  std::string tag;
+};
+
+// State that only sessions with the extended protocol or PREPARE have.
+struct ExtendedState {
+  std::unordered_map<std::string, PreparedPtr> statements;
+  PreparedPtr unnamed;
+  std::unordered_map<std::string, Portal> portals;
+  PreparedPtr owed_parse;                // parsed by the client, not yet sent anywhere; its ParseComplete is owed
+  std::string owed_name;
+  exec::Backend* current = nullptr;      // backend whose replies are outstanding in this batch
+  std::vector<exec::GroupId> batch;      // groups that took part since the last Sync
+  bool skip_to_sync = false;
+  bool executed_in_batch = false;
+  bool implicit = false;                 // this batch's implicit transaction spans groups
+};
+
+struct Execution;
+
+class Session {
+ public:
+  Session(Worker& worker, int fd, net::Peer peer);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  net::Task<void> run();
+
+  // From other sessions and the worker's clock, on this thread.
+  void cancel();                       // CancelRequest, pg_cancel_backend
+  void terminate(const char* sqlstate, std::string message);
+  void tick(int64_t now_us);           // a few times per second: timeouts, drain
+  void close_when_idle();
+
+  using Info = SessionInfo;
+  Info info();
+  const std::string& user() const { return backends_.user(); }
+
+ private:
+  friend class Worker;
+  enum class State : uint8_t { login, idle, active };
+
+  // --- session.cc: the loop ---
+  net::Task<bool> next_input();                 // waits for more bytes; false: the session ends
+  net::Task<bool> handle(pg::MessageView message);
+  net::Task<void> end();
+  void put_error(Error error, std::string_view severity = "ERROR");
+  void put_ready();
+  net::Task<bool> flush_out();                  // sends out_; false: client gone
+  bool send_now(std::string_view bytes);        // without waiting; the rest stays in out_
+  net::Task<bool> throttle();                   // waits until the client has taken most of out_
+  char status_char() const;
+
+  // --- login.cc ---
+  net::Task<bool> login();
+  net::Task<bool> startup();                    // up to authentication
+  net::Task<Status> authenticate();
+  net::Task<Result<std::string>> password_message();
+  net::Task<Status> greet();
+
+  // --- planning.cc ---
+  net::Task<Status> refresh_context();          // snapshot, search path → plan context
+  plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
+  plan::PlanPtr plan_simple(std::string_view sql);   // shape is in worker_.shape
+  plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types);
+  bool context_current() const;
+  exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind, const plan::Plan& plan) const;
+
+  // --- simple.cc ---
+  net::Task<bool> simple_query(std::string_view body_in_buffer);
+  exec::Backend* fast_query(const pg::MessageView& message);
+  net::Task<bool> run_string(std::string sql);
+  net::Task<Status> run_statement(std::string_view sql);
+  net::Task<Status> run_plan(std::string_view sql, const plan::PlanPtr& plan);
+  net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
+  void note_effects(exec::Backend& backend, const plan::Effects& effects);
+  void after_statement();
+
+  // --- relay.cc ---
+  enum class Until : uint8_t { ready, answered };
+  // Passes replies of one backend to the client. Result: false if client or backend is gone.
+  net::Task<bool> relay(exec::Backend& backend, Until until, bool forward_ready);
+  net::Task<bool> relay_copy_in(exec::Backend& backend);
+  net::Task<bool> backend_lost(exec::Backend& backend);
+  void observe(const pool::Reply& reply, exec::Backend& backend);
+
+  // --- commands.cc ---
+  net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> run_setting(const plan::SessionCommand& command);
+  net::Task<Status> run_savepoint(const plan::SessionCommand& command);
+  net::Task<Status> run_prepare(const plan::SessionCommand& command);
+  net::Task<Status> run_execute(const plan::SessionCommand& command);
+  net::Task<Status> run_cursor(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> run_discard_all();
+  net::Task<Status> commit_transaction();
+  net::Task<void> abort_transaction();
+  net::Task<Status> on_participants(std::string_view sql, bool forward_first);
+  net::Task<Status> read_back_settings();
+  void begin_transaction(std::string sql, bool implicit);
+  void put_complete(std::string_view tag);
+
+  // --- extended.cc ---
+  net::Task<bool> extended(pg::MessageView message);
+  net::Task<Status> on_parse(std::string_view body);
+  net::Task<Status> on_bind(pg::MessageView message);
+  net::Task<Status> on_describe(pg::MessageView message);
+  net::Task<Status> on_execute(pg::MessageView message);
+  net::Task<Status> on_close(std::string_view body);
+  net::Task<Status> upgrade_batch(bool implicit);
+  net::Task<Result<std::vector<pg::Oid>>> parameter_types(Prepared& statement, std::size_t count);
+  Status plan_prepared(Prepared& statement);
+  exec::GroupId any_group();
+  net::Task<bool> on_sync();
+  net::Task<Result<exec::Backend*>> use_group(exec::GroupId group);
+  net::Task<Status> settle_current();
+  net::Task<Status> send_owed_parse(exec::GroupId group);
+  void ensure_statement(exec::Backend& backend, const PreparedPtr& statement, bool owed);
+  net::Task<Status> execute_portal(Portal& portal, int32_t max_rows);
+  net::Task<Status> replan(Prepared& statement);
+  net::Task<Status> join_batch(exec::GroupId group);
+  ExtendedState& ext();
+
+  // --- multi.cc: several groups ---
+  net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
+
+  // --- schema.cc ---
+  net::Task<Status> run_ddl(const plan::Plan& plan);
+  net::Task<Status> apply_ddl(const plan::Ddl& ddl);
+  net::Task<Status> create_leaves(const plan::Ddl::NewSharded& wish, exec::StagedSchema& changes);
+  net::Task<Status> record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes);
+  net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
+  net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts);
+  Result<std::string> hash_password(const std::string& sql) const;
+
+  net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution,
+                                 const std::function<void(exec::GroupId, std::string)>& emit);
+  void drop_broken_backends();
+  net::Task<Result<exec::Resolution>> locate(const plan::Plan& plan, Execution& execution);
+  net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql);
+  net::Task<Result<std::string>> virtual_rows(const std::string& relation);
+  net::Task<Status> run_copy_in(std::string_view sql, const plan::Plan& plan);
+  net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
+  net::Task<Result<bool>> next_copy_data(std::string& payload);
+  net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
+  net::Task<Result<std::string>> activity_rows();
+  net::Task<Status> run_explain(std::string_view sql, const plan::Plan& plan);
+  net::Task<Status> ask_hash(const plan::KeySource& source, const std::string& value, uint64_t& hash);
+
+  Worker& worker_;
+  net::Stream client_;
+  net::Peer peer_;
+  pg::InBuffer in_;
+  std::string out_;
+  exec::Backends backends_;
+  std::unique_ptr<ExtendedState> extended_;
+  std::string announced_copy_;         // CopyInResponse of a group, for the client
+  std::string held_complete_;          // CommandComplete withheld until the implicit transaction has committed
+
+  catalog::SnapshotPtr snapshot_;      // the worker's, or the open transaction's own
+  const catalog::Database* database_ = nullptr;
+  exec::StagedPtr staged_;             // schema changed in the open transaction
+  uint32_t staged_serial_ = 0;         // distinguishes successive staged_ of one session
+  std::shared_ptr<const std::vector<std::string>> search_path_;
+  pool::Settings path_settings_;       // search_path_ belongs to these
+  bool local_path_ = false;            // SET LOCAL search_path is in force
+  uint32_t plan_context_id_ = 0;
+
+  pool::SettingsMap startup_settings_;
+  std::string application_name_;
+  std::string last_query_;             // beginning of the statement at hand, for logs and activity
+  const char* last_plan_ = "";
+  std::unordered_map<std::string, exec::GroupId> cursors_;  // SQL cursors and where they live
+  plan::Effects command_effects_;      // of the session command at hand
+  std::string begin_modes_;            // of the open transaction, for AND CHAIN
+  uint32_t pid_ = 0, secret_ = 0;
+  int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0;
+  uint64_t unnamed_serial_ = 0;
+  State state_ = State::login;
+  bool failed_ = false;                // the open transaction is aborted (25P02)
+  bool implicit_ = false;              // the open transaction is of one query string
+  bool hold_complete_ = false;
+  bool suppress_ready_ = false;
+  bool client_gone_ = false;
+  bool closing_ = false;
+  bool close_when_idle_ = false;
+  bool timed_out_ = false;
+  bool buffering_ = false;             // out_ collects a portal's rows: do not send them yet
+  bool statement_failed_ = false;      // an ErrorResponse went to the client during this statement
+  bool trusted_ = false;
+  Error termination_{};
+};
+
+}  // namespace pgmosaic::router

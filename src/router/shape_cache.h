@@ -1,0 +1,43 @@
+// Plans by token shape. The key is the normalized text and a context number that stands for everything else a plan
+// depends on (database, epoch, search path, user, settings of the planner); see Session::refresh_context.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "plan/plan.h"
+#include "sql/shape.h"
+
+namespace pgmosaic::router {
+
+class ShapeCache {
+ public:
+  // The plan for a statement of this shape, or null. The literals that shaped the plan must be equal.
+  const plan::PlanPtr* find(std::string_view sql, const sql::Shape& shape, uint32_t context) const;
+  void insert(const sql::Shape& shape, uint32_t context, plan::PlanPtr plan);
+  void clear() { table_.clear(); }
+  std::size_t size() const { return table_.size(); }
+
+  // One number per distinct description of a context.
+  uint32_t context_id(const std::string& description);
+
+ private:
+  static constexpr std::size_t kMaxEntries = 20000;   // then the cache starts anew
+  static constexpr std::size_t kMaxVariants = 16;     // plans of one shape that differ in structural literals
+  struct Entry {
+    std::string normalized;
+    uint32_t context;
+    std::vector<plan::PlanPtr> variants;
+  };
+  static uint64_t key_of(const sql::Shape& shape, uint32_t context) {
+    return shape.hash ^ (context * 0x9E3779B97F4A7C15ull);
+  }
+  std::unordered_map<uint64_t, Entry> table_;
+  std::map<std::string, uint32_t> contexts_;
+};
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,207 @@
+// The simple query protocol: one string, one or more statements.
+#include "base/log.h"
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+constexpr std::size_t kRememberedQuery = 1024;  // bytes of a statement kept for logs and activity
+
+const char* plan_kind_name(plan::PlanKind kind) {
+  switch (kind) {
+    case plan::PlanKind::route: return "route";
+    case plan::PlanKind::insert_split: return "insert split";
+    case plan::PlanKind::copy_in: return "copy in";
+    case plan::PlanKind::copy_out: return "copy out";
+    case plan::PlanKind::ddl: return "ddl";
+    case plan::PlanKind::session: return "session";
+    case plan::PlanKind::explain: return "explain";
+    case plan::PlanKind::unsupported: return "unsupported";
+  }
+  return "";
+}
+
+bool simple_route(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::route && plan.rewritten_sql.empty() && plan.virtual_relations.empty() &&
+         !plan.effects.sets_config;
+}
+
+}  // namespace
+
+void Session::note_effects(exec::Backend& backend, const plan::Effects& effects) {
+  if (effects.writes || effects.taints) backend.wrote = true;
+  if (effects.taints) backend.conn->tainted = true;
+  if (effects.pins) {
+    backend.pinned = true;
+    backend.conn->tainted = true;
+  }
+  if (effects.not_preparable) backend.not_preparable = true;
+}
+
+// The hot path: a known shape, one group, a free backend. Sends the client's bytes and allocates nothing.
+// Null: take the slow way.
+exec::Backend* Session::fast_query(const pg::MessageView& message) {
+  if (failed_ || extended_ != nullptr || !context_current()) {
+    if (failed_ || !context_current()) return nullptr;
+    if (extended_->current != nullptr || extended_->implicit || extended_->owed_parse) return nullptr;
+  }
+  std::string_view sql = message.body;
+  if (sql.empty() || sql.back() != '\0') return nullptr;
+  sql.remove_suffix(1);
+  sql::Shape& shape = worker_.shape;
+  sql::scan_shape(sql, shape);
+  if (!shape.single_statement || !shape.complete) return nullptr;
+  const plan::PlanPtr* found = worker_.plans.find(sql, shape, plan_context_id_);
+  if (found == nullptr) return nullptr;
+  const plan::Plan& plan = **found;
+  if (!simple_route(plan)) return nullptr;
+  const exec::Resolution where = exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
+  if (!where.single()) return nullptr;
+  if (worker_.config->log.slow_statement_ms >= 0 || worker_.context.record_queries) last_query_.assign(sql.substr(0, kRememberedQuery));
+  exec::Backend* backend = backends_.get_now(where.one);
+  if (backend == nullptr) return nullptr;
+  WorkerStats::add(worker_.stats.plan_hits);
+  note_effects(*backend, plan.effects);
+  backend->conn->expect({pool::RequestKind::query});
+  backend->conn->send(message.whole);
+  return backend;
+}
+
+net::Task<bool> Session::simple_query(std::string_view whole) {
+  pg::MessageView message{'Q', whole.substr(pg::kHeaderSize), whole};
+  state_ = State::active;
+  active_since_us_ = worker_.loop.now_us();
+  statement_failed_ = timed_out_ = false;
+  bool go_on;
+  if (exec::Backend* backend = fast_query(message)) {
+    in_.own();
+    go_on = co_await relay(*backend, Until::ready, true);
+    if (!go_on && !client_gone_) {
+      put_ready();
+      go_on = true;
+    } else if (failed_ && go_on && backends_.held(backend->group) == backend && backend->conn->transaction_status != 'E') {
+      put_ready();
+    }
+  } else {
+    std::string_view body = message.body;
+    if (body.empty() || body.back() != '\0' || body.find('\0') != body.size() - 1) {
+      put_error(make_error("08P01", "invalid message format"));
+      put_ready();
+      go_on = true;
+    } else {
+      std::string sql(body.substr(0, body.size() - 1));
+      in_.own();
+      go_on = co_await run_string(std::move(sql));
+    }
+  }
+  after_statement();
+  state_ = State::idle;
+  co_return go_on && !client_gone_;
+}
+
+void Session::after_statement() {
+  if (!backends_.in_transaction()) backends_.release_idle();
+  WorkerStats::add(worker_.stats.statements);
+  const int64_t elapsed_us = worker_.loop.now_us() - active_since_us_;
+  WorkerStats::add(worker_.stats.statement_us, static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)));
+  const int slow_ms = worker_.config->log.slow_statement_ms;
+  if (slow_ms >= 0 && elapsed_us >= int64_t{slow_ms} * 1000)
+    log_info("router", "slow statement: {} ms user={} database={} address={}:{} plan={} statement={}", elapsed_us / 1000,
+             backends_.user(), backends_.database(), peer_.address, peer_.port, last_plan_, last_query_);
+}
+
+// A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
+net::Task<bool> Session::run_string(std::string sql) {
+  last_query_ = sql.substr(0, kRememberedQuery);
+  if (extended_) {
+    // A simple query ends what an extended batch without Sync has begun.
+    Status settled = co_await settle_current();
+    if (!settled.ok()) put_error(std::move(settled.error()));
+    extended_->unnamed.reset();
+    extended_->owed_parse.reset();
+  }
+  const std::vector<std::string_view> statements = plan::split_statements(sql);
+  if (statements.empty()) {
+    pg::write_empty(out_, 'I');
+    put_ready();
+    co_return true;
+  }
+  const bool several = statements.size() > 1;
+  for (std::size_t i = 0; i < statements.size(); ++i) {
+    const bool last = i + 1 == statements.size();
+    suppress_ready_ = true;
+    if (several && !backends_.in_transaction()) begin_transaction("BEGIN", true);
+    hold_complete_ = several && last && implicit_;
+    Status status = co_await run_statement(statements[i]);
+    hold_complete_ = false;
+    if (client_gone_) co_return false;
+    if (!status.ok()) put_error(std::move(status.error()));
+    if (statement_failed_) break;
+    if (!co_await throttle()) co_return false;
+  }
+  if (implicit_ && backends_.in_transaction()) {
+    if (statement_failed_) {
+      co_await abort_transaction();
+    } else {
+      Status status = co_await commit_transaction();
+      if (!status.ok()) {
+        held_complete_.clear();
+        put_error(std::move(status.error()));
+      }
+    }
+  }
+  out_ += std::exchange(held_complete_, {});
+  implicit_ = false;
+  suppress_ready_ = false;
+  put_ready();
+  co_return true;
+}
+
+net::Task<Status> Session::run_statement(std::string_view sql) {
+  CO_TRY(co_await refresh_context());
+  sql::scan_shape(sql, worker_.shape);
+  plan::PlanPtr plan = plan_simple(sql);
+  last_plan_ = plan_kind_name(plan->kind);
+  if (failed_ && !allowed_in_failed_transaction(*plan))
+    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  co_return co_await run_plan(sql, plan);
+}
+
+net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
+  switch (plan->kind) {
+    case plan::PlanKind::unsupported: co_return Error(*plan->error);
+    case plan::PlanKind::session: co_return co_await run_command(*plan->session, sql);
+    case plan::PlanKind::ddl: co_return co_await run_ddl(*plan);
+    case plan::PlanKind::explain: co_return co_await run_explain(sql, *plan);
+    case plan::PlanKind::copy_in: co_return co_await run_copy_in(sql, *plan);
+    case plan::PlanKind::route:
+    case plan::PlanKind::copy_out:
+    case plan::PlanKind::insert_split: co_return co_await run_route(sql, *plan);
+  }
+  co_return make_error("XX000", "unknown kind of plan");
+}
+
+// One group: the statement passes through. Several: multi.cc.
+net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& plan) {
+  Execution execution;
+  execution.sql = sql;
+  sql::scan_shape(sql, execution.shape);
+  execution.values = values_of(sql, execution.shape, nullptr, plan);
+  CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
+  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split) co_return co_await run_multi(plan, execution);
+  std::string text;
+  CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
+  auto backend = co_await backends_.get(execution.where.one);
+  if (!backend.ok()) co_return std::move(backend.error());
+  note_effects(**backend, plan.effects);
+  pg::write_query((*backend)->conn->out(), text);
+  (*backend)->conn->expect({pool::RequestKind::query});
+  co_await relay(**backend, Until::ready, false);
+  if (plan.effects.sets_config && !statement_failed_) co_return co_await read_back_settings();
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router

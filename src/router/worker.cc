@@ -1,0 +1,95 @@
+#include "router/worker.h"
+
+#include "base/log.h"
+#include "router/session.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+constexpr int64_t kTickUs = 200'000;
+constexpr int kTicksPerSweep = 5;
+constexpr std::size_t kMaxStatementIds = 100'000;  // texts remembered; then numbering goes on and the table starts anew
+
+}  // namespace
+
+Worker::Worker(RouterContext& router, int number)
+    : context(router), index(number), pool(loop, router.connections, settings) {}
+
+Worker::~Worker() { join(); }
+
+void Worker::start() {
+  thread_ = std::thread([this] {
+    schedule_tick();
+    loop.run();
+  });
+}
+
+void Worker::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::apply_config(std::shared_ptr<const Config> changed) {
+  config = std::move(changed);
+  pool::PoolLimits limits;
+  limits.per_group = config->pool.size_per_group;
+  limits.per_user = config->pool.size_per_user;
+  limits.per_database = config->pool.size_per_database;
+  limits.max_waiting = config->pool.max_waiting;
+  limits.wait_timeout_ms = config->pool.wait_timeout_ms;
+  limits.idle_timeout_ms = config->pool.idle_timeout_ms;
+  limits.lifetime_ms = config->pool.lifetime_ms;
+  limits.connect_timeout_ms = config->pool.connect_timeout_ms;
+  limits.unlimited_user = config->internal.user;
+  pool.set_limits(limits);
+}
+
+void Worker::accept(int fd, net::Peer peer) {
+  loop.post([this, fd, peer = std::move(peer)]() mutable {
+    if (!peer.local) net::set_socket_options(fd, {config->tcp_keepalive.idle_s, config->tcp_keepalive.interval_s, config->tcp_keepalive.count});
+    auto* session = new Session(*this, fd, std::move(peer));
+    sessions.insert(session);
+    context.clients.fetch_add(1);
+    net::spawn(session->run());
+  });
+}
+
+void Worker::session_ended(Session* session) {
+  sessions.erase(session);
+  context.clients.fetch_sub(1);
+  // Its coroutine is still on the stack: destroy it in the next round.
+  loop.post([session] { delete session; });
+}
+
+void Worker::publish(catalog::SnapshotPtr changed) {
+  loop.post([this, changed = std::move(changed)] {
+    if (snapshot == nullptr || snapshot->epoch < changed->epoch) {
+      snapshot = changed;
+      search_paths.clear();
+    }
+  });
+}
+
+uint32_t Worker::statement_id(const std::string& sql, const std::vector<uint32_t>& types, uint64_t epoch) {
+  std::string key = std::to_string(epoch);
+  for (uint32_t type : types) key += ',' + std::to_string(type);
+  key += ';' + sql;
+  if (statement_ids_.size() > kMaxStatementIds) statement_ids_.clear();
+  auto [it, inserted] = statement_ids_.try_emplace(std::move(key), 0);
+  if (inserted) it->second = next_statement_id_++;
+  return it->second;
+}
+
+void Worker::schedule_tick() {
+  loop.start_timer(kTickUs, [this] {
+    const int64_t now_us = loop.now_us();
+    // A tick may end sessions.
+    const std::vector<Session*> all(sessions.begin(), sessions.end());
+    for (Session* session : all)
+      if (sessions.contains(session)) session->tick(now_us);
+    if (++ticks_ % kTicksPerSweep == 0) pool.sweep();
+    schedule_tick();
+  });
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,80 @@
+// Worker: one thread with its event loop, sessions, backend pool and plan caches. Workers share nothing but the
+// RouterContext.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "catalog/catalog.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "plan/plan.h"
+#include "pool/pool.h"
+#include "router/context.h"
+#include "router/shape_cache.h"
+#include "sql/shape.h"
+
+namespace pgmosaic::router {
+
+// Counters of one worker; written by its thread, read by any (relaxed).
+struct WorkerStats {
+  std::atomic<uint64_t> statements{0}, transactions{0}, distributed_commits{0}, errors{0};
+  std::atomic<uint64_t> bytes_from_clients{0}, bytes_to_clients{0}, statement_us{0}, multi_group{0};
+  std::atomic<uint64_t> plan_hits{0}, plan_misses{0};
+  static void add(std::atomic<uint64_t>& counter, uint64_t amount = 1) {
+    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+};
+
+// What a (user, database, startup settings) gets at login, learnt from a real backend.
+struct Greeting {
+  std::string parameter_status;  // messages
+};
+
+class Worker {
+ public:
+  Worker(RouterContext& context, int index);
+  ~Worker();
+
+  void start();   // starts the thread
+  void join();
+  void accept(int fd, net::Peer peer);  // any thread
+  void publish(catalog::SnapshotPtr snapshot);  // any thread
+
+  // The members below belong to the worker's thread.
+  RouterContext& context;
+  const int index;
+  net::EventLoop loop;
+  pool::SettingsRegistry settings;
+  pool::Pool pool;
+  sql::Shape shape;                       // of the statement at hand; not kept over suspensions
+  ShapeCache plans;
+  catalog::SnapshotPtr snapshot;
+  std::shared_ptr<const Config> config;
+  WorkerStats stats;
+  std::unordered_set<Session*> sessions;
+  std::unordered_map<std::string, Greeting> greetings;
+  std::unordered_map<std::string, std::shared_ptr<const std::vector<std::string>>> search_paths;
+
+  // Number of a prepared statement's text on this worker's backends ("pgm_<n>").
+  uint32_t statement_id(const std::string& sql, const std::vector<uint32_t>& types, uint64_t epoch);
+  void session_ended(Session* session);
+  void apply_config(std::shared_ptr<const Config> config);
+  void forget_greetings() {
+    greetings.clear();
+    search_paths.clear();
+  }
+
+ private:
+  void schedule_tick();
+  std::thread thread_;
+  std::unordered_map<std::string, uint32_t> statement_ids_;
+  uint32_t next_statement_id_ = 1;
+  int ticks_ = 0;
+};
+
+}  // namespace pgmosaic::router
