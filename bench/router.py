@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 
-from figures import Figures, median, say, spread
-from peers import Peers, cpu_seconds, processes, resident_bytes, run_program
+from support.figures import Figures, median, say, spread
+from support.peers import Peers, cpu_seconds, processes, resident_bytes, run_program
 from harness.dialect import strip_dialect
 from harness.raw import RawClient
 

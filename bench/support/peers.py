@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "test"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "test"))
 
 from harness import processes  # noqa: E402
 from harness.cluster import PASSWORD, Endpoint, PostgresServer, Router  # noqa: E402
