@@ -31,7 +31,15 @@ void Stream::close() {
   ::close(fd_);
   fd_ = -1;
   can_read_ = can_write_ = true;  // waiting on a closed stream returns at once; read() says closed
+  bool destroyed = false;
+  bool* outer = std::exchange(destroyed_flag_, &destroyed);
   wake(read_waiter_, WaitStatus::ready);
+  if (!destroyed) wake(write_waiter_, WaitStatus::ready);
+  if (!destroyed) {
+    destroyed_flag_ = outer;
+  } else if (outer != nullptr) {
+    *outer = true;
+  }
 }
 
 void Stream::wake(Waiter*& slot, WaitStatus status) {
@@ -54,7 +62,11 @@ void Stream::on_events(uint32_t events) {
     std::exchange(hangup_hook_, nullptr)(hangup_context_);
   if (!destroyed && can_write_ && write_waiter_ != nullptr) wake(write_waiter_, WaitStatus::ready);
   if (!destroyed && can_read_ && read_waiter_ != nullptr) wake(read_waiter_, WaitStatus::ready);
-  if (!destroyed) destroyed_flag_ = outer;
+  if (!destroyed) {
+    destroyed_flag_ = outer;
+  } else if (outer != nullptr) {
+    *outer = true;
+  }
 }
 
 void Stream::interrupt() {
