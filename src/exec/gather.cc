@@ -86,7 +86,8 @@ class Gatherer {
         if (*event == Event::row && show) alive = emit(reader.message().whole);
         if (*event == Event::copy_data && show) alive = sink_.put(reader.message().whole);
         if (*event == Event::complete) note_tag(reader.tag(), first);
-        if (!alive || !co_await sink_.throttle()) co_return client_gone();
+        if (alive) alive = co_await sink_.throttle();
+        if (!alive) co_return client_gone();
       }
       first = false;
     }
@@ -135,7 +136,9 @@ class Gatherer {
       for (std::size_t i = 0; i < heads_.size(); ++i)
         if (!heads_[i].ended && (least == heads_.size() || before(heads_[i], heads_[least]))) least = i;
       if (least == heads_.size()) break;
-      if (!emit(heads_[least].row) || !co_await sink_.throttle()) co_return client_gone();
+      bool alive = emit(heads_[least].row);
+      if (alive) alive = co_await sink_.throttle();
+      if (!alive) co_return client_gone();
       CO_TRY(co_await advance(least));
     }
     if (result_.tag.starts_with("SELECT")) result_.tag = "SELECT " + std::to_string(result_.rows);

@@ -93,6 +93,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
       lost = co_await wait == net::WaitStatus::interrupted;
       if (!lost && conn.has_unsent()) lost = !conn.flush();
       if (!lost && conn.stream().can_read()) lost = !conn.receive();
+      conn.own_input();  // another group's reader may use the loop's scratch memory next
     }
     if (lost) {
       ended_ = true;

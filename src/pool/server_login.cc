@@ -20,7 +20,9 @@ net::Task<Status> negotiate_tls(net::Stream& stream, const Endpoint& endpoint) {
   for (;;) {
     const net::IoResult result = stream.read(&answer, 1);
     if (result.kind == net::IoResult::Kind::ok) break;
-    if (result.kind != net::IoResult::Kind::would_block || co_await stream.readable() == net::WaitStatus::interrupted)
+    net::WaitStatus waited = net::WaitStatus::interrupted;
+    if (result.kind == net::IoResult::Kind::would_block) waited = co_await stream.readable();
+    if (waited == net::WaitStatus::interrupted)
       co_return make_error("08001", "connection to " + where(endpoint) + " was lost during TLS negotiation");
   }
   if (answer == 'S') {
@@ -139,7 +141,8 @@ net::Task<void> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t
   }
   std::string request;
   pg::write_cancel(request, pid, secret);
-  if (good && co_await raw.write_all(request)) {
+  if (good) good = co_await raw.write_all(request);
+  if (good) {
     char byte;
     while (raw.read(&byte, 1).kind == net::IoResult::Kind::would_block)
       if (co_await raw.readable() == net::WaitStatus::interrupted) co_return;  // the timer has fired and is gone

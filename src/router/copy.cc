@@ -126,7 +126,8 @@ net::Task<bool> send_piece(pool::ServerConn& conn, std::string& payload) {
     net::WaitSet wait;
     wait.read(conn.stream());
     wait.write(conn.stream());
-    if (co_await wait == net::WaitStatus::interrupted || conn.stream().can_read() || !conn.flush()) co_return false;
+    const net::WaitStatus waited = co_await wait;
+    if (waited == net::WaitStatus::interrupted || conn.stream().can_read() || !conn.flush()) co_return false;
   }
   co_return !conn.stream().can_read();
 }

@@ -78,7 +78,10 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
     }
     if (done) co_return true;
     if (copy_in) {
-      if (!co_await flush_out() || !co_await relay_copy_in(backend)) co_return false;
+      const bool flushed = co_await flush_out();
+      if (!flushed) co_return false;
+      const bool copied = co_await relay_copy_in(backend);
+      if (!copied) co_return false;
       continue;
     }
     if (status == pool::ReplyStatus::broken) co_return co_await backend_lost(backend);

@@ -78,7 +78,8 @@ bool Session::send_now(std::string_view bytes) {
 net::Task<bool> Session::flush_out() {
   while (!out_.empty() && !client_gone_) {
     if (!send_now({}) || out_.empty()) break;
-    if (co_await client_.writable() == net::WaitStatus::interrupted && closing_) co_return false;
+    const net::WaitStatus waited = co_await client_.writable();
+    if (waited == net::WaitStatus::interrupted && closing_) co_return false;
   }
   co_return !client_gone_;
 }
@@ -119,7 +120,10 @@ net::Task<void> Session::run() {
 }
 
 net::Task<bool> Session::next_input() {
-  if (!out_.empty() && !co_await flush_out()) co_return false;
+  if (!out_.empty()) {
+    const bool flushed = co_await flush_out();
+    if (!flushed) co_return false;
+  }
   for (;;) {
     const bool between = !backends_.in_transaction();
     if ((close_when_idle_ && between) || closing_) {
@@ -131,7 +135,8 @@ net::Task<bool> Session::next_input() {
     if (client_gone_) co_return false;
     in_.own();
     idle_since_us_ = worker_.loop.now_us();
-    if (co_await client_.readable() == net::WaitStatus::interrupted) continue;
+    const net::WaitStatus waited = co_await client_.readable();
+    if (waited == net::WaitStatus::interrupted) continue;
     char* scratch = worker_.loop.scratch();
     const net::IoResult result = client_.read(scratch, net::EventLoop::kScratchSize);
     if (result.kind == net::IoResult::Kind::would_block) continue;
