@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "plan/planning.h"
+#include "sql/deparse.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::plan {
 
@@ -68,7 +70,7 @@ Status read_options(const PgQuery__CopyStmt* copy, CopyIn& out) {
   return {};
 }
 
-Plan copy_in(Planning& p, const PgQuery__CopyStmt* copy, const Instance& table) {
+Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
   Plan plan;
   plan.command = "COPY";
   plan.returns_rows = false;
@@ -108,19 +110,50 @@ Plan copy_in(Planning& p, const PgQuery__CopyStmt* copy, const Instance& table) 
     in.key_types.push_back(column.base_type != 0 ? column.base_type : column.type);
     in.key_typmods.push_back(column.typmod);
   }
-  (void)p;
   return plan;
 }
 
-Plan copy_table_out(const Instance& table) {
+// Format and header, for the executor: each group's stream has a header or a binary frame of its own.
+void describe_stream(const PgQuery__CopyStmt* copy, Plan& plan) {
+  CopyIn options;
+  (void)read_options(copy, options).ok();  // what it refuses matters only for streams that are split
+  plan.copy_in.emplace();
+  plan.copy_in->format = options.format;
+  plan.copy_in->header = options.header;
+}
+
+// PostgreSQL does not copy out of a partitioned table by its name.
+std::string copy_as_select(std::string_view sql, const PgQuery__CopyStmt* copy, const Instance& table) {
+  TokenScanner scanner(sql);
+  Token token = scanner.next();
+  int depth = 0;
+  for (; token.kind != Token::Kind::end && token.kind != Token::Kind::broken; token = scanner.next()) {
+    if (scanner.is_symbol(token, '(')) ++depth;
+    if (scanner.is_symbol(token, ')')) --depth;
+    if (depth == 0 && scanner.is_word(token, "to")) break;
+  }
+  std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
+  if (names.empty())
+    for (const catalog::Column& column : table.table->columns) names.push_back(column.name);
+  std::string columns;
+  for (const std::string& name : names) columns += (columns.empty() ? "" : ", ") + quote_identifier(name);
+  return "COPY (SELECT " + columns + " FROM " + quote_identifier(table.table->schema) + "." +
+         quote_identifier(table.table->name) + ") " + std::string(sql.substr(token.begin));
+}
+
+Plan copy_table_out(std::string_view sql, const PgQuery__CopyStmt* copy, const Instance& table) {
   Plan plan;
   plan.command = "COPY";
   plan.returns_rows = false;
   plan.kind = PlanKind::copy_out;
+  describe_stream(copy, plan);
   switch (table.placement) {
     case Placement::home: plan.target.kind = Target::Kind::home; break;
     case Placement::reference: plan.target.kind = Target::Kind::any; break;
-    case Placement::sharded: plan.target = Target{Target::Kind::all, table.table->colocation, {}}; break;
+    case Placement::sharded:
+      plan.target = Target{Target::Kind::all, table.table->colocation, {}};
+      plan.rewritten_sql = copy_as_select(sql, copy, table);
+      break;
     default: return unsupported("COPY of a view over sharded tables", "Use COPY (SELECT ...) TO STDOUT.");
   }
   return plan;
@@ -129,6 +162,7 @@ Plan copy_table_out(const Instance& table) {
 Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const PlanContext& context) {
   Plan query = plan_tree(sql, copy->query, context);
   if (query.kind == PlanKind::unsupported) return query;
+  if (!query.virtual_relations.empty()) return unsupported("COPY of pgmosaic's own relations", "Use SELECT.");
   if (query.kind != PlanKind::route || query.reference_write || query.effects.writes)
     return unsupported("COPY of a statement that writes", "Run the statement and copy its result separately.");
   Plan plan;
@@ -138,6 +172,7 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.target = query.target;
   plan.effects = query.effects;
   plan.multi_group_error = query.multi_group_error;
+  describe_stream(copy, plan);
   bool plain = query.gather && query.gather->sql.empty() && query.gather->merge.empty() &&
                !query.gather->limit.constant && query.gather->limit.parameter == 0 &&
                !query.gather->offset.constant && query.gather->offset.parameter == 0;
@@ -147,7 +182,6 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
     plan.multi_group_error =
         make_error("0A000", "not supported over several groups: COPY of a query with ORDER BY, LIMIT or aggregates",
                    "Copy the plain rows, or pin the query to one key.");
-  plan.rewritten_sql = {};
   return plan;
 }
 
@@ -164,8 +198,7 @@ Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& contex
   Planning p(sql, context, root);
   Level* level = p.statement.new_level(nullptr, nullptr);
   Instance& table = p.statement.add_table(level, copy->relation, -1);
-  // CSV with a header or binary streams have a beginning and an end that the executor writes once.
-  return copy->is_from ? copy_in(p, copy, table) : copy_table_out(table);
+  return copy->is_from ? copy_in(copy, table) : copy_table_out(sql, copy, table);
 }
 
 }  // namespace pgmosaic::plan

@@ -11,6 +11,29 @@ using Placement = Instance::Placement;
 
 namespace {
 
+// Every other table of the statement gives at most one row per row of the target: a unique key of it is fixed by
+// equalities. Otherwise each group might pick another one of the rows that match.
+bool partners_unique(const Statement& s, const Level* level, int target) {
+  for (int id : level->instances) {
+    const Instance& other = s.instance(id);
+    if (id == target) continue;
+    if (other.table == nullptr) return false;
+    auto fixed = [&](int column) {
+      return std::any_of(level->facts.begin(), level->facts.end(), [&](const Fact& fact) {
+        Var var{id, column};
+        bool single = fact.kind == Fact::Kind::values && fact.values.size() <= 1;
+        bool equal = fact.kind == Fact::Kind::equal && (fact.a.instance == target || fact.b.instance == target);
+        return (equal && (fact.a == var || fact.b == var)) || (single && fact.a == var);
+      });
+    };
+    bool unique = std::any_of(other.table->unique_keys.begin(), other.table->unique_keys.end(), [&](const auto& key) {
+      return !key.columns.empty() && std::all_of(key.columns.begin(), key.columns.end(), fixed);
+    });
+    if (!unique) return false;
+  }
+  return true;
+}
+
 // A write that every group must perform alike. False: refused.
 bool plan_reference_write(Planning& p, Level* level) {
   Plan& plan = p.plan;
@@ -37,12 +60,18 @@ bool plan_reference_write(Planning& p, Level* level) {
       if (as<PgQuery__SQLValueFunction>(message) != nullptr) uncertain = true;
       return true;
     });
+    uncertain = uncertain || names_a_moment(p.root);
     for (const SubLinkUse& use : level->sublinks)
       uncertain = uncertain || p.distribution.result_of(use.level).kind != Distribution::Kind::replicated;
   }
   if (uncertain || level->from_distribution.kind == Distribution::Kind::bad) {
     plan = unsupported("a write to a reference table with an expression that may differ between groups",
                        "Compute the value first (SELECT now(), random(), ...) and pass it as a parameter.");
+    return false;
+  }
+  if (as<PgQuery__UpdateStmt>(p.root) != nullptr && !partners_unique(p.statement, level, level->instances[0])) {
+    plan = unsupported("UPDATE ... FROM of a reference table where several rows may match one",
+                       "Join on a unique key of the other table.");
     return false;
   }
   plan.target = Target{Target::Kind::everywhere, 0, {}};
@@ -57,7 +86,7 @@ void finish_write(Planning& p, Level* level, const Instance& target, size_t n_re
   plan.effects.writes = true;
   plan.returns_rows = n_returning > 0;
   if (target.placement == Placement::reference) {
-    if (plan_reference_write(p, level)) set_cacheable(p);
+    if (plan_reference_write(p, level)) set_reference_cacheable(p);
     return;
   }
   if (target.placement == Placement::home && !p.statement.sharded.empty()) {

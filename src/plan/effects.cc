@@ -129,6 +129,12 @@ void choose_target(Planning& p) {
   if (target.kind == Target::Kind::everywhere) target.colocation = 0;
 }
 
+void set_reference_cacheable(Planning& p) {
+  set_cacheable(p);
+  for (const Literal& literal : p.statement.shape.literals)
+    if (literal.kind != Literal::Kind::integer && literal.kind != Literal::Kind::decimal) p.plan.cacheable = false;
+}
+
 void set_cacheable(Planning& p) {
   Plan& plan = p.plan;
   Statement& s = p.statement;

@@ -77,24 +77,29 @@ FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Dat
   return traits;
 }
 
+bool names_a_moment(const Node* expression) {
+  bool found = false;
+  walk(expression, [&](const Message* message) {
+    auto* constant = as<PgQuery__AConst>(message);
+    if (constant == nullptr || constant->val_case != PG_QUERY__A__CONST__VAL_SVAL) return true;
+    std::string value;
+    for (char c : text_of(constant->sval->sval))
+      if (c != ' ') value += c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    for (std::string_view moment : {"now", "today", "tomorrow", "yesterday"})
+      found = found || value.starts_with(moment);
+    return true;
+  });
+  return found;
+}
+
 bool immutable_expression(const Node* expression, const catalog::Database* database) {
-  bool immutable = true;
+  bool immutable = !names_a_moment(expression);
   walk(expression, [&](const Message* message) {
     if (auto* call = as<PgQuery__FuncCall>(message))
       immutable = immutable && function_traits(call, database).immutable;
     if (as<PgQuery__SubLink>(message) != nullptr) immutable = false;
     if (auto* value = as<PgQuery__SQLValueFunction>(message))
       immutable = immutable && value->op >= PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE;
-    if (auto* typecast = as<PgQuery__TypeCast>(message)) {
-      // 'now', 'today', … are read when the value is converted; other strings mean the same everywhere.
-      auto* constant = as<PgQuery__AConst>(typecast->arg);
-      std::string_view type = last_name(typecast->type_name->n_names, typecast->type_name->names);
-      bool of_time = type.starts_with("timestamp") || type == "date" || type.starts_with("time");
-      bool is_digit_first = constant != nullptr && constant->val_case == PG_QUERY__A__CONST__VAL_SVAL &&
-                            !text_of(constant->sval->sval).empty() && constant->sval->sval[0] >= '0' &&
-                            constant->sval->sval[0] <= '9';
-      if (of_time && !is_digit_first) immutable = false;
-    }
     return immutable;
   });
   return immutable;

@@ -29,6 +29,9 @@ struct FunctionTraits {
 
 FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database);
 
+// True if a string in it may mean a time of the server's clock when it is read as one: 'now', 'today', …
+bool names_a_moment(const sql::Node* expression);
+
 // True if the expression's value depends on nothing but its columns and parameters: every group computes the same.
 // SQL's value functions (CURRENT_TIMESTAMP, CURRENT_USER, …) are not.
 bool immutable_expression(const sql::Node* expression, const catalog::Database* database);

@@ -322,9 +322,12 @@ void InsertPlanner::into_reference() {
   if (!same)
     return refuse("a write to a reference table with an expression that may differ between groups",
                   "Compute the value first (SELECT now(), random(), ...) and pass it as a parameter.");
+  if (source_ != nullptr && !source_->instances.empty() && insert_->on_conflict_clause != nullptr)
+    return refuse("INSERT ... SELECT ... ON CONFLICT into a reference table",
+                  "Groups may meet the rows in another order: insert VALUES, or filter out the conflicts.");
   plan.target = Target{Target::Kind::everywhere, 0, {}};
   plan.reference_write = true;
-  set_cacheable(p_);
+  set_reference_cacheable(p_);
 }
 
 }  // namespace

@@ -180,7 +180,8 @@ struct SessionCommand {
   std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
   bool chain = false;
   std::vector<std::string> arguments;        // EXECUTE: argument expressions as SQL; PREPARE: type names
-  std::shared_ptr<const struct Plan> inner;  // DECLARE CURSOR: plan of its query
+  // DECLARE CURSOR: plan of its query, whose text is inner->rewritten_sql; literal numbers count in the whole statement
+  std::shared_ptr<const struct Plan> inner;
 };
 
 enum class PlanKind : uint8_t {
@@ -205,7 +206,7 @@ struct Plan {
   std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
   std::optional<Error> multi_group_error;  // … or why this statement cannot run over several groups
   std::optional<InsertSplit> insert_split;
-  std::optional<CopyIn> copy_in;
+  std::optional<CopyIn> copy_in;  // copy_out: only its format and header
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
   bool reference_write = false;    // runs everywhere; the client gets the rows and the tag of one group only
@@ -215,7 +216,8 @@ struct Plan {
   // several groups and this is set, the statement must be planned afresh.
   bool rewritten_literals = false;
   std::shared_ptr<const Plan> inner;
-  // explain: "EXPLAIN (ANALYZE) ", to be put before the text that each group would run for `inner`.
+  // explain: "EXPLAIN (ANALYZE) ", to be put before the text that each group would run for `inner`. The inner plan's
+  // literal numbers count within the client's text behind this prefix.
   std::string explain_prefix;
   std::optional<Error> error;
 

@@ -88,8 +88,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   } else if (auto* merge = as<PgQuery__MergeStmt>(root)) {
     plan_merge(p, merge);
   } else {
-    return unsupported(construct_name(root) + " is not supported yet",
-                       "It comes in a later version; until then run it on the groups directly if it concerns only them.");
+    return unsupported(construct_name(root) + " is not supported yet", "It comes in a later version.");
   }
   return std::move(p.plan);
 }

@@ -43,6 +43,8 @@ void forbid_several_groups(Planning& p, std::string reason, std::string hint = {
 // Reasons that come from the distribution of `top` and from functions.
 void check_several_groups(Planning& p, const Distribution& distribution);
 void set_cacheable(Planning& p);
+// A string literal of a cached write might be 'now' the next time.
+void set_reference_cacheable(Planning& p);
 
 // One file per class of statements.
 void plan_select(Planning& p, const PgQuery__SelectStmt* select);

@@ -85,22 +85,22 @@ Plan plan_discard(const PgQuery__DiscardStmt* statement) {
   }
 }
 
-// The statement after AS, as the client wrote it.
-std::string text_after_as(std::string_view sql) {
+// The statement after AS or FOR, as the client wrote it.
+std::string text_after(std::string_view sql, std::string_view keyword) {
   TokenScanner scanner(sql);
   int depth = 0;
   for (Token token = scanner.next(); token.kind != Token::Kind::end && token.kind != Token::Kind::broken;
        token = scanner.next()) {
     if (scanner.is_symbol(token, '(')) ++depth;
     if (scanner.is_symbol(token, ')')) --depth;
-    if (depth == 0 && scanner.is_word(token, "as")) return std::string(sql.substr(scanner.peek().begin));
+    if (depth == 0 && scanner.is_word(token, keyword)) return std::string(sql.substr(scanner.peek().begin));
   }
   return {};
 }
 
 Plan plan_prepare(std::string_view sql, const PgQuery__PrepareStmt* statement) {
   Plan plan = session_plan(Kind::prepare, "PREPARE", std::string(text_of(statement->name)));
-  plan.session->sql = text_after_as(sql);
+  plan.session->sql = text_after(sql, "as");
   for (const Node* type : each(statement->n_argtypes, statement->argtypes)) {
     Arena arena;
     auto* typecast = arena.make<PgQuery__TypeCast>();
@@ -139,6 +139,7 @@ Plan plan_declare(std::string_view sql, const PgQuery__DeclareCursorStmt* statem
     query.multi_group_error = make_error("0A000", "not supported over several groups: a SCROLL cursor",
                                          "Declare it without SCROLL, or pin its tables to one key.");
   query.cacheable = false;
+  if (query.rewritten_sql.empty()) query.rewritten_sql = text_after(sql, "for");
   plan.effects = query.effects;
   plan.target = query.target;
   if (statement->options & kCursorOptionHold) plan.effects.pins = plan.effects.not_preparable = true;

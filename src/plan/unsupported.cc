@@ -78,7 +78,6 @@ std::string construct_name(const Node* root) {
   static const std::map<std::string_view, std::string_view> kNames{
       {"CallStmt", "CALL"},
       {"DoStmt", "DO"},
-      {"CreateFunctionStmt", "CREATE FUNCTION"},
       {"AlterFunctionStmt", "ALTER FUNCTION"},
       {"CreateTrigStmt", "CREATE TRIGGER"},
       {"RuleStmt", "CREATE RULE"},
@@ -129,6 +128,14 @@ std::string construct_name(const Node* root) {
   };
   const Message* message = inner(root);
   if (message == nullptr) return "an empty statement";
+  if (auto* function = as<PgQuery__CreateFunctionStmt>(message))
+    return function->is_procedure ? "CREATE PROCEDURE" : "CREATE FUNCTION";
+  if (auto* define = as<PgQuery__DefineStmt>(message)) {
+    if (define->kind == PG_QUERY__OBJECT_TYPE__OBJECT_AGGREGATE) return "CREATE AGGREGATE";
+    if (define->kind == PG_QUERY__OBJECT_TYPE__OBJECT_OPERATOR) return "CREATE OPERATOR";
+    if (define->kind == PG_QUERY__OBJECT_TYPE__OBJECT_COLLATION) return "CREATE COLLATION";
+    if (define->kind == PG_QUERY__OBJECT_TYPE__OBJECT_TYPE) return "CREATE TYPE of this form";
+  }
   auto it = kNames.find(message->descriptor->short_name);
   return it == kNames.end() ? "this statement (" + std::string(message->descriptor->short_name) + ")"
                             : std::string(it->second);

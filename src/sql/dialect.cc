@@ -66,13 +66,13 @@ Result<std::optional<CreateTableText>> Reader::run() {
   std::optional<CreateTableText> none;
   if (!skip_to_name()) return none;
   skip_qualified_name();
-  Token token = scanner_.next();
-  if (scanner_.is_word(token, "of")) {
+  if (scanner_.is_word(scanner_.peek(), "of")) {
+    scanner_.next();
     skip_qualified_name();
-    token = scanner_.peek();
-    if (scanner_.is_symbol(token, '(')) scanner_.next();
   }
+  Token token = scanner_.peek();
   if (scanner_.is_symbol(token, '(')) {
+    scanner_.next();
     if (skip_parentheses(scanner_).kind != Kind::symbol) return none;
   } else if (token.kind != Kind::word || scanner_.is_word(token, "partition") || scanner_.is_word(token, "as")) {
     return none;
