@@ -79,7 +79,7 @@ class Endpoint:
                     rows = cursor.fetchall()
         return rows
 
-    def drop_database(self, name):
+    def drop_database(self, name, timeout_s=10):
         """Drops a database whose sessions are just ending."""
         def gone():
             try:
@@ -87,7 +87,7 @@ class Endpoint:
                 return True
             except psycopg.errors.ObjectInUse:
                 return False
-        wait_until(gone, f"the last session of {name} to end", timeout_s=10)
+        wait_until(gone, f"the last session of {name} to end", timeout_s)
 
     def accepts(self):
         return pq.PGconn.ping(self.conninfo().encode()) == pq.Ping.OK

@@ -1,0 +1,66 @@
+"""One cluster serves several databases: made and dropped through the router, on every group."""
+import psycopg
+import pytest
+
+from harness.dialect import strip_dialect
+from harness.fixtures import SELF_CHECK
+
+
+def make_table(side):
+    sql = "CREATE TABLE t (id int PRIMARY KEY, v text) SHARD BY (id)"
+    side.run(strip_dialect(sql) if SELF_CHECK else sql,
+             "INSERT INTO t VALUES " + ", ".join(f"({number}, 'v')" for number in range(20)))
+
+
+def test_each_database_has_its_own_tables(router):
+    router.run("CREATE DATABASE one", "CREATE DATABASE two")
+    one, two = router.change(database="one"), router.change(database="two")
+    make_table(one)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        two.run("SELECT * FROM t")
+    make_table(two)
+    two.run("DELETE FROM t WHERE id < 15")
+    assert one.run("SELECT count(*) FROM t") == [(20,)]
+    assert two.run("SELECT count(*) FROM t") == [(5,)]
+    for name in ("one", "two"):  # idle pooled connections do not stand in the way
+        router.run(f"DROP DATABASE {name}")
+    with pytest.raises(psycopg.OperationalError):
+        one.run("SELECT 1")
+
+
+def test_a_dropped_database_can_be_made_again(router):
+    for _ in range(3):
+        router.run("CREATE DATABASE again")
+        make_table(router.change(database="again"))
+        router.run("DROP DATABASE again")
+
+
+def test_a_database_in_use_stays(router):
+    router.run("CREATE DATABASE busy")
+    busy = router.change(database="busy")
+    make_table(busy)
+    with busy.connect(autocommit=False) as connection:
+        connection.execute("SELECT count(*) FROM t")
+        with pytest.raises(psycopg.errors.ObjectInUse):
+            router.run("DROP DATABASE busy")
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (20,)
+    assert busy.run("SELECT count(*) FROM t") == [(20,)]
+    router.drop_database("busy")
+
+
+@pytest.mark.parametrize("sql,error", [
+    ("CREATE DATABASE postgres", psycopg.errors.DuplicateDatabase),
+    ("DROP DATABASE never_made", psycopg.errors.InvalidCatalogName),
+    ("DROP DATABASE postgres", psycopg.errors.ObjectInUse),
+])
+def test_errors(router, sql, error):
+    with pytest.raises(error):
+        router.run(sql)
+    router.run("DROP DATABASE IF EXISTS never_made")
+
+
+def test_not_in_a_transaction(router):
+    with router.connect(autocommit=False) as connection:
+        connection.execute("SELECT 1")
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction):
+            connection.execute("CREATE DATABASE inside")
