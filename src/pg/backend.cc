@@ -24,10 +24,10 @@ bool parse_row_description(std::string_view body, std::vector<FieldDescription>&
 
 bool parse_parameter_description(std::string_view body, std::vector<Oid>& types) {
   FieldReader reader(body);
-  const int count = reader.int16();
+  const int count = reader.uint16();
   types.clear();
   for (int i = 0; i < count && !reader.bad(); ++i) types.push_back(static_cast<Oid>(reader.int32()));
-  return count >= 0 && reader.done();
+  return reader.done();
 }
 
 bool parse_data_row(std::string_view body, std::vector<std::optional<std::string_view>>& values) {

@@ -44,22 +44,22 @@ bool parse_parse(std::string_view body, ParseMessage& message) {
   FieldReader reader(body);
   message.name = reader.string();
   message.sql = reader.string();
-  const int count = reader.int16();
+  const int count = reader.uint16();
   message.types.clear();
   for (int i = 0; i < count && !reader.bad(); ++i) message.types.push_back(static_cast<Oid>(reader.int32()));
-  return count >= 0 && reader.done();
+  return reader.done();
 }
 
 namespace {
 
 bool read_formats(FieldReader& reader, std::vector<int16_t>& formats) {
   formats.clear();
-  const int count = reader.int16();
+  const int count = reader.uint16();
   for (int i = 0; i < count && !reader.bad(); ++i) {
     formats.push_back(reader.int16());
     if (formats.back() != 0 && formats.back() != 1) return false;
   }
-  return count >= 0 && !reader.bad();
+  return !reader.bad();
 }
 
 }  // namespace
@@ -70,8 +70,7 @@ bool parse_bind(std::string_view body, BindMessage& message) {
   message.statement = reader.string();
   message.after_names = reader.rest();
   if (!read_formats(reader, message.formats)) return false;
-  const int count = reader.int16();
-  if (count < 0) return false;
+  const int count = reader.uint16();
   message.values.clear();
   for (int i = 0; i < count && !reader.bad(); ++i) {
     const int32_t length = reader.int32();

@@ -91,6 +91,7 @@ class FieldReader {
   explicit FieldReader(std::string_view body) : rest_(body) {}
   uint8_t int8() { return static_cast<uint8_t>(number<char>()); }
   int16_t int16() { return number<int16_t>(); }
+  uint16_t uint16() { return number<uint16_t>(); }  // numbers of parameters: up to 65,535
   int32_t int32() { return number<int32_t>(); }
   int64_t int64() { return number<int64_t>(); }
   std::string_view bytes(std::size_t count) {
