@@ -56,10 +56,16 @@ int64_t days_from_civil(int64_t year, unsigned month, unsigned day) {
   return era * 146097 + static_cast<int64_t>(day_of_era) - 719468;
 }
 
-// PostgreSQL's ISO output of date, timestamp and timestamptz as microseconds; infinities as the ends of the range.
-int64_t iso_microseconds(std::string_view text) {
-  if (text == "infinity") return INT64_MAX;
-  if (text == "-infinity") return INT64_MIN;
+// Dates reach to the year 5874897: microseconds alone would not fit.
+struct Moment {
+  int64_t seconds = 0, microseconds = 0;
+  auto operator<=>(const Moment&) const = default;
+};
+
+// PostgreSQL's ISO output of date, timestamp and timestamptz; infinities as the ends of the range.
+Moment iso_moment(std::string_view text) {
+  if (text == "infinity") return {INT64_MAX, 0};
+  if (text == "-infinity") return {INT64_MIN, 0};
   auto number = [&text]() -> int64_t {
     int64_t value = 0;
     while (!text.empty() && text[0] >= '0' && text[0] <= '9') {
@@ -100,7 +106,7 @@ int64_t iso_microseconds(std::string_view text) {
     }
   }
   if (text.starts_with(" BC")) year = 1 - year;
-  return (days_from_civil(year, month, day) * 86400 + seconds) * 1'000'000 + micros;
+  return {days_from_civil(year, month, day) * 86400 + seconds, micros};
 }
 
 // A numeric as sign, position of the first digit and digits, from either wire format; compared without loss.
@@ -186,7 +192,7 @@ std::strong_ordering compare_values(catalog::Oid type, bool binary, std::string_
     case 1082:
     case 1114:
     case 1184:
-      return binary ? order(binary_int(left), binary_int(right)) : order(iso_microseconds(left), iso_microseconds(right));
+      return binary ? order(binary_int(left), binary_int(right)) : iso_moment(left) <=> iso_moment(right);
     case 1700:
       return binary ? order_decimal(binary_decimal(left), binary_decimal(right))
                     : order_decimal(text_decimal(left), text_decimal(right));
