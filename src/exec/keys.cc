@@ -13,19 +13,6 @@ namespace {
 using catalog::GroupId;
 using plan::KeySource;
 
-// A type modifier may change the value on its way into the column; then the value must not be hashed as it stands.
-bool typmod_keeps(const KeySource& source, std::string_view text) {
-  if (source.typmod < 0) return true;
-  switch (source.type) {
-    case 1042:
-    case 1043: return text.size() + 4 <= static_cast<std::size_t>(source.typmod);  // at most n bytes, so at most n characters
-    case 1700:
-    case 1114:
-    case 1184: return text.find_first_of(".eE") == std::string_view::npos;  // no fraction that could be rounded
-    default: return true;
-  }
-}
-
 // Binary integers may arrive in another width than the column's.
 catalog::Oid type_of_value(const KeySource& source, std::string_view value, bool binary) {
   catalog::Oid type = source.type;
@@ -35,7 +22,8 @@ catalog::Oid type_of_value(const KeySource& source, std::string_view value, bool
 }
 
 std::optional<uint64_t> hash_text(const KeySource& source, std::string_view text, const Values& values) {
-  if (!typmod_keeps(source, text)) return std::nullopt;
+  // A type modifier may change the value on its way into the column.
+  if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::text, text)) return std::nullopt;
   return catalog::hash_key_value(source.type, catalog::ValueFormat::text, text, values.text);
 }
 
@@ -77,7 +65,8 @@ bool array_elements(std::string_view value, bool binary, std::vector<std::option
       ++i;
     } else {
       for (; i < rest.size() && rest[i] != ','; ++i) {
-        if (rest[i] == '{' || rest[i] == '}' || rest[i] == '"' || rest[i] == '\\' || rest[i] == ' ') return false;
+        // PostgreSQL drops blanks around an element and keeps those within.
+        if (std::string_view("{}\"\\ \t\n\v\f\r").find(rest[i]) != std::string_view::npos) return false;
         element += rest[i];
       }
       if (element.empty()) return false;
@@ -180,7 +169,7 @@ std::optional<uint64_t> hash_source(const KeySource& source, const Values& value
       }
       const bool binary = values.bind->binary(source.index);
       if (!binary) return hash_text(source, *value, values);
-      if (source.typmod >= 0 && !typmod_keeps(source, source.type == 1042 || source.type == 1043 ? *value : ".")) return std::nullopt;
+      if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::binary, *value)) return std::nullopt;
       return catalog::hash_key_value(type_of_value(source, *value, true), catalog::ValueFormat::binary, *value, values.text);
     }
     case KeySource::Kind::constant: return hash_text(source, source.text, values);
