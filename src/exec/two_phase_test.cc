@@ -1,0 +1,150 @@
+#include "exec/two_phase.h"
+
+#include <gtest/gtest.h>
+
+namespace pgmosaic::exec {
+namespace {
+
+using Step = TwoPhase::Step;
+using Outcome = TwoPhase::Outcome;
+
+Gid gid() { return {"c1", 0, "r1", 42}; }
+
+TwoPhase machine(std::vector<TwoPhase::Participant> participants) {
+  auto made = TwoPhase::make(std::move(participants), gid());
+  EXPECT_TRUE(made.has_value());
+  return *made;
+}
+
+TEST(Gid, TextAndBack) {
+  const Gid original{"demo", 3, "a1b2", 18446744073709551615u};
+  EXPECT_EQ(original.text(), "pgmosaic_demo_3_a1b2_18446744073709551615");
+  const auto parsed = Gid::parse(original.text());
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(parsed->cluster, "demo");
+  EXPECT_EQ(parsed->anchor, 3u);
+  EXPECT_EQ(parsed->router, "a1b2");
+  EXPECT_EQ(parsed->number, 18446744073709551615u);
+}
+
+TEST(Gid, OthersAreNotOurs) {
+  for (const char* text : {"", "pgmosaic", "pgmosaic_c_1_r", "pgmosaic_c_1_r_5_6", "other_c_1_r_5", "pgmosaic_c_x_r_5",
+                           "pgmosaic_c__r_5", "pgmosaic_c_1_r_", "pgmosaic_c_-1_r_5", "pgmosaic_c_1_r_5x",
+                           "pgmosaic_c_1_r_18446744073709551616", "pgmosaic_c_4294967296_r_1", " pgmosaic_c_1_r_5"})
+    EXPECT_FALSE(Gid::parse(text).has_value()) << text;
+}
+
+TEST(TwoPhase, TheAnchorIsTheFirstWriterOrTheOneThatCannotPrepare) {
+  EXPECT_EQ(machine({{4}, {2}, {9}}).anchor(), 4u);
+  EXPECT_EQ(machine({{4}, {2}, {9}}).others(), (std::vector<uint32_t>{2, 9}));
+  EXPECT_EQ(machine({{4}, {2, true}, {9}}).anchor(), 2u);
+  EXPECT_EQ(machine({{4}, {2, true}, {9}}).others(), (std::vector<uint32_t>{4, 9}));
+  EXPECT_FALSE(TwoPhase::make({{1, true}, {2}, {3, true}}, gid()).has_value());
+  EXPECT_EQ(machine({{4}, {2}}).gid().anchor, 4u);
+}
+
+TEST(TwoPhase, Success) {
+  TwoPhase commit = machine({{1}, {2}, {3}});
+  EXPECT_EQ(commit.step(), Step::prepare);
+  commit.prepared(3, Outcome::success);
+  EXPECT_EQ(commit.step(), Step::prepare);
+  commit.prepared(2, Outcome::success);
+  EXPECT_EQ(commit.step(), Step::commit_anchor);
+  EXPECT_FALSE(commit.committed());
+  commit.anchor_committed(Outcome::success);
+  EXPECT_EQ(commit.step(), Step::commit_prepared);
+  EXPECT_TRUE(commit.committed());
+  commit.finished();
+  EXPECT_EQ(commit.step(), Step::done);
+}
+
+TEST(TwoPhase, OneParticipantOnly) {
+  TwoPhase commit = machine({{5}});
+  EXPECT_EQ(commit.step(), Step::commit_anchor);
+  EXPECT_TRUE(commit.others().empty());
+}
+
+TEST(TwoPhase, AFailedPrepareAbortsOnceAllHaveAnswered) {
+  TwoPhase commit = machine({{1}, {2}, {3}, {4}});
+  commit.prepared(2, Outcome::failure);
+  EXPECT_EQ(commit.step(), Step::prepare);
+  commit.prepared(3, Outcome::unknown);
+  commit.prepared(4, Outcome::success);
+  EXPECT_EQ(commit.step(), Step::abort);
+  EXPECT_FALSE(commit.committed());
+  // where it was prepared, or may have been
+  EXPECT_EQ(commit.prepared(), (std::vector<uint32_t>{3, 4}));
+  commit.finished();
+  EXPECT_EQ(commit.step(), Step::done);
+}
+
+TEST(TwoPhase, AnUnknownPrepareNeverCommits) {
+  TwoPhase commit = machine({{1}, {2}});
+  commit.prepared(2, Outcome::unknown);
+  EXPECT_EQ(commit.step(), Step::abort);
+}
+
+TEST(TwoPhase, TheAnchorRefuses) {
+  TwoPhase commit = machine({{1}, {2}});
+  commit.prepared(2, Outcome::success);
+  commit.anchor_committed(Outcome::failure);
+  EXPECT_EQ(commit.step(), Step::abort);
+  EXPECT_FALSE(commit.committed());
+  EXPECT_EQ(commit.prepared(), std::vector<uint32_t>{2});
+}
+
+TEST(TwoPhase, TheAnchorDoesNotAnswer) {
+  for (bool decision : {false, true}) {
+    TwoPhase commit = machine({{1}, {2}});
+    commit.prepared(2, Outcome::success);
+    commit.anchor_committed(Outcome::unknown);
+    EXPECT_EQ(commit.step(), Step::resolve);
+    commit.decided(decision);
+    EXPECT_EQ(commit.step(), decision ? Step::commit_prepared : Step::abort);
+    EXPECT_EQ(commit.committed(), decision);
+  }
+}
+
+TEST(TwoPhase, StepsOutOfOrderAreBugs) {
+  TwoPhase commit = machine({{1}, {2}});
+  EXPECT_DEATH(commit.anchor_committed(Outcome::success), "commit_anchor");
+  EXPECT_DEATH(commit.finished(), "");
+  commit.prepared(2, Outcome::success);
+  EXPECT_DEATH(commit.prepared(2, Outcome::success), "prepare");
+}
+
+TEST(TwoPhase, Statements) {
+  const TwoPhase commit = machine({{3}, {1}, {2}});
+  const std::string name = "pgmosaic_c1_3_r1_42";
+  EXPECT_EQ(commit.prepare_sql(), "SET CONSTRAINTS ALL IMMEDIATE; SELECT pgmosaic.log_commit('" + name +
+                                      "', '{3,1,2}'); SET LOCAL ROLE none; PREPARE TRANSACTION '" + name + "'");
+  EXPECT_EQ(commit.anchor_sql(), "SELECT pgmosaic.log_commit('" + name + "', '{3,1,2}'); COMMIT");
+  EXPECT_EQ(commit.commit_prepared_sql(), "COMMIT PREPARED '" + name + "'");
+  EXPECT_EQ(commit.rollback_prepared_sql(), "ROLLBACK PREPARED '" + name + "'");
+}
+
+// Every order and combination of answers ends, and commits only if all prepared and the anchor committed.
+TEST(TwoPhase, AllOutcomes) {
+  constexpr Outcome kOutcomes[] = {Outcome::success, Outcome::failure, Outcome::unknown};
+  for (Outcome second : kOutcomes)
+    for (Outcome third : kOutcomes)
+      for (Outcome anchor : kOutcomes)
+        for (bool decision : {false, true}) {
+          TwoPhase commit = machine({{1}, {2}, {3}});
+          commit.prepared(2, second);
+          commit.prepared(3, third);
+          const bool all_prepared = second == Outcome::success && third == Outcome::success;
+          ASSERT_EQ(commit.step() == Step::commit_anchor, all_prepared);
+          if (commit.step() == Step::commit_anchor) commit.anchor_committed(anchor);
+          if (commit.step() == Step::resolve) commit.decided(decision);
+          const bool expected =
+              all_prepared && (anchor == Outcome::success || (anchor == Outcome::unknown && decision));
+          EXPECT_EQ(commit.committed(), expected);
+          EXPECT_EQ(commit.step(), expected ? Step::commit_prepared : Step::abort);
+          commit.finished();
+          EXPECT_EQ(commit.step(), Step::done);
+        }
+}
+
+}  // namespace
+}  // namespace pgmosaic::exec
