@@ -41,6 +41,10 @@ PgQuery__SelectStmt* final_select(Arena& arena) {
 }
 
 void set_combine(Planning& p, const Node* partial, const Node* final_statement, int columns) {
+  auto* select = as<PgQuery__SelectStmt>(partial);
+  for (const Node* node : each(select->n_target_list, select->target_list))
+    if (auto* target = as<PgQuery__ResTarget>(node); target != nullptr && as<PgQuery__RowExpr>(target->val) != nullptr)
+      return forbid_several_groups(p, "ROW(...) as a column of partial results", "Use its parts as columns.");
   auto partial_sql = deparse_statement(partial), final_sql = deparse_statement(final_statement);
   if (!partial_sql || !final_sql) return forbid_several_groups(p, "a statement that cannot be rewritten");
   const std::string from = std::string(" FROM ") + kPartialRelation;
