@@ -58,7 +58,7 @@ COPY notes FROM STDIN;
 2	\N
 \.
 SELECT * FROM notes ORDER BY id;
-DO $$ BEGIN RAISE WARNING 'careful'; END $$;
+DROP TABLE IF EXISTS nothing_here;
 \c
 SELECT count(*) FROM items;
 \q

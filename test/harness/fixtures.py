@@ -4,6 +4,7 @@ PGMOSAIC_TEST_SELF=1 puts a second plain PostgreSQL in the router's place: it sh
 (what they expect is what PostgreSQL does) without testing the router at all.
 """
 import os
+import signal
 
 import pytest
 
@@ -13,7 +14,7 @@ from harness.cluster import Certificates, DevCluster, PostgresServer, Router
 SELF_CHECK = bool(os.environ.get("PGMOSAIC_TEST_SELF"))
 
 __all__ = ["SELF_CHECK", "certificates", "oracle_server", "oracle", "dev_cluster", "router", "make_dev_cluster",
-           "make_server", "make_router", "pytest_runtest_setup", "pytest_runtest_makereport"]
+           "make_server", "make_router", "pytest_sessionstart", "pytest_runtest_setup", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +85,14 @@ make_server = _fixture_of(PostgresServer)  # make_server("g1", settings={…})
 make_router = _fixture_of(Router)  # make_router([server, …], tls=certificates, settings={…})
 
 _log_sizes = {}
+
+
+def pytest_sessionstart(session):
+    """SIGTERM ends the tests as Ctrl-C does: the fixtures still stop their servers."""
+    del session
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 
 
 def pytest_runtest_setup(item):

@@ -46,7 +46,9 @@ class Pair:
     def _same(self, sql, strict, execute, plain):
         ours = execute(self.router, plain if SELF_CHECK else sql)
         theirs = execute(self.oracle, plain)
-        assert all_differences(ours, theirs, strict) == [], sql
+        found = all_differences(ours, theirs, strict)
+        if found:
+            raise AssertionError("\n  ".join([sql, *found]))
         assert self.router.transaction == self.oracle.transaction, sql
         return ours
 
