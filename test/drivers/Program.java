@@ -234,7 +234,7 @@ public final class Program {
     });
     cancellation(connection);
     try (Statement statement = connection.createStatement()) {
-      statement.execute("DO $$ BEGIN RAISE NOTICE 'a notice'; END $$");
+      statement.execute("DROP TABLE IF EXISTS nothing_here");
       show("warning", statement.getWarnings().getMessage());
     }
     show("timestamp", ask(connection, "SELECT at AT TIME ZONE 'UTC' FROM items WHERE id = 7"));

@@ -81,7 +81,7 @@ async function main() {
   for (const statement of ['SELEC', 'SELECT * FROM nothing', 'SELECT 1/0', 'SELECT nothing FROM items']) {
     await error(statement, client.query(statement));
   }
-  await client.query("DO $$ BEGIN RAISE NOTICE 'a notice'; END $$");
+  await client.query("DROP TABLE IF EXISTS nothing_here");
   show('notices', notices);
   await client.query("SET statement_timeout = '300ms'");
   await error('timeout', client.query('SELECT pg_sleep(20) FROM items WHERE id = 1'));

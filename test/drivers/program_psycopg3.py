@@ -143,7 +143,7 @@ def transactions(connection):
     show("outside", connection.execute("SELECT count(*), sum(price) FROM items").fetchone())
     notices = []
     connection.add_notice_handler(lambda notice: notices.append((notice.severity, notice.message_primary)))
-    connection.execute("DO $$ BEGIN RAISE NOTICE 'a notice'; END $$")
+    connection.execute("DROP TABLE IF EXISTS nothing_here")
     show("notices", notices)
 
 

@@ -24,7 +24,7 @@ def certificates():
 
 @pytest.fixture(scope="session")
 def oracle_server():
-    server = PostgresServer("oracle").start()
+    server = PostgresServer("oracle", {"timezone": "UTC"}).start()
     yield server
     server.stop()
 
@@ -38,7 +38,7 @@ def oracle(oracle_server):
 @pytest.fixture(scope="session")
 def dev_cluster():
     """The four-group cluster that most tests share."""
-    cluster = PostgresServer("stand-in") if SELF_CHECK else DevCluster(groups=4)
+    cluster = PostgresServer("stand-in", {"timezone": "UTC"}) if SELF_CHECK else DevCluster(groups=4)
     cluster.start()
     yield cluster
     cluster.stop()
