@@ -166,7 +166,7 @@ class Process:
         os.kill(self.pid, number)
         self.process.wait(timeout=30 * PATIENCE)
 
-    def stop(self, number=signal.SIGTERM, timeout_s=30):
+    def stop(self, number=signal.SIGTERM, timeout_s=60):
         """Asks the process to end. Raises if it had to be killed or left children behind (they are killed then)."""
         if self in _live:
             _live.remove(self)
