@@ -21,13 +21,6 @@ using namespace sql;
 
 namespace {
 
-// For PostgreSQL to complain about.
-Plan route_anywhere() {
-  Plan plan;
-  plan.target.kind = Target::Kind::any;
-  return plan;
-}
-
 Plan empty_statement() {
   Plan plan;
   plan.kind = PlanKind::session;
@@ -96,10 +89,8 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
 Plan plan_statement(std::string_view sql, const PlanContext& context) {
   if (is_create_table(sql)) return plan_create_table(sql, context);
   auto tree = ParseTree::parse(sql);
-  if (!tree) {
-    if (tree.error().sqlstate != "42601") return unsupported(tree.error());
-    return route_anywhere();
-  }
+  // The executor shows such a statement to a PostgreSQL, so that the error is PostgreSQL's own.
+  if (!tree) return unsupported(tree.error());
   if (tree->statement_count() == 0) return empty_statement();
   if (tree->statement_count() > 1) return unsupported("several statements where one is expected", "Send them one by one.");
   return plan_tree(sql, tree->statement(), context);

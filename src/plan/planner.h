@@ -27,8 +27,8 @@ struct PlanContext {
 // is not found here; a string that cannot be tokenised comes back as one statement and PostgreSQL says what is wrong.
 std::vector<std::string_view> split_statements(std::string_view sql);
 
-// Plans one statement. A syntax error becomes a route plan to any group with the text untouched, so that the error
-// (message, position) is PostgreSQL's own – except where our dialect's clauses are involved.
+// Plans one statement. A syntax error is an unsupported plan with 42601; the executor lets a PostgreSQL parse the text,
+// so that message and position are PostgreSQL's own – except where our dialect's clauses are involved.
 // Never fails for reasons of the statement: what cannot be planned is PlanKind::unsupported with an Error.
 Plan plan_statement(std::string_view sql, const PlanContext& context);
 

@@ -270,6 +270,16 @@ void Pool::renew() {
   sweep();
 }
 
-void Pool::close_idle() { renew(); }
+void Pool::close_idle_of(const std::string& database) {
+  for (auto& [key, entry] : entries_) {
+    if (entry->database != database) continue;
+    while (!entry->idle.empty()) {
+      std::unique_ptr<ServerConn> conn = std::move(entry->idle.back());
+      entry->idle.pop_back();
+      ++borrowed_;
+      discard(std::move(conn));
+    }
+  }
+}
 
 }  // namespace pgmosaic::pool

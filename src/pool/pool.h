@@ -102,7 +102,8 @@ class Pool {
   void yield_idle();      // other sessions wait: close idle backends of groups at their limit
   int borrowed() const { return borrowed_; }
   const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const { return entries_; }
-  void close_idle();
+  // Before DROP DATABASE: PostgreSQL refuses while our idle backends are connected.
+  void close_idle_of(const std::string& database);
 
  private:
   net::Task<Result<std::unique_ptr<ServerConn>>> open(PoolEntry& entry);

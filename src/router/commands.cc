@@ -1,4 +1,6 @@
 // Statements that the session itself handles: transactions, settings, savepoints, DISCARD.
+#include <strings.h>
+
 #include "base/log.h"
 #include "exec/control.h"
 #include "router/execution.h"
@@ -67,6 +69,7 @@ net::Task<Status> Session::commit_transaction() {
     status = co_await backends_.commit();
   }
   WorkerStats::add(worker_.stats.transactions);
+  if (status.ok() && !implicit_ && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
   staged_.reset();
   failed_ = implicit_ = local_path_ = false;
   drop_broken_backends();
@@ -87,8 +90,8 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
     case Kind::set:
     case Kind::set_local:
     case Kind::reset:
-    case Kind::reset_all:
-    case Kind::set_session_characteristics: co_return co_await run_setting(command);
+    case Kind::reset_all: co_return co_await run_setting(command);
+    case Kind::set_session_characteristics: co_return co_await run_characteristics(command);
     case Kind::set_transaction:
     case Kind::set_constraints:
       if (!backends_.in_transaction() || implicit_) {
@@ -284,7 +287,9 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
     if (command.name == "session_authorization") map.erase("role");
     map[command.name] = sql;
   }
-  const char* tag = command.kind == Kind::reset || command.kind == Kind::reset_all ? "RESET" : "SET";
+  // SET x TO DEFAULT is a reset by another name.
+  const bool said_reset = command.kind == Kind::reset_all || (command.kind == Kind::reset && strncasecmp(last_query_.c_str() + last_query_.find_first_not_of(" \t\r\n("), "set", 3) != 0);
+  const char* tag = said_reset ? "RESET" : "SET";
   // One backend answers for all; in a transaction that has none yet, the first one joins.
   bool any = false;
   for (auto& backend : backends_.all()) any = any || backend->begun;
@@ -327,10 +332,36 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   co_return Status{};
 }
 
-// After set_config(…) in a query: the session's settings are what the backend says.
+namespace {
+
+// Names of settings that a query sets with set_config('name', …).
+std::vector<std::string> set_config_names(std::string_view sql) {
+  sql::Shape shape;
+  sql::scan_shape(sql, shape);
+  std::vector<std::string> names;
+  for (const sql::Literal& literal : shape.literals) {
+    std::string before(sql.substr(0, literal.begin));
+    while (!before.empty() && std::isspace(static_cast<unsigned char>(before.back()))) before.pop_back();
+    if (before.empty() || before.back() != '(') continue;
+    before.pop_back();
+    while (!before.empty() && std::isspace(static_cast<unsigned char>(before.back()))) before.pop_back();
+    if (before.size() < 10 || strcasecmp(before.c_str() + before.size() - 10, "set_config") != 0) continue;
+    std::string scratch;
+    std::string name(sql::literal_value(sql, literal, scratch));
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
+}  // namespace
+
+// After set_config(…) in a query: the session's settings are what the backend says. The backend itself is cleaned
+// before another client gets it.
 net::Task<Status> Session::read_back_settings() {
   for (auto& backend : backends_.all()) {
-    if (!backend->conn->idle() || !backend->conn->tainted || !backend->conn->alive()) continue;
+    if (!backend->conn->idle() || !backend->conn->alive()) continue;
+    backend->conn->tainted = true;
     auto rows = co_await backend->conn->query(
         "SELECT name, setting, unit FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
         "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', 'role')");
@@ -348,10 +379,36 @@ net::Task<Status> Session::read_back_settings() {
       map[name] = list ? "SELECT pg_catalog.set_config(" + pool::quote_literal(name) + ", " + pool::quote_literal(value) + ", false)"
                        : pool::set_statement(name, value);
     }
+    for (const std::string& name : set_config_names(last_query_)) {
+      if (name.find('.') == std::string::npos) continue;  // custom settings are not in pg_settings
+      const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(name) + ", true)";
+      auto value = co_await backend->conn->query(question);
+      if (!value.ok()) co_return std::move(value.error());
+      if (value->rows[0][0]) map[name] = pool::set_statement(name, *value->rows[0][0]);
+    }
     backends_.set_settings(worker_.settings.intern(std::move(map)));
     if (!backends_.in_transaction()) backend->conn->settings = backends_.settings();
     co_return Status{};
   }
+  co_return Status{};
+}
+
+// SET SESSION CHARACTERISTICS sets default_transaction_*: remember what they are now.
+net::Task<Status> Session::run_characteristics(const plan::SessionCommand& command) {
+  auto backend = co_await backends_.get(any_group());
+  if (!backend.ok()) co_return std::move(backend.error());
+  pool::ServerConn& conn = *(*backend)->conn;
+  auto done = co_await conn.query(command.sql);
+  if (!done.ok()) co_return std::move(done.error());
+  auto rows = co_await conn.query(
+      "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name IN "
+      "('default_transaction_isolation', 'default_transaction_read_only', 'default_transaction_deferrable')");
+  if (!rows.ok()) co_return std::move(rows.error());
+  pool::SettingsMap map = *backends_.settings();
+  for (const auto& row : rows->rows) map[*row[0]] = pool::set_statement(*row[0], *row[1]);
+  backends_.set_settings(worker_.settings.intern(std::move(map)));
+  if (!backends_.in_transaction()) conn.settings = backends_.settings();
+  put_complete("SET");
   co_return Status{};
 }
 

@@ -86,6 +86,19 @@ net::Task<std::vector<SessionInfo>> RouterContext::all_sessions(net::EventLoop& 
   co_return result;
 }
 
+net::Task<void> RouterContext::leave_database(net::EventLoop& loop, std::string database) {
+  auto leave = [&database](Worker& worker) { worker.pool.close_idle_of(database); };
+  co_await on_all_workers(workers, loop, leave);
+}
+
+net::Task<void> RouterContext::renew_pools(net::EventLoop& loop) {
+  auto renew = [](Worker& worker) {
+    worker.pool.renew();
+    worker.forget_greetings();
+  };
+  co_await on_all_workers(workers, loop, renew);
+}
+
 net::Task<void> RouterContext::announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
   auto adopt = [&snapshot](Worker& worker) {
     if (worker.snapshot == nullptr || worker.snapshot->epoch < snapshot->epoch) {

@@ -60,6 +60,10 @@ struct SessionInfo {
 struct RouterContext {
   // Asks every worker; resumes on `loop`.
   net::Task<std::vector<SessionInfo>> all_sessions(net::EventLoop& loop);
+  // Closes idle backends of a database on every worker.
+  net::Task<void> leave_database(net::EventLoop& loop, std::string database);
+  // Backends opened before now serve no new client (role or database settings changed).
+  net::Task<void> renew_pools(net::EventLoop& loop);
   // Hands the catalog to every worker; returns when all use it.
   net::Task<void> announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot);
 

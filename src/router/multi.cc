@@ -94,7 +94,10 @@ net::Task<Result<exec::Resolution>> Session::locate(const plan::Plan& plan, Exec
         if (!exec::text_value(source, execution.values, text))
           co_return make_error("0A000", "the shard of this row cannot be told from a binary parameter of this type",
                                "Send the distribution column's value in text format.");
-        CO_TRY(co_await ask_hash(source, text, column_hash));
+        Status asked = co_await ask_hash(source, text, column_hash);
+        // A value that is none: any group says so, with the position in the client's text.
+        if (!asked.ok() && !asked.error().sqlstate.starts_with("22")) co_return std::move(asked.error());
+        if (!asked.ok() && backends_.in_transaction()) co_return std::move(asked.error());
       }
       row_hash = catalog::combine_hash(row_hash, column_hash);
     }
@@ -159,7 +162,10 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     for (exec::GroupId group : groups) parts.push_back({group, text});
   }
   const bool several = parts.size() > 1;
-  if (several && plan.multi_group_error) co_return Error(*plan.multi_group_error);
+  if (several && plan.multi_group_error) co_return co_await refuse(execution.sql, *plan.multi_group_error);
+  // Rewritten texts could be right where the client's is not (a column that is not grouped by).
+  const bool rewritten = plan.combine || (plan.gather && !plan.gather->sql.empty());
+  if (several && rewritten && !execution.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
   if (several && plan.no_transaction && backends_.in_transaction())
     co_return make_error("25001", plan.command + " cannot run inside a transaction block");
 

@@ -52,7 +52,13 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
     for (pool::RequestKind kind : {pool::RequestKind::parse, pool::RequestKind::describe, pool::RequestKind::sync})
       conn.expect({kind, true});
     pool::ServerConn::Rows described;
-    CO_TRY(co_await conn.drain(&described));
+    Status accepted = co_await conn.drain(&described);
+    if (!accepted.ok()) {
+      const std::size_t inner_at = last_query_.find(command.sql);
+      if (accepted.error().position > 0 && inner_at != std::string::npos)
+        accepted.error().position += static_cast<int>(inner_at);
+      co_return accepted;
+    }
     statement->resolved_types = described.parameter_types;
   }
   state.statements[command.name] = statement;

@@ -6,6 +6,25 @@
 
 namespace pgmosaic::router {
 
+// Errors of the groups name the leaves of sharded tables; the client knows the table.
+void Session::rename_leaves(std::string& message) const {
+  if (database_ == nullptr) return;
+  for (const auto& [oid, table] : database_->tables_by_oid) {
+    if (table->shard_prefix.empty()) continue;
+    const std::string prefix = table->shard_prefix + "_";
+    for (std::size_t at = message.find(prefix); at != std::string::npos; at = message.find(prefix, at + table->name.size())) {
+      std::size_t end = at + prefix.size();
+      while (end < message.size() && std::isdigit(static_cast<unsigned char>(message[end]))) ++end;
+      message.replace(at, end - at, table->name);
+    }
+    std::string_view shards("s" "pgmosaic_shards\0", 17);
+    if (const std::size_t at = message.find(shards); at != std::string::npos && at > 0 && message[at - 1] == '\0')
+      message.replace(at + 1, 15, table->schema);
+  }
+  if (message.size() > pg::kHeaderSize && message[0] == 'E')
+    store_big_endian<uint32_t>(message.data() + 1, static_cast<uint32_t>(message.size() - 1));
+}
+
 // What the session must know of a reply that passes through.
 void Session::observe(const pool::Reply& reply, exec::Backend& backend) {
   switch (reply.message.type) {
@@ -56,7 +75,12 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
         if (type == 'G') copy_in = true;
       }
       if (forward) observe(reply, backend);
-      if (forward) {
+      if (forward && type == 'E' && reply.answers && !reply.partial) {
+        send_run();
+        std::string renamed(reply.message.whole);
+        rename_leaves(renamed);
+        if (!client_gone_) out_ += renamed;
+      } else if (forward) {
         const char* first = reply.message.whole.data();
         if (first != end) {
           send_run();

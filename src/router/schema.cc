@@ -51,7 +51,7 @@ net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& back
   for (std::size_t i = 0; i < backends.size(); ++i) {
     pool::ServerConn::Rows rows;
     Status status = co_await backends[i]->conn->drain(&rows);
-    if (i == 0) out_ += rows.notices;
+    if (i == 0 && backends[0]->group == snapshot_->home) out_ += rows.notices;
     if (!status.ok() && result.ok()) {
       if (i > 0) status.error().node = "group " + std::to_string(backends[i]->group);
       result = std::move(status);
@@ -76,6 +76,7 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   }
   drop_broken_backends();
   if (status.ok()) put_complete(ddl.tag);
+  if (!backends_.in_transaction() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
   co_return status;
 }
 
@@ -106,6 +107,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
     const std::vector<std::string> rest(others.size(), text);
     CO_TRY(co_await run_on_groups(others, rest));
   }
+  if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") renew_pools_ = true;
   if (!ddl.changes_catalog) co_return Status{};
   exec::StagedSchema changes;
   if (staged_) changes = *staged_;
@@ -211,6 +213,14 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  if (ddl.tag == "DROP DATABASE") {
+    const std::vector<SessionInfo> clients = co_await worker_.context.all_sessions(worker_.loop);
+    for (const SessionInfo& client : clients)
+      if (client.database == ddl.object && ddl.object != backends_.database())
+        co_return make_error("55006", "database \"" + ddl.object + "\" is being accessed by other users", {},
+                             "There is at least one other session using the database.");
+    co_await worker_.context.leave_database(worker_.loop, ddl.object);
+  }
   std::vector<exec::Backend*> done;
   Status failure;
   for (const catalog::Group& group : snapshot_->groups) {

@@ -36,6 +36,10 @@ char Session::status_char() const {
 void Session::put_error(Error error, std::string_view severity) {
   WorkerStats::add(worker_.stats.errors);
   if (!error.node.empty() && error.detail.empty()) error.detail = "It came from " + error.node + ".";
+  if (error.sqlstate != "08006") {
+    rename_leaves(error.message);
+    rename_leaves(error.detail);
+  }
   pg::write_error(out_, error, severity);
   statement_failed_ = true;
   if (backends_.in_transaction()) failed_ = true;

@@ -128,6 +128,11 @@ class Session {
   net::Task<bool> run_string(std::string sql);
   net::Task<Status> run_statement(std::string_view sql);
   net::Task<Status> run_plan(std::string_view sql, const plan::PlanPtr& plan);
+  // What cannot be planned may also be wrong: then the error is PostgreSQL's, else `ours`.
+  net::Task<Status> refuse(std::string_view sql, Error ours);
+  net::Task<Status> check_with_postgres(std::string_view sql);
+  net::Task<Status> check_string(std::string_view sql, const std::vector<std::string_view>& statements);
+  void rename_leaves(std::string& error_message) const;
   net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
   void after_statement();
@@ -144,6 +149,7 @@ class Session {
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_setting(const plan::SessionCommand& command);
+  net::Task<Status> run_characteristics(const plan::SessionCommand& command);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   net::Task<Status> run_prepare(const plan::SessionCommand& command);
   net::Task<Status> run_execute(const plan::SessionCommand& command);
@@ -241,6 +247,7 @@ class Session {
   bool closing_ = false;
   bool close_when_idle_ = false;
   bool timed_out_ = false;
+  bool renew_pools_ = false;           // settings of roles or databases changed in the open transaction
   bool buffering_ = false;             // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;      // an ErrorResponse went to the client during this statement
   bool trusted_ = false;

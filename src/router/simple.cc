@@ -1,8 +1,14 @@
 // The simple query protocol: one string, one or more statements.
+#include <strings.h>
+
+#include <cstring>
+
 #include "base/log.h"
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/dialect.h"
+#include "sql/parse.h"
 
 namespace pgmosaic::router {
 
@@ -130,6 +136,14 @@ net::Task<bool> Session::run_string(std::string sql) {
     co_return true;
   }
   const bool several = statements.size() > 1;
+  if (several) {
+    Status checked = co_await check_string(sql, statements);
+    if (!checked.ok()) {
+      put_error(std::move(checked.error()));
+      put_ready();
+      co_return true;
+    }
+  }
   for (std::size_t i = 0; i < statements.size(); ++i) {
     const bool last = i + 1 == statements.size();
     suppress_ready_ = true;
@@ -165,14 +179,60 @@ net::Task<Status> Session::run_statement(std::string_view sql) {
   sql::scan_shape(sql, worker_.shape);
   plan::PlanPtr plan = plan_simple(sql);
   last_plan_ = plan_kind_name(plan->kind);
-  if (failed_ && !allowed_in_failed_transaction(*plan))
+  if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   co_return co_await run_plan(sql, plan);
 }
 
+namespace {
+
+bool is_query(std::string_view sql) {
+  for (const char* word : {"select", "with", "insert", "update", "delete", "values", "table", "merge", "("})
+    if (sql.size() >= std::strlen(word) && strncasecmp(sql.data(), word, std::strlen(word)) == 0) return true;
+  return false;
+}
+
+}  // namespace
+
+net::Task<Status> Session::check_with_postgres(std::string_view sql) {
+  auto backend = co_await backends_.get(any_group());
+  if (!backend.ok()) co_return std::move(backend.error());
+  pool::ServerConn& conn = *(*backend)->conn;
+  pg::write_parse(conn.out(), "", sql, {});
+  pg::write_sync(conn.out());
+  for (pool::RequestKind kind : {pool::RequestKind::parse, pool::RequestKind::sync}) conn.expect({kind, true});
+  (*backend)->unnamed_statement = 0;
+  co_return co_await conn.drain();
+}
+
+net::Task<Status> Session::refuse(std::string_view sql, Error ours) {
+  if (ours.sqlstate != "42601" && !is_query(sql)) {
+    if (failed_) co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+    co_return ours;
+  }
+  Status theirs = co_await check_with_postgres(sql);
+  if (!theirs.ok()) co_return theirs;
+  co_return ours;
+}
+
+// PostgreSQL parses a whole string before it runs any of it.
+net::Task<Status> Session::check_string(std::string_view sql, const std::vector<std::string_view>& statements) {
+  for (std::string_view statement : statements) {
+    if (sql::is_create_table(statement)) continue;
+    auto tree = sql::ParseTree::parse(statement);
+    if (tree.ok()) continue;
+    Status theirs = co_await check_with_postgres(sql);
+    if (!backends_.in_transaction()) backends_.release_idle();
+    const bool about_number = !theirs.ok() && theirs.error().message.starts_with("cannot insert multiple commands");
+    if (!theirs.ok() && !about_number) co_return theirs;
+    co_return std::move(tree.error());
+  }
+  co_return Status{};
+}
+
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
   switch (plan->kind) {
-    case plan::PlanKind::unsupported: co_return Error(*plan->error);
+    case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
     case plan::PlanKind::session: co_return co_await run_command(*plan->session, sql);
     case plan::PlanKind::ddl: co_return co_await run_ddl(*plan);
     case plan::PlanKind::explain: co_return co_await run_explain(sql, *plan);
