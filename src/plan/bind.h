@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/facts.h"
 #include "plan/plan.h"
 #include "plan/planner.h"
 #include "sql/ast.h"
@@ -20,40 +21,6 @@
 namespace pgmosaic::plan {
 
 struct Level;
-
-struct Var {
-  int instance = -1;
-  int column = -1;
-  bool valid() const { return instance >= 0; }
-  auto operator<=>(const Var&) const = default;
-};
-
-// A constant or parameter that stands opposite a column. `type` is what it was cast to or declared as; 0: what
-// PostgreSQL infers from the column.
-struct ConstValue {
-  enum class Written : uint8_t { integer, decimal, string, truth, null, parameter, array_parameter };
-  Written written = Written::string;
-  KeySource source;
-  catalog::Oid type = 0;
-  bool too_large = false;  // an integer that no int8 holds
-  int location = -1;       // of the parameter reference
-};
-
-// A condition that is true of every row that matters. `regions` are the nullable sides of outer joins that must have
-// a real row for it to hold (-1: none).
-struct Fact {
-  enum class Kind : uint8_t {
-    equal,         // a = b
-    values,        // a is one of values (none: never true)
-    alternatives,  // one of the alternatives holds, each a conjunction of column = value
-    never,         // false
-  };
-  Kind kind = Kind::equal;
-  Var a, b;
-  std::vector<ConstValue> values;
-  std::vector<std::vector<std::pair<Var, ConstValue>>> alternatives;
-  int regions[2] = {-1, -1};
-};
 
 // A column of an instance or of a query's result.
 struct OutputColumn {
@@ -201,6 +168,8 @@ class Statement {
 
   // Constants and parameters of an expression (predicates.cc).
   bool read_constant(const sql::Node* node, ConstValue& out) const;
+  bool read_literal(const PgQuery__AConst* constant, ConstValue& out) const;
+  bool read_parameter(const PgQuery__ParamRef* parameter, ConstValue& out) const;
   // A literal's number in the shape by its byte offset; -1: none begins there.
   int literal_at(int location, bool& negated) const;
   // True if the value means the same for a column of this base type as the column's hash function takes it.

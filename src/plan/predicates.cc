@@ -71,67 +71,74 @@ void Statement::note_literal(const Node* node) {
   });
 }
 
-bool Statement::read_constant(const Node* node, ConstValue& out) const {
+bool Statement::read_literal(const PgQuery__AConst* constant, ConstValue& out) const {
   using Written = ConstValue::Written;
-  if (auto* constant = as<PgQuery__AConst>(node)) {
-    if (constant->isnull) {
-      out.written = Written::null;
-      out.source.kind = KeySource::Kind::null_value;
-      return true;
-    }
-    if (constant->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL) {
+  if (constant->isnull) {
+    out.written = Written::null;
+    out.source.kind = KeySource::Kind::null_value;
+    return true;
+  }
+  std::string value;
+  switch (constant->val_case) {
+    case PG_QUERY__A__CONST__VAL_BOOLVAL:
       out.written = Written::truth;
       out.source.kind = KeySource::Kind::constant;
       out.source.text = constant->boolval->boolval ? "t" : "f";
       return true;
-    }
-    if (constant->val_case == PG_QUERY__A__CONST__VAL_SVAL) {
+    case PG_QUERY__A__CONST__VAL_SVAL:
       out.written = Written::string;
-    } else if (constant->val_case == PG_QUERY__A__CONST__VAL_IVAL) {
+      value = text_of(constant->sval->sval);
+      break;
+    case PG_QUERY__A__CONST__VAL_IVAL:
       out.written = Written::integer;
-    } else if (constant->val_case == PG_QUERY__A__CONST__VAL_FVAL) {
-      classify_number(text_of(constant->fval->fval), out);
-    } else {
-      return false;
-    }
-    if (constants_by_value) {
-      out.source.kind = KeySource::Kind::constant;
-      out.source.text = out.written == Written::string ? std::string(text_of(constant->sval->sval))
-                        : constant->val_case == PG_QUERY__A__CONST__VAL_IVAL
-                            ? std::to_string(constant->ival->ival)
-                            : std::string(text_of(constant->fval->fval));
-      return true;
-    }
-    bool negated = false;
-    int index = literal_at(constant->location, negated);
-    if (index < 0) return false;
-    Literal::Kind kind = shape.literals[index].kind;
-    bool is_string = kind == Literal::Kind::string || kind == Literal::Kind::escape_string;
-    if (kind == Literal::Kind::other || is_string != (out.written == Written::string)) return false;
-    out.source.kind = KeySource::Kind::literal;
-    out.source.index = static_cast<uint32_t>(index);
-    out.source.negate = negated;
+      value = std::to_string(constant->ival->ival);
+      break;
+    case PG_QUERY__A__CONST__VAL_FVAL:
+      value = text_of(constant->fval->fval);
+      classify_number(value, out);
+      break;
+    default: return false;
+  }
+  if (constants_by_value) {
+    out.source.kind = KeySource::Kind::constant;
+    out.source.text = value;
     return true;
   }
-  if (auto* parameter = as<PgQuery__ParamRef>(node)) {
-    if (parameter->number < 1 || parameter->number > 65535) return false;
-    out.written = Written::parameter;
-    out.source.kind = KeySource::Kind::parameter;
-    out.source.index = static_cast<uint32_t>(parameter->number - 1);
-    out.location = parameter->location;
-    if (out.source.index < context.parameter_types.size()) {
-      out.type = context.parameter_types[out.source.index];
-      if (out.type == oid::unknown) out.type = 0;
-    }
-    out.source.value_type = out.type;
-    return true;
+  bool negated = false;
+  int index = literal_at(constant->location, negated);
+  if (index < 0) return false;
+  Literal::Kind kind = shape.literals[index].kind;
+  bool is_string = kind == Literal::Kind::string || kind == Literal::Kind::escape_string;
+  if (kind == Literal::Kind::other || is_string != (out.written == Written::string)) return false;
+  out.source.kind = KeySource::Kind::literal;
+  out.source.index = static_cast<uint32_t>(index);
+  out.source.negate = negated;
+  return true;
+}
+
+bool Statement::read_parameter(const PgQuery__ParamRef* parameter, ConstValue& out) const {
+  if (parameter->number < 1 || parameter->number > 65535) return false;
+  out.written = ConstValue::Written::parameter;
+  out.source.kind = KeySource::Kind::parameter;
+  out.source.index = static_cast<uint32_t>(parameter->number - 1);
+  out.location = parameter->location;
+  if (out.source.index < context.parameter_types.size()) {
+    out.type = context.parameter_types[out.source.index];
+    if (out.type == oid::unknown) out.type = 0;
   }
+  out.source.value_type = out.type;
+  return true;
+}
+
+bool Statement::read_constant(const Node* node, ConstValue& out) const {
+  using Written = ConstValue::Written;
+  if (auto* constant = as<PgQuery__AConst>(node)) return read_literal(constant, out);
+  if (auto* parameter = as<PgQuery__ParamRef>(node)) return read_parameter(parameter, out);
   auto* typecast = as<PgQuery__TypeCast>(node);
   if (typecast == nullptr) return false;
   catalog::Oid type = plain_type(typecast->type_name);
   if (type == 0 || as<PgQuery__TypeCast>(typecast->arg) != nullptr || !read_constant(typecast->arg, out)) return false;
   if (out.written == Written::null) return true;
-  // TRUE and FALSE are 't'::bool and 'f'::bool to the grammar.
   if (out.written == Written::parameter) {
     // A cast of a parameter with a declared type may change the value.
     if (out.type != 0 && type_family(out.type) != type_family(type)) return false;

@@ -69,93 +69,129 @@ bool EqualityClasses::is_constant(Var var) {
   return std::any_of(constants_.begin(), constants_.end(), [&](int constant) { return root(constant) == wanted; });
 }
 
+// The pins of one table while they are gathered: partial tuples, and which key columns are proven in all of them.
+class PinFinder {
+ public:
+  PinFinder(Statement& statement, const Instance& table, EqualityClasses& equal)
+      : statement_(statement),
+        table_(table),
+        equal_(equal),
+        keys_(table.table->key_columns),
+        proven_(keys_.size()),
+        tuples_{PartialTuple(keys_.size())} {}
+
+  void add_values(const Fact& fact);
+  void add_alternatives(const Fact& fact);
+  bool complete() const {
+    return std::all_of(proven_.begin(), proven_.end(), [](bool proven) { return proven; });
+  }
+  Pins result() const;
+
+ private:
+  using PartialTuple = std::vector<std::optional<KeySource>>;
+
+  std::optional<KeySource> source_for(const ConstValue& value, size_t key) const;
+  // Which key column a column is equal to, -1 for none.
+  int key_of(Var var);
+
+  Statement& statement_;
+  const Instance& table_;
+  EqualityClasses& equal_;
+  const std::vector<int>& keys_;
+  std::vector<bool> proven_;
+  std::vector<PartialTuple> tuples_;
+};
+
+std::optional<KeySource> PinFinder::source_for(const ConstValue& value, size_t key) const {
+  const catalog::Column& column = table_.table->columns[keys_[key]];
+  catalog::Oid type = column.base_type != 0 ? column.base_type : column.type;
+  if (!statement_.usable(value, type) || !statement_.parameter_type_certain(value, type)) return std::nullopt;
+  if (value.written == ConstValue::Written::array_parameter && keys_.size() != 1) return std::nullopt;
+  KeySource source = value.source;
+  source.type = type;
+  return source;
+}
+
+int PinFinder::key_of(Var var) {
+  for (size_t i = 0; i < keys_.size(); ++i)
+    if (equal_.same(Var{table_.id, keys_[i]}, var)) return static_cast<int>(i);
+  return -1;
+}
+
+void PinFinder::add_values(const Fact& fact) {
+  int key = key_of(fact.a);
+  if (key < 0 || proven_[key] || tuples_.size() * fact.values.size() > kMaxTuples) return;
+  std::vector<KeySource> sources;
+  for (const ConstValue& value : fact.values)
+    if (auto source = source_for(value, key)) sources.push_back(*source);
+  if (sources.size() != fact.values.size()) return;
+  std::vector<PartialTuple> extended;
+  for (const PartialTuple& tuple : tuples_) {
+    for (const KeySource& source : sources) {
+      extended.push_back(tuple);
+      extended.back()[key] = source;
+    }
+  }
+  tuples_ = std::move(extended);
+  proven_[key] = true;
+}
+
+void PinFinder::add_alternatives(const Fact& fact) {
+  if (complete() || tuples_.size() * fact.alternatives.size() > kMaxTuples) return;
+  std::vector<PartialTuple> choices;
+  std::vector<bool> covered(keys_.size(), true);
+  for (const auto& alternative : fact.alternatives) {
+    PartialTuple& choice = choices.emplace_back(keys_.size());
+    for (const auto& [var, value] : alternative) {
+      int key = key_of(var);
+      if (key >= 0 && !choice[key]) choice[key] = source_for(value, key);
+    }
+    for (size_t i = 0; i < keys_.size(); ++i) covered[i] = covered[i] && choice[i].has_value();
+  }
+  if (std::none_of(covered.begin(), covered.end(), [](bool c) { return c; })) return;
+  std::vector<PartialTuple> extended;
+  for (const PartialTuple& tuple : tuples_) {
+    for (const PartialTuple& choice : choices) {
+      extended.push_back(tuple);
+      for (size_t i = 0; i < keys_.size(); ++i)
+        if (covered[i] && !proven_[i]) extended.back()[i] = choice[i];
+    }
+  }
+  tuples_ = std::move(extended);
+  for (size_t i = 0; i < keys_.size(); ++i) proven_[i] = proven_[i] || covered[i];
+}
+
+Pins PinFinder::result() const {
+  // A column that is compared with nothing possible makes the whole condition false.
+  if (tuples_.empty()) return std::vector<KeyTuple>();
+  if (!complete()) return std::nullopt;
+  std::vector<KeyTuple> result;
+  for (const PartialTuple& tuple : tuples_) {
+    KeyTuple& key = result.emplace_back();
+    for (const auto& source : tuple) key.push_back(*source);
+  }
+  return result;
+}
+
 void DistributionAnalysis::pin(Level* /*level*/, const Instance& table, const Facts& facts) {
-  Pins& result = pins_[table.id];
   EqualityClasses equal(statement_);
+  std::vector<const Fact*> values;
   for (const Fact* fact : facts) {
     if (fact->kind == Fact::Kind::never) {
-      result = std::vector<KeyTuple>();
+      pins_[table.id] = std::vector<KeyTuple>();
       return;
     }
     equal.add(*fact);
+    if (fact->kind == Fact::Kind::values) values.push_back(fact);
   }
-  const std::vector<int>& keys = table.table->key_columns;
-  std::vector<std::vector<std::optional<KeySource>>> tuples{std::vector<std::optional<KeySource>>(keys.size())};
-
-  auto source_for = [&](const ConstValue& value, size_t key) -> std::optional<KeySource> {
-    const catalog::Column& column = table.table->columns[keys[key]];
-    catalog::Oid type = column.base_type != 0 ? column.base_type : column.type;
-    if (!statement_.usable(value, type) || !statement_.parameter_type_certain(value, type)) return std::nullopt;
-    if (value.written == ConstValue::Written::array_parameter && keys.size() != 1) return std::nullopt;
-    KeySource source = value.source;
-    source.type = type;
-    return source;
-  };
-  // Which key column a column is equal to, -1 for none.
-  auto key_of = [&](Var var) {
-    for (size_t i = 0; i < keys.size(); ++i)
-      if (equal.same(Var{table.id, keys[i]}, var)) return static_cast<int>(i);
-    return -1;
-  };
-
-  std::vector<bool> proven(keys.size());
-  // Single values and lists, the shortest first.
-  std::vector<const Fact*> lists;
-  for (const Fact* fact : facts)
-    if (fact->kind == Fact::Kind::values) lists.push_back(fact);
-  std::stable_sort(lists.begin(), lists.end(),
+  // Single values before lists, the shortest list first.
+  std::stable_sort(values.begin(), values.end(),
                    [](const Fact* a, const Fact* b) { return a->values.size() < b->values.size(); });
-  for (const Fact* fact : lists) {
-    int key = key_of(fact->a);
-    if (key < 0 || proven[key] || tuples.size() * fact->values.size() > kMaxTuples) continue;
-    std::vector<KeySource> sources;
-    for (const ConstValue& value : fact->values)
-      if (auto source = source_for(value, key)) sources.push_back(*source);
-    if (sources.size() != fact->values.size()) continue;
-    std::vector<std::vector<std::optional<KeySource>>> extended;
-    for (const auto& tuple : tuples) {
-      for (const KeySource& source : sources) {
-        extended.push_back(tuple);
-        extended.back()[key] = source;
-      }
-    }
-    tuples = std::move(extended);
-    proven[key] = true;
-  }
-  for (const Fact* fact : facts) {
-    if (fact->kind != Fact::Kind::alternatives || tuples.size() * fact->alternatives.size() > kMaxTuples) continue;
-    if (std::all_of(proven.begin(), proven.end(), [](bool p) { return p; })) break;
-    std::vector<std::vector<std::optional<KeySource>>> choices;
-    std::vector<bool> covered(keys.size(), true);
-    for (const auto& alternative : fact->alternatives) {
-      auto& choice = choices.emplace_back(keys.size());
-      for (const auto& [var, value] : alternative) {
-        int key = key_of(var);
-        if (key >= 0 && !choice[key]) choice[key] = source_for(value, key);
-      }
-      for (size_t i = 0; i < keys.size(); ++i) covered[i] = covered[i] && choice[i].has_value();
-    }
-    std::vector<std::vector<std::optional<KeySource>>> extended;
-    for (const auto& tuple : tuples) {
-      for (const auto& choice : choices) {
-        extended.push_back(tuple);
-        for (size_t i = 0; i < keys.size(); ++i)
-          if (covered[i] && !proven[i]) extended.back()[i] = choice[i];
-      }
-    }
-    tuples = std::move(extended);
-    for (size_t i = 0; i < keys.size(); ++i) proven[i] = proven[i] || covered[i];
-  }
-  if (!std::all_of(proven.begin(), proven.end(), [](bool p) { return p; })) {
-    // A column that is compared with nothing possible makes the whole condition false.
-    if (tuples.empty()) result = std::vector<KeyTuple>();
-    return;
-  }
-  result.emplace();
-  for (const auto& tuple : tuples) {
-    KeyTuple& key = result->emplace_back();
-    for (const auto& source : tuple) key.push_back(*source);
-  }
+  PinFinder finder(statement_, table, equal);
+  for (const Fact* fact : values) finder.add_values(*fact);
+  for (const Fact* fact : facts)
+    if (fact->kind == Fact::Kind::alternatives) finder.add_alternatives(*fact);
+  pins_[table.id] = finder.result();
 }
 
 }  // namespace pgmosaic::plan

@@ -42,7 +42,7 @@ Oid arithmetic_type(std::string_view op, Oid left, Oid right) {
   if (right == oid::unknown) right = left;
   bool plus_minus = op == "+" || op == "-";
   if (rank(left) > 0 && rank(right) > 0) {
-    if (op == "^") return left == oid::numeric || right == oid::numeric ? (std::max(rank(left), rank(right)) > 4 ? oid::float8 : oid::numeric) : oid::float8;
+    if (op == "^") return std::max(rank(left), rank(right)) == rank(oid::numeric) ? oid::numeric : oid::float8;
     if (op == "%" && std::max(rank(left), rank(right)) > 4) return 0;
     if (left == right) return left;
     // Of two kinds of floating point, or floating point and another number, float8 is the preferred type.

@@ -1,0 +1,76 @@
+#include "sql/dialect.h"
+
+#include <gtest/gtest.h>
+
+namespace pgmosaic::sql {
+namespace {
+
+CreateTableText read(std::string_view sql) {
+  auto text = read_create_table(sql);
+  EXPECT_TRUE(text.ok() && text->has_value()) << sql;
+  return text.ok() && text->has_value() ? **text : CreateTableText();
+}
+
+std::string error_of(std::string_view sql) {
+  auto text = read_create_table(sql);
+  return text.ok() ? "" : text.error().sqlstate;
+}
+
+TEST(Dialect, KnowsTheBeginningOfCreateTable) {
+  EXPECT_TRUE(is_create_table("  /* x */ create -- y\n unlogged TABLE t (a int)"));
+  EXPECT_TRUE(is_create_table("CREATE LOCAL TEMPORARY TABLE t (a int)"));
+  EXPECT_FALSE(is_create_table("CREATE INDEX i ON table_ (a)"));
+  EXPECT_FALSE(is_create_table("CREATE"));
+  EXPECT_FALSE(is_create_table("\"create\" table t (a int)"));
+}
+
+TEST(Dialect, TakesItsClausesOutInAnyOrder) {
+  const char* sqls[] = {
+      "CREATE TABLE t (a int, b text DEFAULT 'SHARD BY (x)') SHARD BY HASH (a) WITH (shard_count = 4, fillfactor = 70) "
+      "TABLESPACE s",
+      "CREATE TABLE t (a int, b text DEFAULT 'SHARD BY (x)') TABLESPACE s WITH (fillfactor = 70, shard_count = 4) "
+      "SHARD BY (a)",
+      "CREATE TABLE t (a int, b text DEFAULT 'SHARD BY (x)') WITH (shard_count=4) PARTITION BY HASH (a) TABLESPACE s "
+      "WITH (fillfactor = 70)"};
+  for (const char* sql : sqls) {
+    CreateTableText text = read(sql);
+    EXPECT_EQ(text.head, "CREATE TABLE t (a int, b text DEFAULT 'SHARD BY (x)')") << sql;
+    EXPECT_EQ(text.tail, " TABLESPACE s") << sql;
+    EXPECT_EQ(text.storage, "fillfactor = 70") << sql;
+    EXPECT_EQ(text.key_columns, std::vector<std::string>{"a"}) << sql;
+    EXPECT_EQ(text.shard_count, 4u) << sql;
+  }
+}
+
+TEST(Dialect, FoldsAndUnquotesKeyColumns) {
+  CreateTableText text = read("CREATE TABLE t (a int) SHARD BY HASH (Abc, \"D\"\"e\", \"f g\")");
+  EXPECT_EQ(text.key_columns, (std::vector<std::string>{"abc", "D\"e", "f g"}));
+}
+
+TEST(Dialect, PutsPostgresqlsOwnClausesInTheirOrder) {
+  CreateTableText text = read("CREATE TABLE t (a int) WITH (fillfactor = 5) USING heap ON COMMIT DROP INHERITS (p)");
+  EXPECT_EQ(text.plain_sql(), "CREATE TABLE t (a int) INHERITS (p) USING heap WITH (fillfactor = 5) ON COMMIT DROP");
+}
+
+TEST(Dialect, LeavesOtherFormsAlone) {
+  for (const char* sql : {"CREATE TABLE t AS SELECT 1", "CREATE TABLE t (a) AS SELECT 1", "CREATE TABLE t PARTITION OF p DEFAULT",
+                          "CREATE TABLE t (a int"}) {
+    auto text = read_create_table(sql);
+    ASSERT_TRUE(text.ok()) << sql;
+    EXPECT_FALSE(text->has_value()) << sql;
+  }
+}
+
+TEST(Dialect, RefusesMisuse) {
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD (a)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH ()"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a b)"), "0A000");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) SHARD BY HASH (a)"), "0A000");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count = 2, shard_count = 3)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count = 5000)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t SHARD BY HASH (a) AS SELECT 1 AS a"), "0A000");
+}
+
+}  // namespace
+}  // namespace pgmosaic::sql
