@@ -154,6 +154,11 @@ int run_dev(const std::vector<std::string>& arguments) {
   if (problem) return fail(make_error("58030", "cannot make the data directory " + dir.string() + ": " + problem.message()));
   if (geteuid() == 0) fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
 
+  // Ctrl-C should not wait for long transactions, unless told so.
+  bool patience_given = false;
+  for (const auto& [name, value] : command_line->settings) patience_given = patience_given || name == "timeouts.shutdown_ms";
+  if (!patience_given && command_line->config_file.empty()) config.timeouts.shutdown_ms = 3000;
+
   // Clients find the cluster at the port it had last, unless told otherwise.
   bool port_given = false;
   for (const auto& [name, value] : command_line->settings) port_given = port_given || name == "port";

@@ -55,6 +55,7 @@ Backend* Backends::get_now(GroupId group) {
 net::Task<Result<Backend*>> Backends::get(GroupId group) {
   if (Backend* backend = get_now(group)) co_return backend;
   pool::PoolWaiter waiter;
+  waiter.holds_others = !held_.empty();
   waiting_ = &waiter;
   auto acquired = co_await pool_.acquire(*entries_[group], waiter);
   waiting_ = nullptr;

@@ -59,6 +59,27 @@ class Gatherer {
     return sink_.put(scratch_);
   }
 
+  // One CopyData of a group: several streams become one, with one header and one trailer.
+  bool copy_piece(const pg::MessageView& message, bool first, bool& at_start) {
+    copied_ = true;
+    std::string_view data = message.body;
+    const bool begins = std::exchange(at_start, false);
+    if (options_.copy_binary) {
+      if (data.size() == 2 && load_big_endian<int16_t>(data.data()) == -1) return true;  // the trailer
+      const bool trailer_inside = begins && data.size() == kBinaryHeader + 2;             // no rows at all
+      if (trailer_inside) data.remove_suffix(2);
+      if (begins && !first) data.remove_prefix(std::min(kBinaryHeader, data.size()));
+      if (data.empty()) return true;
+      if (data.size() == message.body.size()) return sink_.put(message.whole);
+      scratch_.clear();
+      pg::MessageWriter(scratch_, 'd').bytes(data);
+      return sink_.put(scratch_);
+    }
+    if (options_.copy_header && begins && !first) return true;
+    return sink_.put(message.whole);
+  }
+  static constexpr std::size_t kBinaryHeader = 19;  // signature, flags, length of the extension
+
   void note_tag(const std::string& tag, bool first) {
     if (options_.first_only && !first) return;
     const auto rows = pg::tag_rows(tag);
@@ -76,6 +97,7 @@ class Gatherer {
   net::Task<Status> concatenate() {
     bool first = true;
     for (RowReader& reader : readers_) {
+      bool at_start = true;  // of this group's COPY stream
       for (;;) {
         auto event = co_await reader.next();
         if (!event.ok()) co_return std::move(event.error());
@@ -84,12 +106,20 @@ class Gatherer {
         bool alive = true;
         if (*event == Event::description) alive = describe(reader.message());
         if (*event == Event::row && show) alive = emit(reader.message().whole);
-        if (*event == Event::copy_data && show) alive = sink_.put(reader.message().whole);
+        if (*event == Event::copy_out && first) alive = sink_.put(reader.message().whole);
+        if (*event == Event::copy_data && show) alive = copy_piece(reader.message(), first, at_start);
+        if (*event == Event::copy_done) copied_ = true;
         if (*event == Event::complete) note_tag(reader.tag(), first);
         if (alive) alive = co_await sink_.throttle();
         if (!alive) co_return client_gone();
       }
       first = false;
+    }
+    if (copied_) {
+      std::string end;
+      if (options_.copy_binary) pg::MessageWriter(end, 'd').int16(-1);
+      pg::write_empty(end, 'c');
+      sink_.put(end);
     }
     co_return Status{};
   }
@@ -154,7 +184,7 @@ class Gatherer {
   std::vector<std::optional<std::string_view>> values_;
   std::string scratch_;
   uint64_t seen_ = 0, total_ = 0;
-  bool described_ = false;
+  bool described_ = false, copied_ = false;
 };
 
 }  // namespace

@@ -65,6 +65,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
         }
         case 'D': co_return Event::row;
         case 'G': co_return Event::copy_in;
+        case 'H': co_return Event::copy_out;
         case 'd': co_return Event::copy_data;
         case 'c': co_return Event::copy_done;
         case 'C':

@@ -24,7 +24,7 @@ struct Request {
 
 class RowReader {
  public:
-  enum class Event : uint8_t { description, row, complete, copy_data, copy_done, copy_in, end };
+  enum class Event : uint8_t { description, row, complete, copy_out, copy_data, copy_done, copy_in, end };
 
   explicit RowReader(Backend& backend) : backend_(&backend) {}
 

@@ -49,7 +49,10 @@ bool Pool::fit_for_reuse(const ServerConn& conn) const {
 }
 
 std::unique_ptr<ServerConn> Pool::try_acquire(PoolEntry& entry) {
-  if (paused_) return nullptr;
+  return held_back(entry) ? nullptr : take_idle(entry);
+}
+
+std::unique_ptr<ServerConn> Pool::take_idle(PoolEntry& entry) {
   while (!entry.idle.empty()) {
     std::unique_ptr<ServerConn> conn = std::move(entry.idle.back());
     entry.idle.pop_back();
@@ -89,14 +92,18 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::open(PoolEntry& entry) {
 net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, PoolWaiter& waiter) {
   const int64_t deadline_us = loop_.now_us() + int64_t{limits_.wait_timeout_ms} * 1000;
   for (;;) {
-    if (auto conn = try_acquire(entry)) co_return conn;
-    if (!paused_) {
+    if (!held_back(entry) || waiter.holds_others) {
+      if (auto conn = take_idle(entry)) co_return conn;
       if (counter_.try_open(limits_, entry.user, entry.database, entry.group)) co_return co_await open(entry);
       if (evict_idle(entry.group, &entry)) continue;
     }
-    const Error busy = make_error("53300", "no connection to group " + std::to_string(entry.group) + " for user \"" +
+    Error busy = make_error("53300", "no connection to group " + std::to_string(entry.group) + " for user \"" +
                                                entry.user + "\" became free in time",
                                   "Raise pool.size_per_group (and the servers' max_connections), or shorten transactions.");
+    if (held_back(entry)) {
+      busy.message = "database \"" + entry.database + "\" is paused";
+      busy.hint = "An administrator has paused it; RESUME on the admin database ends that.";
+    }
     const int64_t wait_us = deadline_us - loop_.now_us();
     if (wait_us <= 0 || waiting_ >= limits_.max_waiting) co_return Error(busy);
     const bool first_wait = !waiter.retry;
@@ -177,9 +184,8 @@ net::Task<void> Pool::clean(std::unique_ptr<ServerConn> conn) {
 
 void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
   PoolEntry& entry = *conn->entry;
-  if (!entry.waiters.empty() && !paused_) {
-    PoolWaiter* waiter = entry.waiters.front();
-    entry.waiters.pop_front();
+  if (PoolWaiter* waiter = next_waiter(entry)) {
+    std::erase(entry.waiters, waiter);
     waiter->conn = std::move(conn);
     waiter->signal.notify();
     return;
@@ -189,6 +195,22 @@ void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
   entry.idle.push_back(std::move(conn));
   // Somebody waits for another user's or database's backend of this group: make room.
   if (counter_.waiting(entry.group).load(std::memory_order_relaxed) > 0) yield_idle();
+}
+
+// The first that a pause does not hold back.
+PoolWaiter* Pool::next_waiter(const PoolEntry& entry) const {
+  const bool held = held_back(entry);
+  for (PoolWaiter* waiter : entry.waiters)
+    if (!held || waiter->holds_others) return waiter;
+  return nullptr;
+}
+
+int Pool::in_use(const std::string& database) const {
+  int result = 0;
+  for (const auto& [key, entry] : entries_)
+    if ((database.empty() || entry->database == database) && entry->user != limits_.unlimited_user)
+      result += entry->total - static_cast<int>(entry->idle.size());
+  return result;
 }
 
 bool Pool::evict_idle(GroupId group, const PoolEntry* except) {
@@ -215,7 +237,7 @@ void Pool::retry_waiters() {
   // Waking a waiter may change the queues; collect first.
   std::vector<PoolWaiter*> woken;
   for (auto& [key, entry] : entries_)
-    if (!entry->waiters.empty()) woken.push_back(entry->waiters.front());
+    if (PoolWaiter* waiter = next_waiter(*entry)) woken.push_back(waiter);
   for (PoolWaiter* waiter : woken) {
     bool still_waits = false;
     for (auto& [key, entry] : entries_)
@@ -226,8 +248,13 @@ void Pool::retry_waiters() {
   }
 }
 
-void Pool::resume() {
-  paused_ = false;
+void Pool::resume(const std::string& database) {
+  if (database.empty()) {
+    paused_ = false;
+    paused_databases_.clear();
+  } else {
+    paused_databases_.erase(database);
+  }
   // Each round wakes the first of every queue; who was served makes room for the next.
   for (int rounds = waiting_; rounds > 0; --rounds) loop_.start_timer(0, [this] { retry_waiters(); });
 }

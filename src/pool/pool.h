@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -54,6 +55,7 @@ struct PoolWaiter {
   net::Signal signal;
   std::unique_ptr<ServerConn> conn;
   bool retry = false, timed_out = false, abandoned = false;
+  bool holds_others = false;  // its session holds backends already: a pause must let it finish
 };
 
 struct PoolEntry {
@@ -95,13 +97,18 @@ class Pool {
   void sweep();
   // Backends opened before now are closed as soon as they are idle (role or database settings changed, failover).
   void renew();
-  void pause() { paused_ = true; }
-  void resume();
-  bool paused() const { return paused_; }
+  // No backend of the database (empty: of any) goes to a client that holds none; the internal role goes on.
+  void pause(const std::string& database) { database.empty() ? void(paused_ = true) : void(paused_databases_.insert(database)); }
+  // Ends the pause of the database; empty: every pause.
+  void resume(const std::string& database);
+  bool paused(const std::string& database) const { return paused_ || paused_databases_.contains(database); }
+  // Backends of the database (empty: of any) that are not idle; those of the internal role do not count.
+  int in_use(const std::string& database) const;
   void retry_waiters();   // another worker closed a backend
   void yield_idle();      // other sessions wait: close idle backends of groups at their limit
   int borrowed() const { return borrowed_; }
   const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const { return entries_; }
+  const std::unordered_map<uint64_t, ServerConn*>& connections() const { return live_; }
   // Before DROP DATABASE: PostgreSQL refuses while our idle backends are connected.
   void close_idle_of(const std::string& database);
 
@@ -111,6 +118,9 @@ class Pool {
   void make_idle(std::unique_ptr<ServerConn> conn);
   bool evict_idle(GroupId group, const PoolEntry* except);
   bool fit_for_reuse(const ServerConn& conn) const;
+  std::unique_ptr<ServerConn> take_idle(PoolEntry& entry);
+  bool held_back(const PoolEntry& entry) const { return paused(entry.database) && entry.user != limits_.unlimited_user; }
+  PoolWaiter* next_waiter(const PoolEntry& entry) const;
 
   net::EventLoop& loop_;
   ConnectionCounter& counter_;
@@ -123,6 +133,7 @@ class Pool {
   std::unordered_map<uint64_t, std::unique_ptr<ServerConn>> parked_;  // released while a cancel was under way
   uint64_t next_id_ = 1, generation_ = 1;
   bool paused_ = false;
+  std::set<std::string> paused_databases_;
   int waiting_ = 0, borrowed_ = 0;
 };
 

@@ -433,43 +433,4 @@ net::Task<Status> Session::run_discard_all() {
   co_return Status{};
 }
 
-// SQL cursors live on the one group their query goes to; the group that has it answers FETCH.
-net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::string_view sql) {
-  exec::GroupId group = 0;
-  plan::Effects effects;
-  if (command.kind == Kind::declare_cursor && command.inner) {
-    Execution execution;
-    execution.sql = sql;
-    sql::scan_shape(sql, execution.shape);
-    execution.values = values_of(sql, execution.shape, nullptr, *command.inner);
-    if (command.inner->kind == plan::PlanKind::unsupported) co_return Error(*command.inner->error);
-    CO_TRY_ASSIGN(execution.where, co_await locate(*command.inner, execution));
-    if (!execution.where.single())
-      co_return make_error("0A000", "a cursor over several groups is not supported yet",
-                           "Restrict the query to one value of the distribution column, or fetch the rows without a cursor.");
-    group = execution.where.one;
-    effects = command.inner->effects;
-    effects.pins = effects.pins || command_effects_.pins;
-    effects.not_preparable = effects.not_preparable || command_effects_.not_preparable;
-    cursors_[command.name] = group;
-  } else if (command.kind == Kind::close_all_cursors) {
-    cursors_.clear();
-    CO_TRY(co_await on_participants(sql, false));
-    put_complete("CLOSE CURSOR ALL");
-    co_return Status{};
-  } else if (auto found = cursors_.find(command.name); found != cursors_.end()) {
-    group = found->second;
-    if (command.kind == Kind::close_cursor) cursors_.erase(found);
-  } else {
-    group = snapshot_->home;  // says that the cursor does not exist
-  }
-  auto backend = co_await backends_.get(group);
-  if (!backend.ok()) co_return std::move(backend.error());
-  note_effects(**backend, effects);
-  pg::write_query((*backend)->conn->out(), sql);
-  (*backend)->conn->expect({pool::RequestKind::query});
-  co_await relay(**backend, Until::ready, false);
-  co_return Status{};
-}
-
 }  // namespace pgmosaic::router

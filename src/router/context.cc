@@ -73,6 +73,11 @@ net::Task<void> on_all_workers(std::vector<std::unique_ptr<Worker>>& workers, ne
 
 }  // namespace
 
+net::Task<void> RouterContext::on_each_worker(net::EventLoop& loop, std::function<void(Worker&)> work) {
+  auto run = [&work](Worker& worker) { work(worker); };
+  co_await on_all_workers(workers, loop, run);
+}
+
 net::Task<std::vector<SessionInfo>> RouterContext::all_sessions(net::EventLoop& loop) {
   std::mutex guard;
   std::vector<SessionInfo> result;

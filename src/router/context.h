@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -58,6 +59,8 @@ struct SessionInfo {
 };
 
 struct RouterContext {
+  // Runs `work` on every worker's thread, one after another or at once; resumes on `loop` when all have done it.
+  net::Task<void> on_each_worker(net::EventLoop& loop, std::function<void(Worker&)> work);
   // Asks every worker; resumes on `loop`.
   net::Task<std::vector<SessionInfo>> all_sessions(net::EventLoop& loop);
   // Closes idle backends of a database on every worker.
@@ -84,6 +87,8 @@ struct RouterContext {
   std::atomic<bool> draining{false};
   bool record_queries = true;                      // keep each session's query text for pgmosaic.activity
   std::string server_name;                         // of this router, in gids
+  // RELOAD and SHUTDOWN of the admin database; set by the server, called on any thread.
+  std::function<void()> request_reload, request_shutdown;
 };
 
 }  // namespace pgmosaic::router

@@ -36,7 +36,10 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     statement_failed_ = timed_out_ = false;
   }
   if (state.skip_to_sync && message.type != 'S') co_return true;
-  if (message.type == 'S') co_return co_await on_sync();
+  if (message.type == 'S') {
+    if (!message.body.empty() && !state.skip_to_sync) put_error(make_error("08P01", "invalid message format"));
+    co_return co_await on_sync();
+  }
   Status status;
   switch (message.type) {
     case 'P': {
@@ -352,7 +355,7 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
       co_return make_error("26000", name.empty() ? "unnamed prepared statement does not exist" : "prepared statement \"" + name + "\" does not exist");
   } else {
     auto found = state.portals.find(name);
-    if (found == state.portals.end()) co_return make_error("34000", "portal \"" + name + "\" does not exist");
+    if (found == state.portals.end()) co_return co_await describe_cursor(name);
     portal = &found->second;
     statement = portal->statement;
     if (portal->group != 0 && state.current != nullptr && state.current->group == portal->group) {

@@ -120,8 +120,13 @@ net::Task<bool> Session::startup() {
       continue;
     }
     auto& parameters = packet->parameters;
-    if (packet->protocol != pg::kProtocolVersion3) {
-      pg::MessageWriter(out_, 'v').int32(static_cast<int32_t>(pg::kProtocolVersion3)).int32(0);
+    std::vector<std::string> unknown_options;
+    for (const auto& [name, value] : parameters)
+      if (name.starts_with("_pq_.")) unknown_options.push_back(name);
+    if (packet->protocol != pg::kProtocolVersion3 || !unknown_options.empty()) {
+      pg::MessageWriter writer(out_, 'v');
+      writer.int32(static_cast<int32_t>(pg::kProtocolVersion3)).int32(static_cast<int32_t>(unknown_options.size()));
+      for (const std::string& name : unknown_options) writer.string(name);
     }
     const std::string user = parameters["user"];
     const std::string database = parameters["database"].empty() ? user : parameters["database"];

@@ -166,6 +166,8 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   // Rewritten texts could be right where the client's is not (a column that is not grouped by).
   const bool rewritten = plan.combine || (plan.gather && !plan.gather->sql.empty());
   if (several && rewritten && !execution.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
+  if (several && plan.command == "LOCK TABLE" && (!backends_.in_transaction() || implicit_))
+    co_return make_error("25P01", "LOCK TABLE can only be used in transaction blocks");
   if (several && plan.no_transaction && backends_.in_transaction())
     co_return make_error("25001", plan.command + " cannot run inside a transaction block");
 
@@ -208,6 +210,10 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
       exec::GatherOptions options;
       options.describe = describe;
       options.first_only = plan.reference_write || plan.single_tag;
+      if (plan.kind == plan::PlanKind::copy_out && plan.copy_in) {
+        options.copy_binary = plan.copy_in->format == plan::CopyIn::Format::binary;
+        options.copy_header = plan.copy_in->header;
+      }
       if (several && plan.gather) {
         options.merge = plan.gather->merge;
         options.hidden_columns = plan.gather->hidden_columns;

@@ -21,8 +21,6 @@ void Session::rename_leaves(std::string& message) const {
     if (const std::size_t at = message.find(shards); at != std::string::npos && at > 0 && message[at - 1] == '\0')
       message.replace(at + 1, 15, table->schema);
   }
-  if (message.size() > pg::kHeaderSize && message[0] == 'E')
-    store_big_endian<uint32_t>(message.data() + 1, static_cast<uint32_t>(message.size() - 1));
 }
 
 // What the session must know of a reply that passes through.
@@ -79,6 +77,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
         send_run();
         std::string renamed(reply.message.whole);
         rename_leaves(renamed);
+        store_big_endian<uint32_t>(renamed.data() + 1, static_cast<uint32_t>(renamed.size() - 1));
         if (!client_gone_) out_ += renamed;
       } else if (forward) {
         const char* first = reply.message.whole.data();

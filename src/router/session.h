@@ -57,6 +57,13 @@ struct Portal {
   std::string tag;
 };
 
+// A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
+struct SqlCursor {
+  exec::GroupId group = 0;   // 0: the router's
+  std::string description;   // RowDescription message
+  std::string rows;          // DataRow messages not yet fetched
+};
+
 // State that only sessions with the extended protocol or PREPARE have.
 struct ExtendedState {
   std::unordered_map<std::string, PreparedPtr> statements;
@@ -153,7 +160,12 @@ class Session {
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   net::Task<Status> run_prepare(const plan::SessionCommand& command);
   net::Task<Status> run_execute(const plan::SessionCommand& command);
+  // --- cursors.cc ---
   net::Task<Status> run_cursor(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> declare_cursor(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> fetch_router_cursor(SqlCursor& cursor, std::string_view sql);
+  net::Task<Status> cursor_on_group(exec::GroupId group, std::string_view sql, const plan::Effects& effects);
+  net::Task<Status> describe_cursor(const std::string& name);
   net::Task<Status> run_discard_all();
   net::Task<Status> commit_transaction();
   net::Task<void> abort_transaction();
@@ -232,7 +244,7 @@ class Session {
   std::string application_name_;
   std::string last_query_;             // beginning of the statement at hand, for logs and activity
   const char* last_plan_ = "";
-  std::unordered_map<std::string, exec::GroupId> cursors_;  // SQL cursors and where they live
+  std::unordered_map<std::string, SqlCursor> cursors_;
   plan::Effects command_effects_;      // of the session command at hand
   std::string begin_modes_;            // of the open transaction, for AND CHAIN
   uint32_t pid_ = 0, secret_ = 0;

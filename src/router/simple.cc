@@ -70,6 +70,7 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   exec::Backend* backend = backends_.get_now(where.one);
   if (backend == nullptr) return nullptr;
   WorkerStats::add(worker_.stats.plan_hits);
+  if (extended_) extended_->unnamed.reset();
   note_effects(*backend, plan.effects);
   backend->conn->expect({pool::RequestKind::query});
   backend->conn->send(message.whole);
@@ -233,7 +234,9 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
   switch (plan->kind) {
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
-    case plan::PlanKind::session: co_return co_await run_command(*plan->session, sql);
+    case plan::PlanKind::session:
+      command_effects_ = plan->effects;
+      co_return co_await run_command(*plan->session, sql);
     case plan::PlanKind::ddl: co_return co_await run_ddl(*plan);
     case plan::PlanKind::explain: co_return co_await run_explain(sql, *plan);
     case plan::PlanKind::copy_in: co_return co_await run_copy_in(sql, *plan);
