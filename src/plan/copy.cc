@@ -96,6 +96,11 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
   in.colocation = table.table->colocation;
   plan.target = Target{Target::Kind::all, in.colocation, {}};
   std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
+  for (const std::string& name : names) {
+    if (table.table->column_index(name) >= 0) continue;
+    plan.target.kind = Target::Kind::home;  // which says that there is no such column
+    return plan;
+  }
   for (int key : table.table->key_columns) {
     const catalog::Column& column = table.table->columns[key];
     int field = key;

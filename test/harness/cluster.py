@@ -174,7 +174,9 @@ class DevCluster(Process):
 
     def start(self, environment=None):
         already = self.log.stat().st_size if self.log.exists() else 0
-        self.spawn([program(), "dev", "--data-dir", self.data, "--groups", self.groups, *self.arguments], environment)
+        # Tests hold many transactions open at once, as one PostgreSQL with its max_connections allows.
+        self.spawn([program(), "dev", "--data-dir", self.data, "--groups", self.groups, "--pool.size_per_group", 80,
+                    *self.arguments], environment)
 
         def ready():
             self.require_running()
