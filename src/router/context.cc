@@ -54,6 +54,17 @@ bool SessionDirectory::signal(uint32_t pid, bool terminate) {
   return true;
 }
 
+const char* client_state_name(ClientState state) {
+  switch (state) {
+    case ClientState::login: return "login";
+    case ClientState::idle: return "idle";
+    case ClientState::idle_in_transaction: return "idle in transaction";
+    case ClientState::active: return "active";
+    case ClientState::waiting: return "waiting";
+  }
+  return "";
+}
+
 namespace {
 
 // Runs `work` on every worker's thread; resumes on `loop` when all have done it.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,8 +23,9 @@ class ClusterControl;
 
 namespace pgmosaic::router {
 
-class Worker;
+class Health;
 class Session;
+class Worker;
 
 // Finds a session by the process id that its client got in BackendKeyData. Thread-safe.
 class SessionDirectory {
@@ -48,6 +50,10 @@ class SessionDirectory {
   std::map<uint32_t, Entry> entries_;
   uint32_t next_pid_ = 1000;
 };
+
+enum class ClientState : uint8_t { login, idle, idle_in_transaction, active, waiting };  // waiting: for a backend
+inline constexpr std::size_t kClientStates = 5;
+const char* client_state_name(ClientState state);
 
 // A session as SHOW CLIENTS and pgmosaic.activity see it.
 struct SessionInfo {
@@ -88,7 +94,10 @@ struct RouterContext {
   bool record_queries = true;                      // keep each session's query text for pgmosaic.activity
   std::string server_name;                         // of this router, in gids
   // RELOAD and SHUTDOWN of the admin database; set by the server, called on any thread.
-  std::function<void()> request_reload, request_shutdown;
+  std::function<void(std::function<void(Status)>)> request_reload;
+  std::function<void()> request_shutdown;
+  Health* health = nullptr;                        // set before the workers start
+  const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 
 }  // namespace pgmosaic::router

@@ -61,7 +61,13 @@ std::map<std::string, std::string> parse_options(std::string_view options) {
 net::Task<bool> Session::login() {
   if (!co_await startup()) co_return false;
   Status status = co_await authenticate();
-  if (status.ok()) status = co_await greet();
+  if (status.ok()) {
+    if (backends_.database() == worker_.config->admin_database) {
+      status = co_await greet_admin();
+    } else {
+      status = co_await greet();
+    }
+  }
   if (!status.ok()) {
     log_info("router", "login refused user={} database={} address={}: {}", backends_.user(), backends_.database(),
              peer_.address, status.error().message);

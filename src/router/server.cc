@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "router/metrics.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -104,6 +105,20 @@ Status Server::start_workers() {
   return {};
 }
 
+// What the workers may ask of the server, and the watch over the groups.
+void Server::connect_services() {
+  health_ = std::make_unique<Health>(loop_, cluster_.groups(), cluster_.internal(), context_.config()->internal.database);
+  context_.health = health_.get();
+  context_.request_reload = [this](std::function<void(Status)> done) {
+    loop_.post([this, done = std::move(done)] { start_reload(done); });
+  };
+  context_.request_shutdown = [this] {
+    loop_.post([this] {
+      if (!draining_) begin_drain();
+    });
+  };
+}
+
 Status Server::listen() {
   const auto config = context_.config();
   auto accept = [this](int fd, net::Peer peer) {
@@ -131,25 +146,32 @@ Status Server::start_metrics() {
   const auto config = context_.config();
   if (config->metrics.port == 0) return {};
   TRY_ASSIGN(http_, net::HttpServer::start(loop_, config->metrics.listen, static_cast<uint16_t>(config->metrics.port),
-                                           [this](std::string_view path) {
-                                             net::HttpResponse response;
-                                             if (path == "/metrics") {
-                                               response.body = metrics_text(context_);
-                                             } else if (path == "/health" || path == "/ready") {
-                                               response.status = draining_ ? 503 : 200;
-                                               response.body = draining_ ? "draining\n" : "ok\n";
-                                             } else {
-                                               response.status = 404;
-                                               response.body = "not found\n";
-                                             }
-                                             return response;
-                                           }));
+                                           [this](std::string_view path) { return answer_http(path); }));
   return {};
+}
+
+// /health: the process lives and serves. /ready: it can also do something for a new client.
+net::HttpResponse Server::answer_http(std::string_view path) const {
+  net::HttpResponse response;
+  if (path == "/metrics") {
+    response.body = metrics_text(context_);
+  } else if (path == "/health" || path == "/ready") {
+    const bool cut_off = path == "/ready" && !health_->any_up();
+    response.status = draining_ || cut_off ? 503 : 200;
+    response.body = draining_ ? "draining\n" : cut_off ? "no group answers\n" : "ok\n";
+    if (path == "/ready")
+      for (const GroupHealth& group : health_->groups()) response.body += "group " + group.name + (group.up ? " up\n" : " down\n");
+  } else {
+    response.status = 404;
+    response.body = "not found\n";
+  }
+  return response;
 }
 
 Status Server::run(const std::function<void(uint16_t port)>& on_ready, const std::function<void()>& on_tick) {
   signals_ = std::make_unique<SignalHandler>(loop_, [this](int signal) { on_signal(signal); });
   TRY(open_cluster());
+  connect_services();
   TRY(start_workers());
   TRY(listen());
   TRY(start_metrics());
@@ -161,7 +183,7 @@ Status Server::run(const std::function<void(uint16_t port)>& on_ready, const std
 
 void Server::on_signal(int signal) {
   if (signal == SIGHUP) {
-    reload();
+    start_reload([](const Status&) {});
   } else if (!cluster_opened_ || draining_) {
     loop_.stop();
   } else {
@@ -205,6 +227,7 @@ void Server::tick(const std::function<void()>& on_tick) {
       if (loop_.now_us() > drain_deadline_us_ + 5'000'000) loop_.stop();
     }
   }
+  health_->probe();
   if (!tending_) {
     tending_ = true;
     auto tend = [](Server& server) -> net::Task<void> {
@@ -216,12 +239,18 @@ void Server::tick(const std::function<void()>& on_tick) {
   loop_.start_timer(draining_ ? 50'000 : 1'000'000, [this, &on_tick] { tick(on_tick); });
 }
 
-void Server::reload() {
+void Server::start_reload(std::function<void(Status)> done) {
+  auto drive = [](Server& server, std::function<void(Status)> then) -> net::Task<void> {
+    Status status = co_await server.reload();
+    if (!status.ok()) log_error("router", "configuration not reloaded: {}", status.error().message);
+    then(std::move(status));
+  };
+  net::spawn(drive(*this, std::move(done)));
+}
+
+net::Task<Status> Server::reload() {
   auto loaded = load_config(command_line_);
-  if (!loaded.ok()) {
-    log_error("router", "configuration not reloaded: {}", loaded.error().message);
-    return;
-  }
+  if (!loaded.ok()) co_return std::move(loaded.error());
   const auto before = context_.config();
   for (const SettingChange& change : changed_settings(*before, *loaded))
     log_info("router", "setting {} = {} (was {}){}", change.name, change.new_value, change.old_value,
@@ -236,26 +265,7 @@ void Server::reload() {
     Worker* target = worker.get();
     target->loop.post([target, next] { target->apply_config(next); });
   }
-}
-
-std::string metrics_text(RouterContext& context) {
-  std::string text;
-  auto total = [&](const char* name, const char* help, std::atomic<uint64_t> WorkerStats::*counter) {
-    uint64_t sum = 0;
-    for (auto& worker : context.workers) sum += (worker->stats.*counter).load(std::memory_order_relaxed);
-    text += fmt::format("# HELP {0} {1}\n# TYPE {0} counter\n{0} {2}\n", name, help, sum);
-  };
-  total("pgmosaic_statements_total", "Statements and batches run.", &WorkerStats::statements);
-  total("pgmosaic_transactions_total", "Explicit and distributed transactions committed.", &WorkerStats::transactions);
-  total("pgmosaic_errors_total", "Error responses sent to clients.", &WorkerStats::errors);
-  total("pgmosaic_multi_group_statements_total", "Statements that went to several groups or were combined.", &WorkerStats::multi_group);
-  total("pgmosaic_client_bytes_received_total", "Bytes received from clients.", &WorkerStats::bytes_from_clients);
-  total("pgmosaic_client_bytes_sent_total", "Bytes sent to clients.", &WorkerStats::bytes_to_clients);
-  total("pgmosaic_statement_microseconds_total", "Time spent in statements.", &WorkerStats::statement_us);
-  total("pgmosaic_plan_cache_hits_total", "Statements whose plan was in the shape cache.", &WorkerStats::plan_hits);
-  total("pgmosaic_plan_cache_misses_total", "Statements that were planned.", &WorkerStats::plan_misses);
-  text += fmt::format("# HELP pgmosaic_clients Client connections.\n# TYPE pgmosaic_clients gauge\npgmosaic_clients {}\n", context.clients.load());
-  return text;
+  co_return Status{};
 }
 
 }  // namespace pgmosaic::router

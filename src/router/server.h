@@ -13,6 +13,7 @@
 #include "net/listener.h"
 #include "net/loop.h"
 #include "router/context.h"
+#include "router/health.h"
 
 namespace pgmosaic::router {
 
@@ -26,16 +27,20 @@ class Server {
   // once per second on the main loop (supervision of servers).
   Status run(const std::function<void(uint16_t port)>& on_ready, const std::function<void()>& on_tick);
 
-  void reload();
+  // Reads the configuration file again. An error leaves everything as it is.
+  net::Task<Status> reload();
 
  private:
   Status open_cluster();
+  void connect_services();
   Status start_workers();
   Status listen();
   Status start_metrics();
   void install_signals();
   void on_signal(int signal);
   void begin_drain();
+  void start_reload(std::function<void(Status)> done);
+  net::HttpResponse answer_http(std::string_view path) const;
   void tick(const std::function<void()>& on_tick);
 
   net::EventLoop loop_;
@@ -45,14 +50,12 @@ class Server {
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::unique_ptr<net::HttpServer> http_;
   std::unique_ptr<net::EventHandler> signals_;
+  std::unique_ptr<Health> health_;
   std::size_t next_worker_ = 0;
   uint16_t port_ = 0;
   bool draining_ = false, cluster_opened_ = false;
   int64_t drain_deadline_us_ = 0;
   bool tending_ = false;
 };
-
-// Prometheus text of the whole router.
-std::string metrics_text(RouterContext& context);
 
 }  // namespace pgmosaic::router

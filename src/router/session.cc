@@ -1,6 +1,7 @@
 #include "router/session.h"
 
 #include "base/log.h"
+#include "router/admin.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -152,6 +153,7 @@ net::Task<bool> Session::next_input() {
 }
 
 net::Task<bool> Session::handle(pg::MessageView message) {
+  if (admin_) co_return co_await admin_message(message);
   switch (message.type) {
     case 'Q': co_return co_await simple_query(message.whole);
     case 'P':
@@ -197,6 +199,7 @@ net::Task<void> Session::end() {
 }
 
 void Session::cancel() {
+  if (admin_) admin_->cancel();
   if (state_ == State::active) backends_.cancel();
 }
 
@@ -239,6 +242,12 @@ void Session::tick(int64_t now_us) {
   }
 }
 
+ClientState Session::client_state() const {
+  if (state_ == State::login) return ClientState::login;
+  if (state_ == State::active) return backends_.waiting() ? ClientState::waiting : ClientState::active;
+  return backends_.in_transaction() ? ClientState::idle_in_transaction : ClientState::idle;
+}
+
 Session::Info Session::info() {
   Info result{};
   result.pid = pid_;
@@ -247,7 +256,7 @@ Session::Info Session::info() {
   result.application = application_name_;
   result.address = peer_.local ? "unix" : peer_.address;
   result.port = peer_.port;
-  result.state = state_ == State::login ? "login" : state_ == State::active ? "active" : backends_.in_transaction() ? "idle in transaction" : "idle";
+  result.state = client_state_name(client_state());
   result.query = last_query_;
   result.connected_us = connected_us_;
   result.query_start_us = active_since_us_;

@@ -79,6 +79,7 @@ struct ExtendedState {
 };
 
 struct Execution;
+class AdminConsole;
 
 class Session {
  public:
@@ -97,6 +98,7 @@ class Session {
 
   using Info = SessionInfo;
   Info info();
+  ClientState client_state() const;
   const std::string& user() const { return backends_.user(); }
 
  private:
@@ -120,6 +122,10 @@ class Session {
   net::Task<Status> authenticate();
   net::Task<Result<std::string>> password_message();
   net::Task<Status> greet();
+
+  // --- admin.cc: a session of the admin database ---
+  net::Task<Status> greet_admin();
+  net::Task<bool> admin_message(pg::MessageView message);
 
   // --- planning.cc ---
   net::Task<Status> refresh_context();          // snapshot, search path → plan context
@@ -228,6 +234,7 @@ class Session {
   std::string out_;
   exec::Backends backends_;
   std::unique_ptr<ExtendedState> extended_;
+  std::unique_ptr<AdminConsole> admin_;  // not null: this session is on the admin database
   std::string announced_copy_;         // CopyInResponse of a group, for the client
   std::string held_complete_;          // CommandComplete withheld until the implicit transaction has committed
 

@@ -113,7 +113,7 @@ void Session::after_statement() {
   if (!backends_.in_transaction()) backends_.release_idle();
   WorkerStats::add(worker_.stats.statements);
   const int64_t elapsed_us = worker_.loop.now_us() - active_since_us_;
-  WorkerStats::add(worker_.stats.statement_us, static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)));
+  worker_.stats.statement_time.record(static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)));
   const int slow_ms = worker_.config->log.slow_statement_ms;
   if (slow_ms >= 0 && elapsed_us >= int64_t{slow_ms} * 1000)
     log_info("router", "slow statement: {} ms user={} database={} address={}:{} plan={} statement={}", elapsed_us / 1000,

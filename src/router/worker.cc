@@ -80,6 +80,11 @@ uint32_t Worker::statement_id(const std::string& sql, const std::vector<uint32_t
   return it->second;
 }
 
+WorkerGauges Worker::gauges() const {
+  std::lock_guard lock(gauges_mutex_);
+  return gauges_;
+}
+
 void Worker::schedule_tick() {
   loop.start_timer(kTickUs, [this] {
     const int64_t now_us = loop.now_us();
@@ -87,7 +92,12 @@ void Worker::schedule_tick() {
     const std::vector<Session*> all(sessions.begin(), sessions.end());
     for (Session* session : all)
       if (sessions.contains(session)) session->tick(now_us);
-    if (++ticks_ % kTicksPerSweep == 0) pool.sweep();
+    if (++ticks_ % kTicksPerSweep == 0) {
+      pool.sweep();
+      WorkerGauges now = measure(*this);
+      std::lock_guard lock(gauges_mutex_);
+      gauges_ = std::move(now);
+    }
     schedule_tick();
   });
 }

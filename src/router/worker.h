@@ -3,18 +3,21 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "base/metrics.h"
 #include "catalog/catalog.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "plan/plan.h"
 #include "pool/pool.h"
 #include "router/context.h"
+#include "router/metrics.h"
 #include "router/shape_cache.h"
 #include "sql/shape.h"
 
@@ -23,8 +26,9 @@ namespace pgmosaic::router {
 // Counters of one worker; written by its thread, read by any (relaxed).
 struct WorkerStats {
   std::atomic<uint64_t> statements{0}, transactions{0}, distributed_commits{0}, errors{0};
-  std::atomic<uint64_t> bytes_from_clients{0}, bytes_to_clients{0}, statement_us{0}, multi_group{0};
+  std::atomic<uint64_t> bytes_from_clients{0}, bytes_to_clients{0}, multi_group{0};
   std::atomic<uint64_t> plan_hits{0}, plan_misses{0};
+  LatencyHistogram statement_time;
   static void add(std::atomic<uint64_t>& counter, uint64_t amount = 1) {
     counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
   }
@@ -44,6 +48,7 @@ class Worker {
   void join();
   void accept(int fd, net::Peer peer);  // any thread
   void publish(catalog::SnapshotPtr snapshot);  // any thread
+  WorkerGauges gauges() const;          // any thread; as of the last second
 
   // The members below belong to the worker's thread.
   RouterContext& context;
@@ -75,6 +80,8 @@ class Worker {
   std::unordered_map<std::string, uint32_t> statement_ids_;
   uint32_t next_statement_id_ = 1;
   int ticks_ = 0;
+  mutable std::mutex gauges_mutex_;
+  WorkerGauges gauges_;
 };
 
 }  // namespace pgmosaic::router
