@@ -36,6 +36,7 @@ void write_bind(std::string& out, const Request& request) {
 void RowReader::send(const Request& request) {
   pool::ServerConn& conn = *backend_->conn;
   using pool::RequestKind;
+  own_requests_ = request.extended ? 5 : 1;
   if (!request.extended) {
     pg::write_query(conn.out(), request.sql);
     conn.expect({RequestKind::query, true});
@@ -58,11 +59,10 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
   while (!ended_) {
     const pool::ReplyStatus status = conn.next_reply(reply_, false);
     if (status == pool::ReplyStatus::reply) {
+      const char type = reply_.message.type;
+      if (conn.pending_requests() > own_requests_ && type != 'E') continue;
       switch (reply_.message.type) {
-        case 'T': {
-          // Replies to what was queued before this statement (BEGIN, settings) hold no rows.
-          co_return Event::description;
-        }
+        case 'T': co_return Event::description;
         case 'D': co_return Event::row;
         case 'G': co_return Event::copy_in;
         case 'H': co_return Event::copy_out;

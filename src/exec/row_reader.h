@@ -46,6 +46,7 @@ class RowReader {
   pool::Reply reply_;
   std::string tag_;
   std::optional<Error> error_;
+  std::size_t own_requests_ = 1;  // more pending: the reply is to something queued before this statement
   bool ended_ = false;
 };
 

@@ -356,40 +356,43 @@ std::vector<std::string> set_config_names(std::string_view sql) {
 
 }  // namespace
 
-// After set_config(…) in a query: the session's settings are what the backend says. The backend itself is cleaned
-// before another client gets it.
+// After set_config(…) in a query: the session's settings are what the backend that ran it says, and the other groups of
+// the transaction follow. The backend itself is cleaned before another client gets it.
 net::Task<Status> Session::read_back_settings() {
-  for (auto& backend : backends_.all()) {
-    if (!backend->conn->idle() || !backend->conn->alive()) continue;
-    backend->conn->tainted = true;
-    auto rows = co_await backend->conn->query(
-        "SELECT name, setting, unit FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
+  std::vector<std::string> names = set_config_names(last_query_);
+  exec::Backend* source = nullptr;
+  for (auto& backend : backends_.all())
+    if (backend->conn->idle() && backend->conn->alive() && backend->conn->tainted) source = backend.get();
+  if (source == nullptr) co_return Status{};
+  if (names.empty()) {
+    auto rows = co_await source->conn->query(
+        "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
         "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', 'role')");
     if (!rows.ok()) co_return std::move(rows.error());
-    pool::SettingsMap map = *backends_.settings();
-    for (const auto& row : rows->rows) {
-      if (!row[0] || !row[1]) continue;
-      const std::string unit = row[2].value_or("");
-      const bool list = *row[0] == "search_path" || *row[0] == "temp_tablespaces" || *row[0] == "session_preload_libraries" || *row[0] == "local_preload_libraries" || *row[0] == "DateStyle";
-      std::string value = *row[1];
-      if (!unit.empty() && std::isalpha(static_cast<unsigned char>(unit[0]))) value += unit;
-      std::string name = *row[0];
-      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-      // set_config takes the value as SHOW prints it, lists included.
-      map[name] = list ? "SELECT pg_catalog.set_config(" + pool::quote_literal(name) + ", " + pool::quote_literal(value) + ", false)"
-                       : pool::set_statement(name, value);
-    }
-    for (const std::string& name : set_config_names(last_query_)) {
-      if (name.find('.') == std::string::npos) continue;  // custom settings are not in pg_settings
-      const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(name) + ", true)";
-      auto value = co_await backend->conn->query(question);
-      if (!value.ok()) co_return std::move(value.error());
-      if (value->rows[0][0]) map[name] = pool::set_statement(name, *value->rows[0][0]);
-    }
-    backends_.set_settings(worker_.settings.intern(std::move(map)));
-    if (!backends_.in_transaction()) backend->conn->settings = backends_.settings();
-    co_return Status{};
+    for (const auto& row : rows->rows) names.push_back(*row[0]);
   }
+  pool::SettingsMap map = *backends_.settings();
+  for (const std::string& name : names) {
+    const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(name) + ", true)";
+    auto rows = co_await source->conn->query(question);
+    if (!rows.ok()) co_return std::move(rows.error());
+    if (!rows->rows[0][0]) continue;
+    const std::string& value = *rows->rows[0][0];
+    // Lists are shown in the form in which SET takes them.
+    const bool list = name == "search_path" || name == "datestyle" || name == "temp_tablespaces" ||
+                      name == "session_preload_libraries" || name == "local_preload_libraries";
+    map[name] = list && !value.empty() ? "SET " + pool::setting_name(name) + " TO " + value : pool::set_statement(name, value);
+  }
+  const pool::Settings before = backends_.settings();
+  backends_.set_settings(worker_.settings.intern(std::move(map)));
+  const std::string follow = pool::transition_sql(*before, *backends_.settings());
+  for (auto& backend : backends_.all()) {
+    if (backend.get() == source || !backend->begun || follow.empty()) continue;
+    backend->conn->add_internal_query(follow);
+    CO_TRY(co_await backend->conn->drain());
+  }
+  if (!backends_.in_transaction()) source->conn->settings = backends_.settings();
+  plan_context_id_ = 0;
   co_return Status{};
 }
 

@@ -263,7 +263,10 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   pg::write_query((*backend)->conn->out(), text);
   (*backend)->conn->expect({pool::RequestKind::query});
   co_await relay(**backend, Until::ready, false);
-  if (plan.effects.sets_config && !statement_failed_) co_return co_await read_back_settings();
+  if (plan.effects.sets_config && !statement_failed_) {
+    (*backend)->conn->tainted = true;
+    co_return co_await read_back_settings();
+  }
   co_return Status{};
 }
 
