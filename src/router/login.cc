@@ -186,7 +186,7 @@ net::Task<Status> Session::authenticate() {
                          "Add a rule to the router's configuration.");
   if (rule->method == AuthMethod::trust) {
     trusted_ = true;
-    worker_.pool.set_credentials({user, {}, {}});
+    if (database != config->admin_database) worker_.pool.set_credentials({user, {}, {}});
     pg::MessageWriter(out_, 'R').int32(0);
     co_return Status{};
   }

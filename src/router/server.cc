@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "control/preflight.h"
 #include "router/metrics.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -68,7 +69,9 @@ Server::~Server() {
 Status Server::open_cluster() {
   Status result;
   auto open = [](Server& server, Status& status) -> net::Task<void> {
-    status = co_await server.cluster_.open(server.loop_);
+    const auto config = server.context_.config();
+    status = co_await control::check_trust_rules(server.loop_, *config, server.cluster_.groups(), server.cluster_.internal());
+    if (status.ok()) status = co_await server.cluster_.open(server.loop_);
     server.loop_.stop();
   };
   net::spawn(open(*this, result));
@@ -252,6 +255,7 @@ net::Task<Status> Server::reload() {
   auto loaded = load_config(command_line_);
   if (!loaded.ok()) co_return std::move(loaded.error());
   const auto before = context_.config();
+  if (loaded->auth != before->auth) CO_TRY(co_await control::check_trust_rules(loop_, *loaded, cluster_.groups(), cluster_.internal()));
   for (const SettingChange& change : changed_settings(*before, *loaded))
     log_info("router", "setting {} = {} (was {}){}", change.name, change.new_value, change.old_value,
              change.needs_restart ? ": takes effect at the next start" : "");
