@@ -146,10 +146,16 @@ void Backends::released(const std::string& name) {
   auto found = find_savepoint(replay_, name);
   if (found == replay_.end()) return;
   // Savepoints set after it go with it; SET LOCALs since then stay in force.
-  const std::ptrdiff_t from = found - replay_.begin();
-  std::vector<Replay> kept(replay_.begin(), found);
-  for (auto it = replay_.begin() + from; it != replay_.end(); ++it)
-    if (it->kind == Replay::Kind::local) kept.push_back(*it);
+  const std::size_t from = static_cast<std::size_t>(found - replay_.begin());
+  std::vector<Replay> kept;
+  std::vector<std::size_t> position(replay_.size() + 1);  // old position -> new position
+  for (std::size_t i = 0; i < replay_.size(); ++i) {
+    position[i] = kept.size();
+    if (i < from || replay_[i].kind == Replay::Kind::local) kept.push_back(replay_[i]);
+  }
+  position[replay_.size()] = kept.size();
+  for (auto& backend : held_)
+    if (backend->begun) backend->joined_at = position[std::min(backend->joined_at, replay_.size())];
   replay_ = std::move(kept);
 }
 
@@ -163,7 +169,12 @@ void Backends::rolled_back_to(const std::string& name) {
     if (!backend->begun || backend->joined_at <= position) continue;
     // It joined with the later settings applied outside the transaction.
     const std::string sql = pool::transition_sql(*backend->settings_before, *settings_);
-    if (!sql.empty()) backend->conn->add_internal_query(sql);
+    if (!sql.empty()) {
+      backend->conn->add_internal_query(sql);
+      // What SET LOCAL had put over them stays on top.
+      for (const Replay& replay : replay_)
+        if (replay.kind == Replay::Kind::local) backend->conn->add_internal_query(replay.sql);
+    }
     backend->joined_at = replay_.size();
   }
 }

@@ -97,8 +97,12 @@ net::Task<Result<bool>> Session::next_copy_data(std::string& payload) {
       case 'd':
         payload.append(body);
         in_.consume(length);
+        in_.own();  // the caller reads from groups next
         co_return true;
-      case 'c': in_.consume(length); co_return false;
+      case 'c':
+        in_.consume(length);
+        in_.own();
+        co_return false;
       case 'f': {
         std::string reason(body.empty() ? body : body.substr(0, body.size() - 1));
         in_.consume(length);

@@ -167,6 +167,7 @@ net::Task<Result<std::string>> Session::password_message() {
     if (frame == pg::FrameStatus::complete) {
       std::string body(message.body);
       in_.consume(length);
+      in_.own();
       co_return body;
     }
     if (!co_await next_input()) co_return make_error("08006", "the client went away during login");
@@ -174,6 +175,7 @@ net::Task<Result<std::string>> Session::password_message() {
 }
 
 net::Task<Status> Session::authenticate() {
+  in_.own();
   const std::string user = backends_.user(), database = backends_.database();
   const auto config = worker_.config;
   if (config->tls.mode == TlsMode::require && !client_.tls() && !peer_.local)
