@@ -3,6 +3,7 @@
 #include "exec/combine.h"
 #include "exec/gather.h"
 #include "router/execution.h"
+#include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -147,6 +148,7 @@ std::optional<uint64_t> bound_value(const plan::Gather::Bound& bound, const Exec
 }  // namespace
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
+  if (is_signal(given)) co_return co_await run_signal(execution);
   // A cached plan's rewritten texts hold another statement's literals.
   plan::Plan fresh;
   const plan::Plan* chosen = &given;

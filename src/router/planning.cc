@@ -1,4 +1,5 @@
 // From a statement's text to its plan: what the plan depends on besides the text, the shape cache, the planner.
+#include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -116,15 +117,16 @@ plan::PlanPtr Session::plan_simple(std::string_view sql) {
       return *found;
     }
   }
-  WorkerStats::add(worker_.stats.plan_misses);
-  auto plan = std::make_shared<const plan::Plan>(plan::plan_statement(sql, plan_context({})));
+  plan::PlanPtr plan = plan_text(sql, {});
   if (plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, plan_context_id_, plan);
   return plan;
 }
 
 plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {
   WorkerStats::add(worker_.stats.plan_misses);
-  return std::make_shared<const plan::Plan>(plan::plan_statement(sql, plan_context(types)));
+  auto plan = std::make_shared<plan::Plan>(plan::plan_statement(sql, plan_context(types)));
+  take_router_call(sql, *plan);
+  return plan;
 }
 
 exec::Values Session::values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,

@@ -204,6 +204,10 @@ class Session {
   // --- multi.cc: several groups ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
 
+  // --- router_calls.cc ---
+  net::Task<Status> may_signal(const std::string& owner, bool terminate);
+  net::Task<Status> run_signal(Execution& execution);
+
   // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
   net::Task<Status> apply_ddl(const plan::Ddl& ddl);

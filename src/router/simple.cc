@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "router/execution.h"
+#include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/dialect.h"
@@ -254,7 +255,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split) co_return co_await run_multi(plan, execution);
+  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split || is_signal(plan)) co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
   auto backend = co_await backends_.get(execution.where.one);

@@ -30,7 +30,8 @@ def router(servers, make_router):
     """A router over fresh databases of servers that live longer."""
     for server in servers:
         server.wait_for_no_clients()
-        server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public", "DROP SCHEMA IF EXISTS pgmosaic CASCADE",
+        server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
+                            "GRANT USAGE ON SCHEMA public TO public", "DROP SCHEMA IF EXISTS pgmosaic CASCADE",
                             "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE", "DROP ROLE IF EXISTS app", "DROP ROLE IF EXISTS mate")
     made = launch(make_router(servers, settings={"timeouts": {"shutdown_ms": 2000}}, start=False))
     made.endpoint.run(TABLE, ROWS)
@@ -297,3 +298,106 @@ def test_not_ready_while_no_group_answers(make_server, make_router):
     assert page(router, "/health")[0] == 200 and samples(router)['pgmosaic_group_up{group="g1"}'] == 0
     server.start()
     wait_until(lambda: page(router, "/ready")[0] == 200, "the router to be ready again", timeout_s=30)
+
+
+# --- pids ---
+
+def test_backend_pid_is_the_one_of_the_connection(router):
+    with router.endpoint.connect() as client:
+        pid = client.info.backend_pid
+        for sql in ("SELECT pg_backend_pid()", "select pg_catalog.pg_backend_pid() AS me;"):
+            assert client.execute(sql).fetchone() == (pid,)
+            assert client.execute(sql, binary=True, prepare=True).fetchone() == (pid,)
+        assert client.execute("SELECT pg_backend_pid() AS me").description[0].name == "me"
+        [(found,)] = client.execute("SELECT pid FROM pgmosaic.activity WHERE query LIKE 'SELECT pid FROM pgmosaic%'").fetchall()
+        assert found == pid
+
+
+def sleeper(router, **changes):
+    """A session in mid-statement, and its pid."""
+    session = Session(router.endpoint.change(**changes))
+    session.connection.send_query(b"SELECT pg_sleep(60) FROM t WHERE id = 1")
+    pid = session.connection.backend_pid
+    wait_until(lambda: [row for row in table(admin(router), "CLIENTS") if row["pid"] == pid and row["backends"]
+                        and row["query"].startswith("SELECT pg_sleep")], "the statement to run")
+    return session, pid
+
+
+def ending(session):
+    """SQLSTATEs of all that is left to read."""
+    states = []
+    while (result := session.next_result()) is not None:
+        states.append((result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) or b"").decode())
+    session.close()
+    return states
+
+
+@pytest.mark.parametrize("form", ["constant", "quoted", "parameter", "binary parameter", "prepared", "named column"])
+def test_cancel_in_every_form(router, form):
+    session, pid = sleeper(router)
+    with router.endpoint.connect() as client:
+        if form == "constant":
+            answer = client.execute(f"SELECT pg_cancel_backend({pid})")
+        elif form == "quoted":
+            answer = client.execute(f"SELECT pg_cancel_backend('{pid}'::int)")
+        elif form == "parameter":
+            answer = client.execute("SELECT pg_cancel_backend(%t)", [pid])
+        elif form == "binary parameter":
+            answer = client.execute("SELECT pg_cancel_backend(%b)", [pid], binary=True)
+        elif form == "prepared":
+            client.execute("PREPARE p AS SELECT pg_cancel_backend($1)")
+            answer = client.execute(f"EXECUTE p({pid})")
+        else:
+            answer = client.execute(f"SELECT pg_catalog.pg_cancel_backend({pid}) AS done")
+            assert answer.description[0].name == "done"
+        assert answer.fetchall() == [(True,)]
+    assert ending(session) == ["57014"]
+
+
+def test_terminate(router):
+    session, pid = sleeper(router)
+    assert router.endpoint.run(f"SELECT pg_terminate_backend({pid})") == [(True,)]
+    assert ending(session)[0] in ("57014", "57P01")
+    wait_until(lambda: router.endpoint.run(f"SELECT count(*) FROM pgmosaic.activity WHERE pid = {pid}") == [(0,)], "the session to be gone")
+
+
+@pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_unknown_pids_and_null_are_as_in_postgresql(router, oracle, function):
+    ours, theirs = Session(router.endpoint), Session(oracle)
+    for argument in ("2000000000", "NULL", "'x'", "-1", "'12345678901'"):
+        for mode in ("simple", "extended"):
+            [mine], [other] = (getattr(session, mode)(f"SELECT {function}({argument})") for session in (ours, theirs))
+            assert (mine.rows, mine.notices, mine.sqlstate, mine.message, mine.names, mine.types) == (
+                other.rows, other.notices, other.sqlstate, other.message, other.names, other.types), argument
+    [mine], [other] = (session.extended(f"SELECT {function}($1)", [None]) for session in (ours, theirs))
+    assert mine.rows == other.rows == [(None,)]
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_who_may_signal_whom(router, servers, oracle_server, function):
+    plain = oracle_server.endpoint
+    roles = [("app", ""), ("mate", "")]
+    for name, attributes in roles:
+        make_role([*servers, oracle_server], name, attributes)
+    router.endpoint.run("GRANT SELECT ON t TO app, mate")
+
+    def answer(endpoint, user, pid):
+        session = Session(endpoint.change(user=user))
+        [said] = session.simple(f"SELECT {function}({pid})")
+        session.close()
+        return said.rows, said.sqlstate, said.message
+
+    try:
+        for owner in ("postgres", "app"):
+            reference = Session(plain.change(user=owner))
+            session, pid = sleeper(router, user=owner)
+            refused = answer(router.endpoint, "mate", pid)
+            assert refused == answer(plain, "mate", reference.connection.backend_pid) and refused[1] == "42501"
+            reference.close()
+            assert answer(router.endpoint, owner, pid)[0] == [(b"t",)]
+            assert ending(session)[0].startswith("57")
+    finally:
+        plain.run("DROP ROLE app", "DROP ROLE mate")
+        router.endpoint.run("REVOKE ALL ON t FROM app, mate")
