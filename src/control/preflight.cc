@@ -26,7 +26,8 @@ constexpr const char* kFactsSql =
     "(SELECT rolsuper::pg_catalog.text FROM pg_catalog.pg_roles WHERE rolname = current_user), "
     "extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.text, "
     "extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text, "
-    "coalesce((SELECT pg_catalog.string_agg(extname || ' ' || extversion, ', ' ORDER BY extname) FROM pg_catalog.pg_extension), '')";
+    "coalesce((SELECT pg_catalog.string_agg(extname || ' ' || extversion, ', ' ORDER BY extname) FROM "
+    "pg_catalog.pg_extension), '')";
 constexpr const char* kDatabasesSql =
     "SELECT datname, pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, "
     "coalesce(daticulocale, ''), coalesce(datcollversion, ''), "
@@ -52,8 +53,12 @@ struct Facts {
 
 struct Findings {
   std::vector<std::string> fatal, warnings;
-  void unfit(const GroupEndpoint& group, std::string text) { fatal.push_back("group " + describe(group) + ": " + std::move(text)); }
-  void note(const GroupEndpoint& group, std::string text) { warnings.push_back("group " + describe(group) + ": " + std::move(text)); }
+  void unfit(const GroupEndpoint& group, std::string text) {
+    fatal.push_back("group " + describe(group) + ": " + std::move(text));
+  }
+  void note(const GroupEndpoint& group, std::string text) {
+    warnings.push_back("group " + describe(group) + ": " + std::move(text));
+  }
 };
 
 double wall_clock_s() {
@@ -69,15 +74,20 @@ std::string login_problem(const Config& config, const Error& error) {
   const std::string& role = config.internal.user;
   std::string text = error.message + "; ";
   if (error.sqlstate == "28P01")
-    return text + "needed: the password of role \"" + role + "\" on this server in internal.password or internal.password_file of the router";
+    return text + "needed: the password of role \"" + role +
+           "\" on this server in internal.password or internal.password_file of the router";
   if (error.sqlstate == "3D000")
     return text + "needed: the database that internal.database of the router names, on every group";
   if (error.sqlstate.starts_with("28") && error.message.find("does not exist") != std::string::npos)
-    return text + "needed: CREATE ROLE " + pool::quote_identifier(role) + " SUPERUSER LOGIN PASSWORD '…' on this server, as internal.user of the router";
+    return text + "needed: CREATE ROLE " + pool::quote_identifier(role) +
+           " SUPERUSER LOGIN PASSWORD '…' on this server, as internal.user of the router";
   if (error.sqlstate.starts_with("28"))
-    return text + "needed: a line in this server's pg_hba.conf such as \"host all " + role + " ROUTER-ADDRESS/32 scram-sha-256\", then SELECT pg_reload_conf(), and its password in internal.password";
+    return text + "needed: a line in this server's pg_hba.conf such as \"host all " + role +
+           " ROUTER-ADDRESS/32 scram-sha-256\", then SELECT pg_reload_conf(), and its password in internal.password";
   if (error.sqlstate.starts_with("08"))
-    return text + "needed: a PostgreSQL that answers there; see host, port and tls of this [[group]], and listen_addresses of the server";
+    return text +
+           "needed: a PostgreSQL that answers there; see host, port and tls of this [[group]], and listen_addresses of "
+           "the server";
   return text + "needed: a server on which role \"" + role + "\" can log in";
 }
 
@@ -126,40 +136,50 @@ void check_alone(const Config& config, const GroupEndpoint& group, const Facts& 
     return;
   }
   if (facts.superuser != "true")
-    findings.unfit(group, "role \"" + config.internal.user + "\" (internal.user) is no superuser; needed, because it reads password verifiers, "
-                          "settles prepared transactions of all users and cancels statements: ALTER ROLE " +
+    findings.unfit(group, "role \"" + config.internal.user +
+                              "\" (internal.user) is no superuser; needed, because it reads password verifiers, "
+                              "settles prepared transactions of all users and cancels statements: ALTER ROLE " +
                               pool::quote_identifier(config.internal.user) + " SUPERUSER;");
   if (facts.in_recovery == "true")
-    findings.unfit(group, "the server is a standby (in recovery); needed: the primary; change host and port of this [[group]]");
+    findings.unfit(
+        group, "the server is a standby (in recovery); needed: the primary; change host and port of this [[group]]");
   if (facts.read_only == "on")
-    findings.unfit(group, "default_transaction_read_only is on; needed: off; " + alter_system("default_transaction_read_only", "off") +
-                              " SELECT pg_reload_conf();");
+    findings.unfit(group, "default_transaction_read_only is on; needed: off; " +
+                              alter_system("default_transaction_read_only", "off") + " SELECT pg_reload_conf();");
   const int prepared_needed = std::max(pool, 1);
   if (facts.max_prepared < prepared_needed)
-    findings.unfit(group, fmt::format("max_prepared_transactions is {}; needed: at least {} (pool.size_per_group), for transactions over several groups; {} "
-                                      "then restart this server", facts.max_prepared, prepared_needed,
+    findings.unfit(group, fmt::format("max_prepared_transactions is {}; needed: at least {} (pool.size_per_group), for "
+                                      "transactions over several groups; {} "
+                                      "then restart this server",
+                                      facts.max_prepared, prepared_needed,
                                       alter_system("max_prepared_transactions", std::to_string(std::max(200, pool)))));
   const int usable = facts.max_connections - facts.reserved;
   if (pool + kOwnConnections > usable)
-    findings.unfit(group, fmt::format("max_connections is {}, of which {} are reserved; needed: {} (pool.size_per_group) and {} for the router itself; {} "
-                                      "then restart this server, or lower pool.size_per_group", facts.max_connections, facts.reserved, pool, kOwnConnections,
-                                      alter_system("max_connections", std::to_string(pool + kOwnConnections + facts.reserved))));
+    findings.unfit(
+        group, fmt::format("max_connections is {}, of which {} are reserved; needed: {} (pool.size_per_group) and {} "
+                           "for the router itself; {} "
+                           "then restart this server, or lower pool.size_per_group",
+                           facts.max_connections, facts.reserved, pool, kOwnConnections,
+                           alter_system("max_connections", std::to_string(pool + kOwnConnections + facts.reserved))));
   if (facts.conforming_strings != "on")
-    findings.unfit(group, "standard_conforming_strings is off; needed: on, as the router reads string constants that way; " +
-                              alter_system("standard_conforming_strings", "on") + " SELECT pg_reload_conf();");
+    findings.unfit(group,
+                   "standard_conforming_strings is off; needed: on, as the router reads string constants that way; " +
+                       alter_system("standard_conforming_strings", "on") + " SELECT pg_reload_conf();");
   if (facts.wal_level != "logical")
     findings.note(group, "wal_level is " + facts.wal_level + "; needed to move shards to other groups: logical; " +
                              alter_system("wal_level", "logical") + " then restart this server");
   if (std::fabs(facts.clock_offset_s) > kClockToleranceS)
-    findings.note(group, fmt::format("its clock differs from the router's by {:.1f} s; needed: at most {} s; let a time service (chrony, ntpd) set both",
+    findings.note(group, fmt::format("its clock differs from the router's by {:.1f} s; needed: at most {} s; let a "
+                                     "time service (chrony, ntpd) set both",
                                      facts.clock_offset_s, kClockToleranceS));
   for (const auto& [name, database] : facts.databases) {
     if (database.encoding != "UTF8")
       findings.unfit(group, "database \"" + name + "\" has encoding " + database.encoding +
                                 "; needed: UTF8; make it anew with ENCODING 'UTF8' TEMPLATE template0, or drop it");
     if (database.recorded_version != database.actual_version)
-      findings.note(group, "database \"" + name + "\" was made with collation version " + database.recorded_version + ", the library now has " +
-                               database.actual_version + "; needed: REINDEX DATABASE, then ALTER DATABASE " + pool::quote_identifier(name) +
+      findings.note(group, "database \"" + name + "\" was made with collation version " + database.recorded_version +
+                               ", the library now has " + database.actual_version +
+                               "; needed: REINDEX DATABASE, then ALTER DATABASE " + pool::quote_identifier(name) +
                                " REFRESH COLLATION VERSION;");
   }
 }
@@ -170,33 +190,40 @@ std::string collation_text(const DatabaseFacts& facts) {
   return text + (facts.actual_version.empty() ? "" : ", version " + facts.actual_version);
 }
 
-void compare_databases(const GroupEndpoint& home, const Facts& first, const GroupEndpoint& group, const Facts& facts, Findings& findings) {
+void compare_databases(const GroupEndpoint& home, const Facts& first, const GroupEndpoint& group, const Facts& facts,
+                       Findings& findings) {
   for (const auto& [name, wanted] : first.databases) {
     const auto found = facts.databases.find(name);
     if (found == facts.databases.end()) {
-      findings.unfit(group, "database \"" + name + "\" is missing, " + home.group.name + " has it; needed: the same databases on every group; CREATE DATABASE " +
+      findings.unfit(group, "database \"" + name + "\" is missing, " + home.group.name +
+                                " has it; needed: the same databases on every group; CREATE DATABASE " +
                                 pool::quote_identifier(name) + " there, or drop it on " + home.group.name);
       continue;
     }
     const std::string ours = collation_text(found->second), theirs = collation_text(wanted);
     if (ours != theirs)
-      findings.unfit(group, "database \"" + name + "\" sorts by collation " + ours + ", on " + home.group.name + " by " + theirs +
-                                "; needed: the same, or merged results come in a wrong order; make the database anew with these locales, on "
+      findings.unfit(group, "database \"" + name + "\" sorts by collation " + ours + ", on " + home.group.name +
+                                " by " + theirs +
+                                "; needed: the same, or merged results come in a wrong order; make the database anew "
+                                "with these locales, on "
                                 "the same release of the operating system (glibc, ICU)");
   }
 }
 
-void compare(const GroupEndpoint& home, const Facts& first, const GroupEndpoint& group, const Facts& facts, Findings& findings) {
+void compare(const GroupEndpoint& home, const Facts& first, const GroupEndpoint& group, const Facts& facts,
+             Findings& findings) {
   const std::string& name = home.group.name;
   if (first.identity == facts.identity)
-    findings.unfit(group, "is the same server as group " + name + "; needed: a server of its own; change host and port of one [[group]]");
+    findings.unfit(group, "is the same server as group " + name +
+                              "; needed: a server of its own; change host and port of one [[group]]");
   if (first.version < kOldestVersion || facts.version < kOldestVersion) return;
   if (first.version / 10000 != facts.version / 10000)
     findings.note(group, "PostgreSQL " + facts.version_text + ", group " + name + " has " + first.version_text +
                              "; needed for equal behaviour: one major version");
   if (first.time_zone != facts.time_zone)
-    findings.unfit(group, "the time zone (TimeZone) is " + facts.time_zone + ", on " + name + " it is " + first.time_zone +
-                              "; needed: the same on every group; " + alter_system("TimeZone", pool::quote_literal(first.time_zone)) +
+    findings.unfit(group, "the time zone (TimeZone) is " + facts.time_zone + ", on " + name + " it is " +
+                              first.time_zone + "; needed: the same on every group; " +
+                              alter_system("TimeZone", pool::quote_literal(first.time_zone)) +
                               " SELECT pg_reload_conf();");
   std::string missing;
   for (const std::string& extension : first.extensions)
@@ -205,11 +232,14 @@ void compare(const GroupEndpoint& home, const Facts& first, const GroupEndpoint&
   for (const std::string& extension : facts.extensions)
     if (!first.extensions.contains(extension)) surplus += (surplus.empty() ? "" : ", ") + extension;
   if (!missing.empty())
-    findings.unfit(group, "extensions are missing that " + name + " has: " + missing + "; needed: the same extensions in the same versions; CREATE EXTENSION "
-                          "or ALTER EXTENSION … UPDATE there");
+    findings.unfit(group, "extensions are missing that " + name + " has: " + missing +
+                              "; needed: the same extensions in the same versions; CREATE EXTENSION "
+                              "or ALTER EXTENSION … UPDATE there");
   if (!surplus.empty())
-    findings.unfit(group, "has extensions that " + name + " does not have: " + surplus + "; needed: the same extensions in the same versions; CREATE EXTENSION "
-                          "or ALTER EXTENSION … UPDATE on " + name);
+    findings.unfit(group, "has extensions that " + name + " does not have: " + surplus +
+                              "; needed: the same extensions in the same versions; CREATE EXTENSION "
+                              "or ALTER EXTENSION … UPDATE on " +
+                              name);
   if (!first.databases.empty() && !facts.databases.empty()) compare_databases(home, first, group, facts, findings);
 }
 
@@ -219,7 +249,8 @@ net::Task<Status> check_all(net::EventLoop& loop, const Config& config, const st
   std::vector<std::optional<Facts>> facts;
   for (const GroupEndpoint& group : groups) {
     facts.emplace_back();
-    auto conn = co_await pool::ServerConn::connect(loop, group.endpoint, internal, config.internal.database, kConnectTimeoutMs);
+    auto conn =
+        co_await pool::ServerConn::connect(loop, group.endpoint, internal, config.internal.database, kConnectTimeoutMs);
     if (!conn.ok()) {
       findings.unfit(group, login_problem(config, conn.error()));
       continue;
@@ -253,7 +284,9 @@ std::string describe(const GroupEndpoint& group) {
 Error unfit(const std::vector<std::string>& findings) {
   std::string detail;
   for (const std::string& finding : findings) detail += (detail.empty() ? "" : "\n    ") + finding;
-  return make_error("55000", fmt::format("the groups are not fit for this router: {} {}", findings.size(), findings.size() == 1 ? "finding" : "findings"),
+  return make_error("55000",
+                    fmt::format("the groups are not fit for this router: {} {}", findings.size(),
+                                findings.size() == 1 ? "finding" : "findings"),
                     "Change what is named and start the router again.", detail);
 }
 

@@ -17,8 +17,8 @@ Status preflight(const Config& config, const std::vector<GroupEndpoint>& groups,
 // The router lets in without a password only whom the groups let in without one: else the logins of those users would
 // fail there, or ride on connections that others' passwords opened. Error 55000 names each [[auth]] rule that breaks
 // this.
-net::Task<Status> check_trust_rules(net::EventLoop& loop, const Config& config, const std::vector<GroupEndpoint>& groups,
-                                    const pool::Credentials& internal);
+net::Task<Status> check_trust_rules(net::EventLoop& loop, const Config& config,
+                                    const std::vector<GroupEndpoint>& groups, const pool::Credentials& internal);
 
 // Shared by the two: "g2 (10.0.0.2 port 5432)".
 std::string describe(const GroupEndpoint& group);

@@ -18,7 +18,8 @@ constexpr int kConnectTimeoutMs = 10000;
 constexpr const char* kHbaSql =
     "WITH me AS (SELECT inet_client_addr() AS address, inet_server_addr() AS server, "
     "  coalesce((SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()), false) AS ssl) "
-    "SELECT line_number, auth_method, pg_catalog.array_to_string(database, ','), pg_catalog.array_to_string(user_name, ',') "
+    "SELECT line_number, auth_method, pg_catalog.array_to_string(database, ','), pg_catalog.array_to_string(user_name, "
+    "',') "
     "FROM pg_catalog.pg_hba_file_rules, me WHERE error IS NULL AND CASE "
     "  WHEN me.address IS NULL THEN type = 'local' "
     "  WHEN type = 'local' OR (type = 'hostssl' AND NOT me.ssl) OR (type = 'hostnossl' AND me.ssl) "
@@ -62,23 +63,26 @@ std::string advice(const std::string& role) {
 }
 
 // The first line that would ask one of these users for a password; empty: none. `database`: a name, or all.
-std::string line_that_asks(const pool::ServerConn::Rows& hba, const std::string& database, const std::string& internal_user) {
+std::string line_that_asks(const pool::ServerConn::Rows& hba, const std::string& database,
+                           const std::string& internal_user) {
   for (const auto& line : hba.rows) {
     const std::vector<std::string> databases = split(*line[2]), users = split(*line[3]);
     if (users.size() == 1 && users[0] == internal_user) continue;
     if (databases.size() == 1 && databases[0] == "replication") continue;
     const bool covers = contains(databases, "all") || contains(databases, database);
-    const bool concerns = covers || database == "all" || contains(databases, "sameuser") || contains(databases, "samerole");
+    const bool concerns =
+        covers || database == "all" || contains(databases, "sameuser") || contains(databases, "samerole");
     if (!concerns) continue;
     if (asks_for_password(*line[1]))
-      return fmt::format("line {} of its pg_hba.conf has method {} for database {}, user {}", *line[0], *line[1], *line[2], *line[3]);
+      return fmt::format("line {} of its pg_hba.conf has method {} for database {}, user {}", *line[0], *line[1],
+                         *line[2], *line[3]);
     if (covers && contains(users, "all")) break;  // decides over all that is left
   }
   return {};
 }
 
-net::Task<Status> check_named(net::EventLoop& loop, const Config& config, const GroupEndpoint& group, const AuthRule& rule,
-                              const std::string& text, std::vector<std::string>& findings) {
+net::Task<Status> check_named(net::EventLoop& loop, const Config& config, const GroupEndpoint& group,
+                              const AuthRule& rule, const std::string& text, std::vector<std::string>& findings) {
   const std::vector<std::string> databases = split(rule.database);
   std::string database = config.internal.database;
   if (!databases.empty() && databases[0] != "all" && databases[0] != config.admin_database) database = databases[0];
@@ -91,14 +95,17 @@ net::Task<Status> check_named(net::EventLoop& loop, const Config& config, const 
     // A role or database that does not exist yet, or a server that lets nobody in from here, asks for no password.
     const bool asks = error.message.find("asks for") != std::string::npos || error.sqlstate == "28P01";
     if (asks)
-      findings.push_back(text + ": group " + describe(group) + " asks user \"" + user + "\" for a password" + advice("user \"" + user + "\""));
+      findings.push_back(text + ": group " + describe(group) + " asks user \"" + user + "\" for a password" +
+                         advice("user \"" + user + "\""));
   }
   co_return Status{};
 }
 
-net::Task<Status> check_everybody(net::EventLoop& loop, const Config& config, const GroupEndpoint& group, const AuthRule& rule,
-                                  const pool::Credentials& internal, const std::string& text, std::vector<std::string>& findings) {
-  auto conn = co_await pool::ServerConn::connect(loop, group.endpoint, internal, config.internal.database, kConnectTimeoutMs);
+net::Task<Status> check_everybody(net::EventLoop& loop, const Config& config, const GroupEndpoint& group,
+                                  const AuthRule& rule, const pool::Credentials& internal, const std::string& text,
+                                  std::vector<std::string>& findings) {
+  auto conn =
+      co_await pool::ServerConn::connect(loop, group.endpoint, internal, config.internal.database, kConnectTimeoutMs);
   if (!conn.ok()) co_return std::move(conn.error());
   auto hba = co_await (*conn)->query(kHbaSql);
   if (!hba.ok()) co_return std::move(hba.error());
@@ -106,7 +113,8 @@ net::Task<Status> check_everybody(net::EventLoop& loop, const Config& config, co
     if (database == config.admin_database) continue;  // reaches no group
     const std::string line = line_that_asks(*hba, database, config.internal.user);
     if (line.empty()) continue;
-    findings.push_back(text + ": group " + describe(group) + " asks users for a password: " + line + advice("these users"));
+    findings.push_back(text + ": group " + describe(group) + " asks users for a password: " + line +
+                       advice("these users"));
     break;
   }
   co_return Status{};
@@ -114,8 +122,8 @@ net::Task<Status> check_everybody(net::EventLoop& loop, const Config& config, co
 
 }  // namespace
 
-net::Task<Status> check_trust_rules(net::EventLoop& loop, const Config& config, const std::vector<GroupEndpoint>& groups,
-                                    const pool::Credentials& internal) {
+net::Task<Status> check_trust_rules(net::EventLoop& loop, const Config& config,
+                                    const std::vector<GroupEndpoint>& groups, const pool::Credentials& internal) {
   std::vector<std::string> findings;
   for (std::size_t i = 0; i < config.auth.size(); ++i) {
     const AuthRule& rule = config.auth[i];

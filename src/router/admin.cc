@@ -28,17 +28,23 @@ std::string upper(std::string text) {
 Error unknown_command(std::string_view sql) {
   std::string views;
   for (const AdminView& view : admin_views()) views += (views.empty() ? "" : "|") + upper(view.name);
-  return make_error("42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
-                    "Commands: SHOW " + views +
-                        "; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; CANCEL pid; KILL pid.");
+  return make_error(
+      "42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
+      "Commands: SHOW " + views + "; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; CANCEL pid; KILL pid.");
 }
 
 // Statements that drivers send on their own account. They change nothing here.
 const char* ignored_tag(const std::string& verb) {
-  static const std::map<std::string, const char*> kTags = {
-      {"set", "SET"}, {"reset", "RESET"}, {"begin", "BEGIN"}, {"start", "START TRANSACTION"}, {"commit", "COMMIT"},
-      {"end", "COMMIT"}, {"rollback", "ROLLBACK"}, {"abort", "ROLLBACK"}, {"discard", "DISCARD ALL"},
-      {"deallocate", "DEALLOCATE ALL"}};
+  static const std::map<std::string, const char*> kTags = {{"set", "SET"},
+                                                           {"reset", "RESET"},
+                                                           {"begin", "BEGIN"},
+                                                           {"start", "START TRANSACTION"},
+                                                           {"commit", "COMMIT"},
+                                                           {"end", "COMMIT"},
+                                                           {"rollback", "ROLLBACK"},
+                                                           {"abort", "ROLLBACK"},
+                                                           {"discard", "DISCARD ALL"},
+                                                           {"deallocate", "DEALLOCATE ALL"}};
   const auto found = kTags.find(verb);
   return found == kTags.end() ? nullptr : found->second;
 }
@@ -123,10 +129,15 @@ Result<AdminCommand> parse_admin_command(std::string_view sql) {
 }
 
 void AdminConsole::greet(std::string& out) {
-  const std::pair<const char*, std::string> parameters[] = {
-      {"server_version", "15.0 (" + std::string(kVersion) + ")"}, {"server_encoding", "UTF8"},
-      {"client_encoding", "UTF8"}, {"DateStyle", "ISO, MDY"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-      {"integer_datetimes", "on"}, {"standard_conforming_strings", "on"}, {"is_superuser", "on"}};
+  const std::pair<const char*, std::string> parameters[] = {{"server_version", "15.0 (" + std::string(kVersion) + ")"},
+                                                            {"server_encoding", "UTF8"},
+                                                            {"client_encoding", "UTF8"},
+                                                            {"DateStyle", "ISO, MDY"},
+                                                            {"IntervalStyle", "postgres"},
+                                                            {"TimeZone", "UTC"},
+                                                            {"integer_datetimes", "on"},
+                                                            {"standard_conforming_strings", "on"},
+                                                            {"is_superuser", "on"}};
   for (const auto& [name, value] : parameters) pg::write_parameter_status(out, name, value);
 }
 
@@ -240,7 +251,8 @@ Status AdminConsole::describe(std::string_view body, std::string& out) {
   std::vector<int16_t> formats;
   if (target.kind == 'S') {
     const auto statement = statements_.find(name);
-    if (statement == statements_.end()) return make_error("26000", "prepared statement \"" + name + "\" does not exist");
+    if (statement == statements_.end())
+      return make_error("26000", "prepared statement \"" + name + "\" does not exist");
     sql = statement->second;
     pg::MessageWriter(out, 't').int16(0);
   } else {
@@ -317,13 +329,12 @@ net::Task<Status> AdminConsole::run(const AdminCommand& command) {
       co_await answered;
       co_return result;
     }
-    case Verb::shutdown:
-      context.request_shutdown();
-      break;
+    case Verb::shutdown: context.request_shutdown(); break;
     case Verb::cancel:
     case Verb::kill:
       if (!context.sessions.signal(command.pid, command.verb == Verb::kill))
-        co_return make_error("42704", "no client has the pid " + std::to_string(command.pid), "SHOW CLIENTS lists them.");
+        co_return make_error("42704", "no client has the pid " + std::to_string(command.pid),
+                             "SHOW CLIENTS lists them.");
       break;
   }
   co_return Status{};
@@ -338,7 +349,9 @@ net::Task<Status> AdminConsole::pause(const std::string& database) {
   co_await worker_.context.on_each_worker(worker_.loop, stop);
   for (;;) {
     std::atomic<int> in_use{0};
-    std::function<void(Worker&)> count = [&database, &in_use](Worker& worker) { in_use += worker.pool.in_use(database); };
+    std::function<void(Worker&)> count = [&database, &in_use](Worker& worker) {
+      in_use += worker.pool.in_use(database);
+    };
     co_await worker_.context.on_each_worker(worker_.loop, count);
     if (in_use == 0) break;
     if (cancelled_ || abandoned_()) {
@@ -371,7 +384,8 @@ net::Task<Status> Session::greet_admin() {
   const Config& config = *worker_.config;
   bool admitted = false;
   if (trusted_) {
-    const AuthRule* rule = find_auth_rule(config.auth, peer_.address, client_.tls(), backends_.database(), backends_.user());
+    const AuthRule* rule =
+        find_auth_rule(config.auth, peer_.address, client_.tls(), backends_.database(), backends_.user());
     admitted = rule != nullptr && rule->database == config.admin_database;
   }
   if (!admitted) {

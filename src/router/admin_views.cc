@@ -81,7 +81,8 @@ net::Task<Rows> show_clients(Worker& worker) {
                     std::to_string(session.port), session.application, time_text(worker, session.connected_us),
                     time_text(worker, session.query_start_us), backends, session.query});
   }
-  std::sort(rows.begin(), rows.end(), [](const AdminRow& a, const AdminRow& b) { return std::stoul(*a[0]) < std::stoul(*b[0]); });
+  std::sort(rows.begin(), rows.end(),
+            [](const AdminRow& a, const AdminRow& b) { return std::stoul(*a[0]) < std::stoul(*b[0]); });
   co_return rows;
 }
 
@@ -97,7 +98,10 @@ void list_servers(const Worker& worker, std::vector<ServerRow>& rows) {
   for (const auto& [key, entry] : worker.pool.entries())
     for (const auto& conn : entry->idle) idle.insert(conn.get());
   for (const auto& [id, conn] : worker.pool.connections()) {
-    const char* state = idle.contains(conn) ? "idle" : !conn->idle() ? "active" : conn->transaction_status != 'I' ? "in transaction" : "held";
+    const char* state = idle.contains(conn)               ? "idle"
+                        : !conn->idle()                   ? "active"
+                        : conn->transaction_status != 'I' ? "in transaction"
+                                                          : "held";
     rows.push_back({conn->entry->group, conn->pid, conn->entry->user, conn->entry->database, state, conn->created_us});
   }
 }
@@ -114,24 +118,26 @@ net::Task<Rows> show_servers(Worker& worker) {
   std::map<std::pair<catalog::GroupId, uint32_t>, uint32_t> clients;
   for (const SessionInfo& session : sessions)
     for (const auto& backend : session.backends) clients[backend] = session.pid;
-  std::sort(servers.begin(), servers.end(), [](const ServerRow& a, const ServerRow& b) { return std::tie(a.group, a.pid) < std::tie(b.group, b.pid); });
+  std::sort(servers.begin(), servers.end(),
+            [](const ServerRow& a, const ServerRow& b) { return std::tie(a.group, a.pid) < std::tie(b.group, b.pid); });
   Rows rows;
   for (const ServerRow& server : servers) {
     const auto client = clients.find({server.group, server.pid});
     const catalog::Group* group = worker.snapshot->group(server.group);
-    rows.push_back({group_name(worker, server.group), std::to_string(server.pid), server.user, server.database, server.state,
-                    group != nullptr ? group->host : "", std::to_string(group != nullptr ? group->port : 0),
-                    time_text(worker, server.created_us),
-                    client == clients.end() ? std::nullopt : std::optional<std::string>(std::to_string(client->second))});
+    rows.push_back(
+        {group_name(worker, server.group), std::to_string(server.pid), server.user, server.database, server.state,
+         group != nullptr ? group->host : "", std::to_string(group != nullptr ? group->port : 0),
+         time_text(worker, server.created_us),
+         client == clients.end() ? std::nullopt : std::optional<std::string>(std::to_string(client->second))});
   }
   co_return rows;
 }
 
 net::Task<Rows> show_stats(Worker& worker) {
   constexpr std::atomic<uint64_t> WorkerStats::*kCounters[] = {
-      &WorkerStats::statements, &WorkerStats::transactions, &WorkerStats::distributed_commits, &WorkerStats::multi_group,
-      &WorkerStats::errors, &WorkerStats::bytes_from_clients, &WorkerStats::bytes_to_clients, &WorkerStats::plan_hits,
-      &WorkerStats::plan_misses};
+      &WorkerStats::statements,       &WorkerStats::transactions, &WorkerStats::distributed_commits,
+      &WorkerStats::multi_group,      &WorkerStats::errors,       &WorkerStats::bytes_from_clients,
+      &WorkerStats::bytes_to_clients, &WorkerStats::plan_hits,    &WorkerStats::plan_misses};
   constexpr std::size_t kCount = std::size(kCounters);
   std::array<uint64_t, kCount> total{};
   LatencySnapshot all_times;
@@ -144,7 +150,8 @@ net::Task<Rows> show_stats(Worker& worker) {
   };
   for (const auto& each : worker.context.workers) {
     std::array<uint64_t, kCount> values;
-    for (std::size_t i = 0; i < kCount; ++i) total[i] += values[i] = (each->stats.*kCounters[i]).load(std::memory_order_relaxed);
+    for (std::size_t i = 0; i < kCount; ++i)
+      total[i] += values[i] = (each->stats.*kCounters[i]).load(std::memory_order_relaxed);
     const LatencySnapshot times = each->stats.statement_time.snapshot();
     all_times += times;
     add_row(std::to_string(each->index), values, times);
@@ -156,13 +163,15 @@ net::Task<Rows> show_stats(Worker& worker) {
 net::Task<Rows> show_config(Worker& worker) {
   Rows rows;
   for (const ShownSetting& setting : pgmosaic::show_config(*worker.config))
-    rows.push_back({setting.name, setting.value, setting.default_value, setting.needs_restart ? "restart" : "reload", setting.description});
+    rows.push_back({setting.name, setting.value, setting.default_value, setting.needs_restart ? "restart" : "reload",
+                    setting.description});
   for (const AuthRule& rule : worker.config->auth) {
     static const char* kTypes[] = {"local", "host", "hostssl", "hostnossl"};
     static const char* kMethods[] = {"scram-sha-256", "trust", "reject"};
-    const std::string text = std::string(kTypes[static_cast<int>(rule.type)]) + " " + rule.database + " " + rule.user + " " +
-                             rule.network + " " + kMethods[static_cast<int>(rule.method)];
-    rows.push_back({"auth", text, std::nullopt, "reload", "type, database, user, network, method; the first rule that matches decides"});
+    const std::string text = std::string(kTypes[static_cast<int>(rule.type)]) + " " + rule.database + " " + rule.user +
+                             " " + rule.network + " " + kMethods[static_cast<int>(rule.method)];
+    rows.push_back({"auth", text, std::nullopt, "reload",
+                    "type, database, user, network, method; the first rule that matches decides"});
   }
   co_return rows;
 }
@@ -202,8 +211,9 @@ net::Task<Rows> show_databases(Worker& worker) {
       tables += table->kind != catalog::TableKind::view;
       sharded += table->kind == catalog::TableKind::sharded;
     }
-    rows.push_back({name, std::to_string(tables), std::to_string(sharded), std::to_string(clients), std::to_string(sum.in_use),
-                    std::to_string(sum.idle), std::to_string(sum.waiting), yes_no(worker.pool.paused(name))});
+    rows.push_back({name, std::to_string(tables), std::to_string(sharded), std::to_string(clients),
+                    std::to_string(sum.in_use), std::to_string(sum.idle), std::to_string(sum.waiting),
+                    yes_no(worker.pool.paused(name))});
   }
   co_return rows;
 }
@@ -230,34 +240,42 @@ net::Task<Rows> show_help(Worker&) {
   co_return rows;
 }
 
-constexpr bool kNumber = true;
+// "name count#": columns name (text) and count (a number).
+std::vector<AdminColumn> columns(std::string_view names) {
+  std::vector<AdminColumn> result;
+  for (std::size_t begin = 0; begin < names.size();) {
+    const std::size_t end = std::min(names.find(' ', begin), names.size());
+    std::string name(names.substr(begin, end - begin));
+    const bool number = name.ends_with('#');
+    if (number) name.pop_back();
+    result.push_back({std::move(name), number});
+    begin = end + 1;
+  }
+  return result;
+}
 
 }  // namespace
 
 const std::vector<AdminView>& admin_views() {
   static const std::vector<AdminView> kViews = {
       {"pools", "Backends by database, user and group, over all workers",
-       {{"database"}, {"user"}, {"group"}, {"in_use", kNumber}, {"idle", kNumber}, {"waiting_clients", kNumber},
-        {"pool_mode"}, {"paused"}}, show_pools},
+       columns("database user group in_use# idle# waiting_clients# pool_mode paused"), show_pools},
       {"clients", "Client connections",
-       {{"pid", kNumber}, {"user"}, {"database"}, {"state"}, {"address"}, {"port", kNumber}, {"application_name"},
-        {"connected_at"}, {"statement_at"}, {"backends"}, {"query"}}, show_clients},
-      {"servers", "Backend connections",
-       {{"group"}, {"pid", kNumber}, {"user"}, {"database"}, {"state"}, {"host"}, {"port", kNumber}, {"connected_at"},
-        {"client_pid", kNumber}}, show_servers},
+       columns("pid# user database state address port# application_name connected_at statement_at backends query"),
+       show_clients},
+      {"servers", "Backend connections", columns("group pid# user database state host port# connected_at client_pid#"),
+       show_servers},
       {"stats", "Counters since the start, by worker and over all",
-       {{"worker"}, {"statements", kNumber}, {"transactions", kNumber}, {"distributed_commits", kNumber},
-        {"multi_group_statements", kNumber}, {"errors", kNumber}, {"bytes_received", kNumber}, {"bytes_sent", kNumber},
-        {"plan_hits", kNumber}, {"plan_misses", kNumber}, {"p50_us", kNumber}, {"p99_us", kNumber}}, show_stats},
-      {"config", "Settings in force", {{"name"}, {"value"}, {"default"}, {"takes_effect"}, {"description"}}, show_config},
+       columns("worker statements# transactions# distributed_commits# multi_group_statements# errors# bytes_received# "
+               "bytes_sent# plan_hits# plan_misses# p50_us# p99_us#"),
+       show_stats},
+      {"config", "Settings in force", columns("name value default takes_effect description"), show_config},
       {"groups", "Replication groups and whether they answer",
-       {{"name"}, {"id", kNumber}, {"host"}, {"port", kNumber}, {"home"}, {"up"}, {"in_use", kNumber}, {"idle", kNumber},
-        {"waiting_clients", kNumber}, {"pool_size", kNumber}, {"problem"}}, show_groups},
+       columns("name id# host port# home up in_use# idle# waiting_clients# pool_size# problem"), show_groups},
       {"databases", "Databases of the cluster",
-       {{"name"}, {"tables", kNumber}, {"sharded_tables", kNumber}, {"clients", kNumber}, {"in_use", kNumber},
-        {"idle", kNumber}, {"waiting_clients", kNumber}, {"paused"}}, show_databases},
-      {"version", "Version of the router", {{"version"}}, show_version},
-      {"help", "The commands of this console", {{"command"}, {"description"}}, show_help},
+       columns("name tables# sharded_tables# clients# in_use# idle# waiting_clients# paused"), show_databases},
+      {"version", "Version of the router", columns("version"), show_version},
+      {"help", "The commands of this console", columns("command description"), show_help},
   };
   return kViews;
 }

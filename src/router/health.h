@@ -22,7 +22,8 @@ struct GroupHealth {
 
 class Health {
  public:
-  Health(net::EventLoop& loop, const std::vector<control::GroupEndpoint>& groups, pool::Credentials internal, std::string database);
+  Health(net::EventLoop& loop, const std::vector<control::GroupEndpoint>& groups, pool::Credentials internal,
+         std::string database);
 
   // Starts a round unless one is under way; from the server's clock.
   void probe();

@@ -37,7 +37,8 @@ bool read_argument(sql::TokenScanner& scanner) {
   if (!scanner.is_symbol(scanner.peek(), ':')) return true;
   scanner.next();
   const Token second = scanner.next(), type = scanner.next();
-  return scanner.is_symbol(second, ':') && (scanner.is_word(type, "int") || scanner.is_word(type, "integer") || scanner.is_word(type, "int4"));
+  return scanner.is_symbol(second, ':') &&
+         (scanner.is_word(type, "int") || scanner.is_word(type, "integer") || scanner.is_word(type, "int4"));
 }
 
 // The pid in a parameter or literal. false: it is none.
@@ -100,7 +101,8 @@ void take_router_call(std::string_view sql, plan::Plan& plan) {
   const std::optional<RouterCall> call = parse_router_call(sql);
   if (!call) return;
   if (call->function == Function::backend_pid) {
-    plan.rewritten_sql = "SELECT '" + plan::virtual_marker(kBackendPid) + "'::pg_catalog.int4 AS " + pool::quote_identifier(call->column);
+    plan.rewritten_sql = "SELECT '" + plan::virtual_marker(kBackendPid) + "'::pg_catalog.int4 AS " +
+                         pool::quote_identifier(call->column);
     plan.virtual_relations = {std::string(kBackendPid)};
   } else {
     plan.virtual_relations = {std::string(kSignal)};
@@ -108,26 +110,32 @@ void take_router_call(std::string_view sql, plan::Plan& plan) {
   }
 }
 
-bool is_signal(const plan::Plan& plan) { return plan.virtual_relations.size() == 1 && plan.virtual_relations[0] == kSignal; }
+bool is_signal(const plan::Plan& plan) {
+  return plan.virtual_relations.size() == 1 && plan.virtual_relations[0] == kSignal;
+}
 
 // May this session's role signal a session of `owner`? PostgreSQL's rules and messages.
 net::Task<Status> Session::may_signal(const std::string& owner, bool terminate) {
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   const std::string name = pool::quote_literal(owner);
-  const std::string question =
-      "SELECT coalesce((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = " + name + "), false), "
-      "(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), "
-      "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = " + name + " AND pg_catalog.pg_has_role(current_user, oid, 'USAGE')) "
-      "OR pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE')";
+  const std::string question = "SELECT coalesce((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = " + name +
+                               "), false), "
+                               "(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), "
+                               "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = " +
+                               name +
+                               " AND pg_catalog.pg_has_role(current_user, oid, 'USAGE')) "
+                               "OR pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE')";
   auto rows = co_await (*backend)->conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   const auto& row = rows->rows[0];
   if (row[1] == "t") co_return Status{};
   if (row[0] == "t")
-    co_return make_error("42501", terminate ? "must be a superuser to terminate superuser process" : "must be a superuser to cancel superuser query");
+    co_return make_error("42501", terminate ? "must be a superuser to terminate superuser process"
+                                            : "must be a superuser to cancel superuser query");
   if (row[2] != "t")
-    co_return make_error("42501", std::string("must be a member of the role whose ") + (terminate ? "process is being terminated" : "query is being canceled") +
+    co_return make_error("42501", std::string("must be a member of the role whose ") +
+                                      (terminate ? "process is being terminated" : "query is being canceled") +
                                       " or member of pg_signal_backend");
   co_return Status{};
 }
@@ -151,9 +159,11 @@ net::Task<Status> Session::run_signal(Execution& execution) {
     if (known && *pid == pid_ && !terminate) co_return make_error("57014", "canceling statement due to user request");
     if (known) known = worker_.context.sessions.signal(static_cast<uint32_t>(*pid), terminate);
     if (!known)
-      pg::write_notice(out_, "01000", "PID " + std::to_string(*pid) + " is not a PostgreSQL backend process", {}, {}, "WARNING");
+      pg::write_notice(out_, "01000", "PID " + std::to_string(*pid) + " is not a PostgreSQL backend process", {}, {},
+                       "WARNING");
   }
-  const bool binary = execution.bind != nullptr && !execution.bind->result_formats.empty() && execution.bind->result_formats[0] == 1;
+  const bool binary =
+      execution.bind != nullptr && !execution.bind->result_formats.empty() && execution.bind->result_formats[0] == 1;
   if (!execution.extended() || execution.describe) {
     pg::FieldDescription field;
     field.name = call.column;
