@@ -114,6 +114,11 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
 net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database) {
   auto home = co_await connect(loop, home_, database);
   if (!home.ok()) co_return std::move(home.error());
+  uint64_t ticket;
+  {
+    std::lock_guard lock(mutex_);
+    ticket = ++reload_ticket_;
+  }
   CO_TRY_ASSIGN(auto records, meta::read_tables(store_, database));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   auto loaded = co_await introspect(**home, database, records, colocations);
@@ -121,10 +126,15 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
-    auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
-    changed->epoch = snapshot_->epoch + 1;
-    changed->databases[database] = *loaded;
-    snapshot_ = next = changed;
+    if (published_ticket_[database] > ticket) {
+      next = snapshot_;  // somebody who looked later was faster
+    } else {
+      published_ticket_[database] = ticket;
+      auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
+      changed->epoch = snapshot_->epoch + 1;
+      changed->databases[database] = *loaded;
+      snapshot_ = next = changed;
+    }
   }
   if (announce_) co_await announce_(loop, next);
   co_return Status{};

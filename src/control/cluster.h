@@ -70,6 +70,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> recover(net::EventLoop& loop, const std::string& only_gid);
   net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group, const std::string& only_gid);
   net::Task<Status> recover_intents(net::EventLoop& loop);
+  net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
   net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
@@ -83,12 +84,15 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   std::string internal_database_;
   catalog::GroupId home_ = 0;
   std::string cluster_id_, router_name_;
-  std::atomic<uint64_t> next_number_{1};
   Announce announce_;
   mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_
   catalog::SnapshotPtr snapshot_;
   std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
   std::set<std::string> in_doubt_;
+  std::map<std::string, int> looks_;
+  uint64_t tends_ = 0;
+  uint64_t reload_ticket_ = 0;
+  std::map<std::string, uint64_t> published_ticket_;
 };
 
 }  // namespace pgmosaic::control

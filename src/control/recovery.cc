@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "control/cluster.h"
 
 namespace pgmosaic::control {
@@ -10,6 +11,8 @@ namespace pgmosaic::control {
 namespace {
 
 constexpr std::string_view kIntentPrefix = "intents/";
+constexpr int kLooks = 30;            // seconds that a transaction in doubt is looked for
+constexpr uint64_t kTrimEvery = 300;  // seconds between trims of the commit logs
 
 std::string quoted(const std::string& text) { return pool::quote_literal(text); }
 
@@ -19,7 +22,7 @@ exec::Gid Cluster::next_gid() {
   exec::Gid gid;
   gid.cluster = cluster_id_;
   gid.router = router_name_;
-  gid.number = next_number_.fetch_add(1);
+  gid.number = random_u64() >> 1;  // not to be guessed: decision rows can be written by any user
   return gid;
 }
 
@@ -71,8 +74,12 @@ net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoi
 }
 
 net::Task<Status> Cluster::recover(net::EventLoop& loop, const std::string& only_gid) {
-  for (const GroupEndpoint& group : groups_) CO_TRY(co_await recover_group(loop, group, only_gid));
-  co_return Status{};
+  Status result;
+  for (const GroupEndpoint& group : groups_) {
+    Status status = co_await recover_group(loop, group, only_gid);
+    if (!status.ok() && result.ok()) result = std::move(status);
+  }
+  co_return result;
 }
 
 // Schema changes whose router died between the intent and the publication.
@@ -102,6 +109,27 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop) {
   co_return Status{};
 }
 
+// Decision rows of transactions that no group has prepared any more. Old enough that none of them can still be under
+// way; tombstones stay.
+net::Task<void> Cluster::trim(net::EventLoop& loop) {
+  std::string prepared;
+  for (const GroupEndpoint& group : groups_) {
+    auto conn = co_await connect(loop, group.group.id, internal_database_);
+    if (!conn.ok()) co_return;
+    auto rows = co_await (*conn)->query("SELECT gid FROM pg_catalog.pg_prepared_xacts");
+    if (!rows.ok()) co_return;
+    for (const auto& row : rows->rows) prepared += (prepared.empty() ? "" : ",") + quoted(*row[0]);
+  }
+  const catalog::SnapshotPtr current = snapshot();
+  const std::string sql = "DELETE FROM pgmosaic.commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 minutes'" +
+                          (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
+  for (const GroupEndpoint& group : groups_)
+    for (const auto& [name, database] : current->databases) {
+      auto conn = co_await connect(loop, group.group.id, name);
+      if (conn.ok()) (void)(co_await (*conn)->query(sql));
+    }
+}
+
 net::Task<void> Cluster::tend(net::EventLoop& loop) {
   std::set<std::string> work;
   {
@@ -114,9 +142,21 @@ net::Task<void> Cluster::tend(net::EventLoop& loop) {
       log_warning("control", "transaction {} stays in doubt: {}", gid, status.error().message);
       continue;
     }
+    status = co_await recover_intents(loop);
+    if (!status.ok()) continue;
+    std::vector<std::string> databases;
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& [name, database] : snapshot_->databases) databases.push_back(name);
+    }
+    for (const std::string& database : databases) (void)(co_await reload(loop, database));
+    // A PREPARE whose connection was lost may end later than the first look.
     std::lock_guard lock(mutex_);
+    if (++looks_[gid] < kLooks) continue;
     in_doubt_.erase(gid);
+    looks_.erase(gid);
   }
+  if (++tends_ % kTrimEvery == 0) co_await trim(loop);
 }
 
 }  // namespace pgmosaic::control

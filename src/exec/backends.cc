@@ -42,6 +42,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
 }
 
 Backend* Backends::get_now(GroupId group) {
+  if (settings_->contains("role") || settings_->contains("session_authorization")) return nullptr;  // get() settles it
   if (Backend* backend = held(group)) {
     prepare(*backend);
     return backend;
@@ -52,8 +53,23 @@ Backend* Backends::get_now(GroupId group) {
   return conn ? adopt(group, std::move(conn)) : nullptr;
 }
 
+net::Task<Result<Backend*>> Backends::settle(Backend* backend) {
+  if (!std::exchange(backend->settle_first, false)) co_return backend;
+  Status status = co_await backend->conn->drain();
+  if (status.ok()) co_return backend;
+  Error error = std::move(status.error());
+  drop(*backend);
+  co_return error;
+}
+
 net::Task<Result<Backend*>> Backends::get(GroupId group) {
-  if (Backend* backend = get_now(group)) co_return backend;
+  if (Backend* backend = held(group)) {
+    prepare(*backend);
+    co_return co_await settle(backend);
+  }
+  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
+  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group);
+  if (auto idle = pool_.try_acquire(*entries_[group])) co_return co_await settle(adopt(group, std::move(idle)));
   pool::PoolWaiter waiter;
   waiter.holds_others = !held_.empty();
   waiting_ = &waiter;
@@ -63,7 +79,7 @@ net::Task<Result<Backend*>> Backends::get(GroupId group) {
     acquired.error().node = "group " + std::to_string(group);
     co_return std::move(acquired.error());
   }
-  co_return adopt(group, std::move(*acquired));
+  co_return co_await settle(adopt(group, std::move(*acquired)));
 }
 
 net::Task<Result<std::vector<Backend*>>> Backends::get_all(const std::vector<GroupId>& groups) {
@@ -80,6 +96,10 @@ void Backends::prepare(Backend& backend) {
   if (backend.begun) return;
   pool::ServerConn& conn = *backend.conn;
   if (conn.settings != settings_) {
+    // A role must be in force before anything else of the session is sent.
+    const bool identity = settings_->contains("role") || settings_->contains("session_authorization") ||
+                          conn.settings->contains("role") || conn.settings->contains("session_authorization");
+    backend.settle_first = identity;
     const std::string sql = pool::transition_sql(*conn.settings, *settings_);
     if (!sql.empty()) conn.add_internal_query(sql);
     conn.settings = settings_;
@@ -101,7 +121,7 @@ void Backends::begin(std::string begin_sql) {
   replay_.clear();
   for (auto& backend : held_) {
     backend->begun = backend->wrote = false;
-    backend->not_preparable = false;
+    backend->not_preparable = backend->pinned;  // temporary tables, session locks
   }
 }
 
@@ -312,9 +332,14 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
   const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
   bool unfinished = false;
+  // The owner of a prepared transaction is the login user: a role in force may not finish it.
+  auto role = settings_->find("role");
   for (GroupId group : machine.prepared()) {
-    held(group)->conn->add_internal_query(sql);
-    held(group)->conn->flush();
+    pool::ServerConn& conn = *held(group)->conn;
+    if (role != settings_->end()) conn.add_internal_query("SET ROLE none");
+    conn.add_internal_query(sql);
+    if (role != settings_->end()) conn.add_internal_query(role->second);
+    conn.flush();
   }
   for (GroupId group : machine.prepared()) {
     Status status = co_await held(group)->conn->drain();
@@ -335,7 +360,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
 void Backends::release_idle() {
   if (in_transaction_) return;
   for (std::size_t i = 0; i < held_.size();) {
-    if (held_[i]->pinned && held_[i]->conn->alive()) {
+    if ((held_[i]->pinned || keep_all_) && held_[i]->conn->alive() && !held_[i]->conn->open_batch()) {
       ++i;
       continue;
     }
@@ -375,7 +400,10 @@ void Backends::unpin_all() {
 }
 
 void Backends::cancel() {
-  if (waiting_ != nullptr) pool_.abandon(*waiting_);
+  if (waiting_ != nullptr) {
+    pool_.abandon(*waiting_);  // resumes the session, which may be elsewhere by now
+    return;
+  }
   for (auto& backend : held_)
     if (!backend->conn->idle()) net::spawn(pool_.cancel(*backend->conn));
 }

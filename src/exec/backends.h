@@ -47,6 +47,7 @@ struct Backend {
   bool not_preparable = false;
   std::size_t joined_at = 0;  // position in the transaction's replay list
   pool::Settings settings_before;  // of the backend, outside the transaction
+  bool settle_first = false;       // the role must be in force before a statement is sent
   uint64_t unnamed_statement = 0;  // session's serial of the unnamed statement parsed on this backend
 };
 
@@ -67,6 +68,8 @@ class Backends {
   bool in_transaction() const { return in_transaction_; }
   // `begin_sql` is sent to each group when it joins ("BEGIN ISOLATION LEVEL …").
   void begin(std::string begin_sql);
+  const std::string& begin_sql() const { return begin_sql_; }
+  void set_begin_sql(std::string sql) { begin_sql_ = std::move(sql); }
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
   void begin_around(std::string begin_sql, const std::vector<Backend*>& joined);
   void add_begin_option(const std::string& sql) { record_local(sql); }
@@ -101,6 +104,8 @@ class Backends {
   void drop_all();
   // A backend of the open transaction died: it cannot commit any more.
   bool lost_participant() const { return lost_participant_; }
+  // Session pooling: backends stay with the client until it leaves.
+  void keep_all(bool keep) { keep_all_ = keep; }
   // Unpins everything and cleans it (DISCARD ALL, end of session).
   void unpin_all();
 
@@ -115,6 +120,7 @@ class Backends {
     pool::Settings settings;  // when a savepoint was set
   };
   Backend* adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn);
+  net::Task<Result<Backend*>> settle(Backend* backend);
   void end_transaction(bool committed);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
@@ -127,7 +133,7 @@ class Backends {
   pool::Settings settings_, settings_at_begin_;
   std::vector<std::unique_ptr<Backend>> held_;
   std::vector<pool::PoolEntry*> entries_;  // by group id
-  bool in_transaction_ = false, lost_participant_ = false;
+  bool in_transaction_ = false, lost_participant_ = false, keep_all_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;
   pool::PoolWaiter* waiting_ = nullptr;

@@ -37,6 +37,7 @@ void RowReader::send(const Request& request) {
   pool::ServerConn& conn = *backend_->conn;
   using pool::RequestKind;
   own_requests_ = request.extended ? 5 : 1;
+  poisoned_before_ = conn.poisoned;
   if (!request.extended) {
     pg::write_query(conn.out(), request.sql);
     conn.expect({RequestKind::query, true});
@@ -73,6 +74,12 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
           if (conn.pending_requests() <= 1) co_return Event::complete;
           break;
         case 'E':
+          // An error of the client's own statement says nothing about the backend's state.
+          if (conn.pending_requests() > own_requests_) {
+            poisoned_before_ = true;
+          } else {
+            conn.poisoned = poisoned_before_;
+          }
           if (!error_) {
             error_ = pg::parse_error(reply_.message.body);
             error_->node = "group " + std::to_string(backend_->group);

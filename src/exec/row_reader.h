@@ -47,6 +47,7 @@ class RowReader {
   std::string tag_;
   std::optional<Error> error_;
   std::size_t own_requests_ = 1;  // more pending: the reply is to something queued before this statement
+  bool poisoned_before_ = false;
   bool ended_ = false;
 };
 

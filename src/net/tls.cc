@@ -99,7 +99,17 @@ IoResult Stream::read_tls(char* buffer, std::size_t capacity) {
   std::size_t got = 0;
   const int rc = SSL_read_ex(tls_->ssl, buffer, capacity, &got);
   read_wants_write_ = false;
-  if (rc == 1) return {IoResult::Kind::ok, got};
+  if (rc == 1) {
+    // Is there more? The edge of the socket says nothing of records that OpenSSL has read already.
+    char next;
+    std::size_t peeked = 0;
+    if (SSL_pending(tls_->ssl) == 0 && !hung_up_) {
+      const int peek = SSL_peek_ex(tls_->ssl, &next, 1, &peeked);
+      if (peek != 1 && SSL_get_error(tls_->ssl, peek) == SSL_ERROR_WANT_READ) can_read_ = false;
+      ERR_clear_error();
+    }
+    return {IoResult::Kind::ok, got};
+  }
   switch (SSL_get_error(tls_->ssl, rc)) {
     case SSL_ERROR_WANT_READ:
       if (hung_up_) return {IoResult::Kind::closed, 0};

@@ -41,7 +41,7 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.own_of_group = (differs && !has(kOfTheMoment, info.name)) || info.is(kTransactionId);
   traits.pins = info.is(kSessionAdvisoryLock);
   traits.not_preparable = info.is(kNotPreparable) || info.is(kSessionAdvisoryLock);
-  traits.sets_config = info.is(kSetConfig) && !is_local_set_config(call);
+  traits.sets_config = info.is(kSetConfig);
   traits.home_only = info.is(kSequence) || info.is(kSessionAdvisoryLock) || info.is(kNotPreparable) ||
                      info.is(kLargeObject) || info.is(kSetConfig) || info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||

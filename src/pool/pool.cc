@@ -6,11 +6,18 @@
 
 namespace pgmosaic::pool {
 
+namespace {
+
+constexpr int kInternalConnections = 8;  // of the internal role, all workers together
+
+}  // namespace
+
 bool ConnectionCounter::try_open(const PoolLimits& limits, const std::string& user, const std::string& database,
                                  GroupId group) {
   std::lock_guard lock(mutex_);
   const bool unlimited = user == limits.unlimited_user;
   if (unlimited) {
+    if (users_[user] >= kInternalConnections) return false;  // logins wait their turn
     ++users_[user], ++databases_[database], ++groups_[group];
     return true;
   }
@@ -156,7 +163,8 @@ void Pool::release(std::unique_ptr<ServerConn> conn) {
     parked_[id] = std::move(conn);
     return;
   }
-  if (!conn->idle() || conn->has_unsent() || conn->transaction_status != 'I' || !fit_for_reuse(*conn)) {
+  if (!conn->idle() || conn->has_unsent() || conn->transaction_status != 'I' || conn->open_batch() || conn->poisoned ||
+      conn->stream().take_interrupt() || !fit_for_reuse(*conn)) {
     discard(std::move(conn));
     return;
   }
@@ -265,9 +273,11 @@ net::Task<void> Pool::cancel(ServerConn& conn) {
   const uint32_t pid = conn.pid, secret = conn.secret;
   if (conn.cancelling) co_return;
   conn.cancelling = true;
-  co_await cancel_backend(loop_, endpoint, pid, secret);
+  const bool delivered = co_await cancel_backend(loop_, endpoint, pid, secret);
   auto alive = live_.find(id);
   if (alive == live_.end()) co_return;
+  // It may still arrive: then it must find nobody.
+  if (!delivered) alive->second->mark_broken();
   alive->second->cancelling = false;
   auto parked = parked_.find(id);
   if (parked == parked_.end()) co_return;

@@ -74,11 +74,15 @@ void ServerConn::pop_request() {
 }
 
 void ServerConn::skip_to_sync() {
+  std::vector<uint32_t> not_closed;
   while (request_head_ < requests_.size() && requests_[request_head_].kind != RequestKind::sync) {
     const Request& skipped = requests_[request_head_];
     if (skipped.kind == RequestKind::parse && skipped.statement != 0) forget_statement(skipped.statement);
+    if (skipped.kind == RequestKind::close && skipped.statement != 0) not_closed.push_back(skipped.statement);
     ++request_head_;
   }
+  for (uint32_t statement : not_closed)
+    if (!statements_.contains(statement)) note_statement(statement);
   if (request_head_ == requests_.size()) {
     requests_.clear();
     request_head_ = 0;
@@ -92,6 +96,7 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
     pg::FieldReader reader(message.body);
     std::string name(reader.string());
     parameters[name] = std::string(reader.string());
+    if (changed_parameters.size() < 64) changed_parameters.push_back(std::move(name));
   }
   if (request_head_ == requests_.size()) {
     // Nothing was asked: only asynchronous messages are legal, and an error means that the server is going away.
@@ -108,6 +113,7 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
       pop_request();
       break;
     case 'E':
+      if (front.kind == RequestKind::query && front.internal) poisoned = true;
       if (front.kind != RequestKind::query) skip_to_sync();
       break;
     case '1': front.kind == RequestKind::parse ? pop_request() : mark_broken(); break;
@@ -225,7 +231,11 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
 net::Task<Result<ServerConn::Rows>> ServerConn::query(std::string_view sql) {
   add_internal_query(sql);
   Rows rows;
-  CO_TRY(co_await drain(&rows));
+  const bool was_poisoned = poisoned;
+  Status status = co_await drain(&rows);
+  // Whoever asks this way reads the answer; an error is no hidden change of state.
+  poisoned = was_poisoned;
+  if (!status.ok()) co_return std::move(status.error());
   co_return rows;
 }
 

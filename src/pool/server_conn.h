@@ -29,7 +29,7 @@ enum class RequestKind : uint8_t { query, parse, bind, describe, execute, close,
 struct Request {
   RequestKind kind;
   bool internal = false;  // the client did not ask: its replies are swallowed
-  uint32_t statement = 0; // parse: the router's statement number, forgotten again if the server refuses it
+  uint32_t statement = 0; // parse, close: the router's statement number; undone if the server skips the request
 };
 
 struct Reply {
@@ -68,7 +68,14 @@ class ServerConn {
   void mark_broken() { broken_ = true; }
 
   // --- sending ---
-  void expect(Request request) { requests_.push_back(request); }
+  void expect(Request request) {
+    open_batch_ = request.kind != RequestKind::query && request.kind != RequestKind::sync;
+    requests_.push_back(request);
+  }
+  // Messages of the extended protocol were sent and no Sync behind them: PostgreSQL's implicit transaction is open.
+  bool open_batch() const { return open_batch_; }
+  // A statement of the router's own failed (settings, BEGIN): the backend's state is not what its label says.
+  bool poisoned = false;
   std::string& out() { return out_; }  // append messages here, then flush()
   // Sends `bytes` behind what is in out(); what the socket does not take stays in out(). False: broken.
   bool send(std::string_view bytes);
@@ -109,6 +116,7 @@ class ServerConn {
   bool cancelling = false;            // a CancelRequest is under way: do not hand this backend to another client
   Settings settings;                  // what is applied on the backend outside of a transaction
   std::map<std::string, std::string> parameters;  // ParameterStatus
+  std::vector<std::string> changed_parameters;    // names told since somebody cleared the list
   uint32_t pid = 0, secret = 0;
   int64_t created_us = 0, idle_since_us = 0;
   uint64_t id = 0;          // unique in the worker
@@ -140,12 +148,13 @@ class ServerConn {
   std::vector<Request> requests_;
   std::size_t request_head_ = 0;
   uint32_t partial_remaining_ = 0;
-  bool broken_ = false;
+  bool broken_ = false, open_batch_ = false;
   std::list<uint32_t> statement_order_;  // most recent first
   std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;
 };
 
 // Sends a CancelRequest for the backend and waits until the server has acted on it (it closes the connection).
-net::Task<void> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t pid, uint32_t secret);
+// False: it is not known whether the server got it.
+net::Task<bool> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t pid, uint32_t secret);
 
 }  // namespace pgmosaic::pool

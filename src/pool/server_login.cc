@@ -129,9 +129,9 @@ net::Task<Status> ServerConn::authenticate(const Credentials& credentials) {
   }
 }
 
-net::Task<void> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t pid, uint32_t secret) {
+net::Task<bool> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t pid, uint32_t secret) {
   auto stream = co_await net::connect(loop, endpoint.host, endpoint.port, kCancelTimeoutMs);
-  if (!stream.ok()) co_return;
+  if (!stream.ok()) co_return true;  // nothing was sent
   net::Stream& raw = **stream;
   auto timer = loop.start_timer(int64_t{kCancelTimeoutMs} * 1000, [&raw] { raw.interrupt(); });
   bool good = true;
@@ -144,10 +144,13 @@ net::Task<void> cancel_backend(net::EventLoop& loop, Endpoint endpoint, uint32_t
   if (good) good = co_await raw.write_all(request);
   if (good) {
     char byte;
-    while (raw.read(&byte, 1).kind == net::IoResult::Kind::would_block)
-      if (co_await raw.readable() == net::WaitStatus::interrupted) co_return;  // the timer has fired and is gone
+    while (raw.read(&byte, 1).kind == net::IoResult::Kind::would_block) {
+      const net::WaitStatus waited = co_await raw.readable();
+      if (waited == net::WaitStatus::interrupted) co_return false;  // the timer has fired and is gone
+    }
   }
   loop.cancel_timer(timer);
+  co_return good;
 }
 
 }  // namespace pgmosaic::pool

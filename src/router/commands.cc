@@ -6,6 +6,7 @@
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -40,17 +41,63 @@ bool allowed_in_failed_transaction(const plan::Plan& plan) {
   return kind == Kind::commit || kind == Kind::rollback || kind == Kind::rollback_to || kind == Kind::empty;
 }
 
+namespace {
+
+// "ISOLATION LEVEL SERIALIZABLE" of "BEGIN WORK ISOLATION LEVEL SERIALIZABLE".
+std::string transaction_modes(std::string_view sql) {
+  sql::TokenScanner scanner(sql);
+  scanner.next();  // BEGIN or START
+  while (scanner.is_word(scanner.peek(), "work") || scanner.is_word(scanner.peek(), "transaction")) scanner.next();
+  const sql::Token first = scanner.peek();
+  return first.kind == sql::Token::Kind::end ? std::string() : std::string(sql.substr(first.begin));
+}
+
+}  // namespace
+
 void Session::begin_transaction(std::string sql, bool implicit) {
   backends_.begin(std::move(sql));
   implicit_ = implicit;
   failed_ = false;
 }
 
-net::Task<void> Session::abort_transaction() {
-  co_await backends_.rollback();
+// Settings that PostgreSQL reports may change when a transaction or savepoint ends; the client hears of it. Returns the
+// backend to watch, 0: none.
+exec::GroupId Session::watch_parameters() {
+  for (auto& backend : backends_.all()) {
+    if (!backend->begun) continue;
+    backend->conn->changed_parameters.clear();
+    return backend->group;
+  }
+  return 0;
+}
+
+void Session::report_changes(exec::GroupId watched) {
+  exec::Backend* backend = watched != 0 ? backends_.held(watched) : nullptr;
+  if (backend == nullptr) return;
+  for (const std::string& name : backend->conn->changed_parameters) {
+    const std::string& value = backend->conn->parameters[name];
+    pg::write_parameter_status(out_, name, value);
+    if (name == "application_name") application_name_ = value;
+  }
+}
+
+void Session::end_of_transaction() {
   staged_.reset();
-  failed_ = implicit_ = local_path_ = false;
+  failed_ = implicit_ = false;
+  if (std::exchange(local_path_, false)) plan_context_id_ = 0;
   drop_broken_backends();
+  // Cursors end with their transaction; those WITH HOLD live on a pinned backend.
+  std::erase_if(cursors_, [this](const auto& entry) {
+    exec::Backend* backend = entry.second.group != 0 ? backends_.held(entry.second.group) : nullptr;
+    return backend == nullptr || !backend->pinned;
+  });
+}
+
+net::Task<void> Session::abort_transaction() {
+  const exec::GroupId watched = watch_parameters();
+  co_await backends_.rollback();
+  report_changes(watched);
+  end_of_transaction();
 }
 
 // Commits, or rolls back where the transaction is aborted or a group refuses.
@@ -60,6 +107,7 @@ net::Task<Status> Session::commit_transaction() {
     co_await abort_transaction();
     co_return Status{};
   }
+  const exec::GroupId watched = watch_parameters();
   if (staged_) {
     StagedCommit hook(*worker_.context.control, staged_);
     for (auto& backend : backends_.all()) backend->wrote = backend->wrote || backend->begun;
@@ -68,11 +116,10 @@ net::Task<Status> Session::commit_transaction() {
   } else {
     status = co_await backends_.commit();
   }
+  report_changes(watched);
   WorkerStats::add(worker_.stats.transactions);
   if (status.ok() && !implicit_ && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
-  staged_.reset();
-  failed_ = implicit_ = local_path_ = false;
-  drop_broken_backends();
+  end_of_transaction();
   co_return status;
 }
 
@@ -166,7 +213,17 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       if (backends_.in_transaction() && !implicit_) {
         pg::write_notice(out_, "25001", "there is already a transaction in progress", {}, {}, "WARNING");
       } else if (implicit_) {
-        implicit_ = false;  // the query string's transaction becomes the block
+        // The query string's transaction becomes the block, with these modes.
+        implicit_ = false;
+        begin_modes_ = std::string(sql);
+        bool begun = false;
+        for (auto& backend : backends_.all()) begun = begun || backend->begun;
+        if (!begun) {
+          backends_.set_begin_sql(begin_modes_);
+        } else if (const std::string modes = transaction_modes(sql); !modes.empty()) {
+          CO_TRY(co_await on_participants("SET TRANSACTION " + modes, false));
+          backends_.record_local("SET TRANSACTION " + modes);
+        }
       } else {
         begin_modes_ = std::string(sql);
         begin_transaction(begin_modes_, false);
@@ -242,7 +299,9 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
   const std::string sql = (command.kind == Kind::savepoint ? "SAVEPOINT " : command.kind == Kind::release ? "RELEASE SAVEPOINT " : "ROLLBACK TO SAVEPOINT ") + name;
   if (command.kind == Kind::rollback_to && backends_.lost_participant())
     co_return make_error("25P02", "the transaction lost its connection to a group and can only be rolled back");
+  const exec::GroupId watched = watch_parameters();
   CO_TRY(co_await on_participants(sql, false));
+  report_changes(watched);
   if (command.kind == Kind::savepoint) {
     backends_.savepoint(command.name);
   } else if (command.kind == Kind::release) {
@@ -324,6 +383,8 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
       plan_context_id_ = 0;
     }
   } else {
+    // A group that joins later replays this behind the SET LOCALs it overrides.
+    if (backends_.in_transaction()) backends_.record_local(sql);
     backends_.set_settings(worker_.settings.intern(std::move(map)));
     if (!backends_.in_transaction())
       for (exec::Backend* backend : targets) backend->conn->settings = backends_.settings();
@@ -334,58 +395,81 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
 
 namespace {
 
-// Names of settings that a query sets with set_config('name', …).
-std::vector<std::string> set_config_names(std::string_view sql) {
-  sql::Shape shape;
-  sql::scan_shape(sql, shape);
-  std::vector<std::string> names;
-  for (const sql::Literal& literal : shape.literals) {
-    std::string before(sql.substr(0, literal.begin));
-    while (!before.empty() && std::isspace(static_cast<unsigned char>(before.back()))) before.pop_back();
-    if (before.empty() || before.back() != '(') continue;
-    before.pop_back();
-    while (!before.empty() && std::isspace(static_cast<unsigned char>(before.back()))) before.pop_back();
-    if (before.size() < 10 || strcasecmp(before.c_str() + before.size() - 10, "set_config") != 0) continue;
-    std::string scratch;
-    std::string name(sql::literal_value(sql, literal, scratch));
-    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    names.push_back(std::move(name));
+struct ConfigCall {
+  std::string name;
+  bool local = false;
+};
+
+// The calls set_config('name', value, is_local) of a query, as far as the name is written out.
+std::vector<ConfigCall> set_config_calls(std::string_view sql) {
+  std::vector<ConfigCall> calls;
+  sql::TokenScanner scanner(sql);
+  for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end && token.kind != sql::Token::Kind::broken;
+       token = scanner.next()) {
+    if (!scanner.is_word(token, "set_config") || !scanner.is_symbol(scanner.peek(), '(')) continue;
+    scanner.next();
+    const sql::Token name = scanner.next();
+    if (name.kind != sql::Token::Kind::string || sql[name.begin] != '\'') continue;
+    ConfigCall call;
+    for (char c : sql.substr(name.begin + 1, name.end - name.begin - 2))
+      call.name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    int depth = 1, commas = 0;
+    for (sql::Token inner = scanner.next(); depth > 0; inner = scanner.next()) {
+      if (inner.kind == sql::Token::Kind::end || inner.kind == sql::Token::Kind::broken) break;
+      if (scanner.is_symbol(inner, '(')) ++depth;
+      if (scanner.is_symbol(inner, ')') && --depth == 0) break;
+      if (depth == 1 && scanner.is_symbol(inner, ',')) ++commas;
+      if (depth == 1 && commas == 2 && scanner.is_word(inner, "true")) call.local = true;
+    }
+    calls.push_back(std::move(call));
   }
-  return names;
+  return calls;
 }
 
 }  // namespace
 
 // After set_config(…) in a query: the session's settings are what the backend that ran it says, and the other groups of
 // the transaction follow. The backend itself is cleaned before another client gets it.
-net::Task<Status> Session::read_back_settings() {
-  std::vector<std::string> names = set_config_names(last_query_);
+net::Task<Status> Session::read_back_settings(std::string_view sql) {
+  std::vector<ConfigCall> calls = set_config_calls(sql);
   exec::Backend* source = nullptr;
   for (auto& backend : backends_.all())
     if (backend->conn->idle() && backend->conn->alive() && backend->conn->tainted) source = backend.get();
   if (source == nullptr) co_return Status{};
-  if (names.empty()) {
+  if (calls.empty()) {
     auto rows = co_await source->conn->query(
         "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
         "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', 'role')");
     if (!rows.ok()) co_return std::move(rows.error());
-    for (const auto& row : rows->rows) names.push_back(*row[0]);
+    for (const auto& row : rows->rows) calls.push_back({*row[0], false});
   }
   pool::SettingsMap map = *backends_.settings();
-  for (const std::string& name : names) {
-    const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(name) + ", true)";
+  std::string local_sql;
+  for (const ConfigCall& call : calls) {
+    if (call.local && !backends_.in_transaction()) continue;  // it has ended with the statement
+    const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(call.name) + ", true)";
     auto rows = co_await source->conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
     if (!rows->rows[0][0]) continue;
     const std::string& value = *rows->rows[0][0];
     // Lists are shown in the form in which SET takes them.
-    const bool list = name == "search_path" || name == "datestyle" || name == "temp_tablespaces" ||
-                      name == "session_preload_libraries" || name == "local_preload_libraries";
-    map[name] = list && !value.empty() ? "SET " + pool::setting_name(name) + " TO " + value : pool::set_statement(name, value);
+    const bool list = call.name == "search_path" || call.name == "datestyle" || call.name == "temp_tablespaces" ||
+                      call.name == "session_preload_libraries" || call.name == "local_preload_libraries";
+    std::string statement = list && !value.empty() ? "SET " + pool::setting_name(call.name) + " TO " + value
+                                                   : pool::set_statement(call.name, value);
+    if (!call.local) {
+      if (backends_.in_transaction()) backends_.record_local(statement);
+      map[call.name] = std::move(statement);
+      continue;
+    }
+    statement.replace(0, 3, "SET LOCAL");
+    backends_.record_local(statement);
+    local_sql += statement + ";";
+    if (call.name == "search_path" || call.name == "role") local_path_ = true;
   }
   const pool::Settings before = backends_.settings();
   backends_.set_settings(worker_.settings.intern(std::move(map)));
-  const std::string follow = pool::transition_sql(*before, *backends_.settings());
+  const std::string follow = pool::transition_sql(*before, *backends_.settings()) + local_sql;
   for (auto& backend : backends_.all()) {
     if (backend.get() == source || !backend->begun || follow.empty()) continue;
     backend->conn->add_internal_query(follow);
@@ -409,7 +493,14 @@ net::Task<Status> Session::run_characteristics(const plan::SessionCommand& comma
   if (!rows.ok()) co_return std::move(rows.error());
   pool::SettingsMap map = *backends_.settings();
   for (const auto& row : rows->rows) map[*row[0]] = pool::set_statement(*row[0], *row[1]);
+  const pool::Settings before = backends_.settings();
   backends_.set_settings(worker_.settings.intern(std::move(map)));
+  const std::string follow = pool::transition_sql(*before, *backends_.settings());
+  for (auto& other : backends_.all()) {
+    if (other.get() == *backend || !other->begun || follow.empty()) continue;
+    other->conn->add_internal_query(follow);
+    CO_TRY(co_await other->conn->drain());
+  }
   if (!backends_.in_transaction()) conn.settings = backends_.settings();
   put_complete("SET");
   co_return Status{};
@@ -417,7 +508,9 @@ net::Task<Status> Session::run_characteristics(const plan::SessionCommand& comma
 
 net::Task<Status> Session::run_discard_all() {
   if (backends_.in_transaction()) co_return make_error("25001", "DISCARD ALL cannot run inside a transaction block");
+  cursors_.clear();
   if (extended_) {
+    co_await end_batch();
     extended_->statements.clear();
     extended_->portals.clear();
     extended_->unnamed.reset();

@@ -207,8 +207,12 @@ net::Task<Result<std::string>> Session::activity_rows() {
       rows.push_back(std::move(row));
     }
   }
-  for (const Info& client : clients) {
+  // As in pg_stat_activity, the text of a statement is for its own user and for superusers.
+  exec::Backend* home = backends_.held(snapshot_->home);
+  const bool superuser = home != nullptr && home->conn->parameters["is_superuser"] == "on";
+  for (Info& client : clients) {
     if (shown.contains(client.pid)) continue;
+    if (!superuser && client.user != backends_.user()) client.query = "<insufficient privilege>";
     nlohmann::json row = {{"datname", client.database}, {"usename", client.user}, {"state", client.state}, {"query", client.query}};
     client_columns(row, client);
     rows.push_back(std::move(row));

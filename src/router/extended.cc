@@ -41,7 +41,19 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     co_return co_await on_sync();
   }
   Status status;
+  // A Parse whose answer is still owed comes before the answers to messages about anything else.
+  if (state.owed_parse && message.type != 'P' && message.type != 'H' && !about_owed(message)) {
+    const std::string copy(message.whole);
+    in_.own();
+    status = co_await send_owed_parse(0);
+    if (status.ok()) {
+      const pg::MessageView again{copy[0], std::string_view(copy).substr(pg::kHeaderSize), copy};
+      co_return co_await extended(again);
+    }
+    message.type = 0;
+  }
   switch (message.type) {
+    case 0: break;
     case 'P': {
       const std::string body(message.body);
       in_.own();
@@ -68,6 +80,7 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     status = co_await settle_current();
   if (!status.ok()) {
     Error error = std::move(status.error());
+    router_failed_ = true;
     Status settled = co_await settle_current();  // replies owed before the error come first
     if (!state.skip_to_sync) put_error(settled.ok() ? std::move(error) : std::move(settled.error()));
   }
@@ -76,6 +89,18 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     state.owed_parse.reset();
   }
   co_return !client_gone_;
+}
+
+// Whether a Bind, Describe or Close is about the statement whose ParseComplete is owed.
+bool Session::about_owed(const pg::MessageView& message) {
+  const std::string& owed = extended_->owed_name;
+  if (message.type == 'B') {
+    thread_local pg::BindMessage bind;
+    return !pg::parse_bind(message.body, bind) || bind.statement == owed;
+  }
+  pg::TargetMessage target;
+  if (message.type == 'D' || message.type == 'C') return !pg::parse_target(message.body, target) || (target.kind == 'S' && target.name == owed);
+  return false;
 }
 
 // Fetches and relays what the current backend owes; afterwards no replies are outstanding.
@@ -160,9 +185,10 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   if (failed_ && !allowed_in_failed_transaction(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   if (!parse.name.empty()) {
-    statement->id = worker_.statement_id(statement->sql, statement->types, snapshot_->epoch);
+    statement->id = worker_.statement_id(statement->sql, statement->types, plan_context_id_);
     statement->wire_name = "pgm_" + std::to_string(statement->id);
     state.statements[std::string(parse.name)] = statement;
+    state.parsed.emplace_back(parse.name, statement);
   } else {
     statement->serial = ++unnamed_serial_;
     state.unnamed = statement;
@@ -211,10 +237,11 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
   const bool known = unnamed ? backend.unnamed_statement == statement->serial && statement->serial != 0
                              : conn.has_statement(statement->id);
   if (known && !owed) return;
-  if (known) {  // another client prepared the same text on this backend
-    pg::write_close(conn.out(), 'S', statement->wire_name);
-    conn.expect({RequestKind::close, true});
-    conn.forget_statement(statement->id);
+  if (known) {  // another client prepared the same text on this backend; the client's ParseComplete comes from a copy
+    pg::write_parse(conn.out(), "", statement->sql, statement->types);
+    conn.expect({RequestKind::parse});
+    backend.unnamed_statement = 0;
+    return;
   }
   pg::write_parse(conn.out(), statement->wire_name, statement->sql, statement->types);
   conn.expect({RequestKind::parse, !owed, statement->id});
@@ -224,7 +251,7 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
     conn.note_statement(statement->id);
     if (uint32_t victim = conn.statement_to_evict(static_cast<std::size_t>(worker_.config->pool.prepared_statements))) {
       pg::write_close(conn.out(), 'S', "pgm_" + std::to_string(victim));
-      conn.expect({RequestKind::close, true});
+      conn.expect({RequestKind::close, true, victim});
       conn.forget_statement(victim);
     }
   }
@@ -257,7 +284,7 @@ net::Task<Status> Session::replan(Prepared& statement) {
   if (statement.context != plan_context_id_) {
     CO_TRY(plan_prepared(statement));
     if (!statement.wire_name.empty()) {
-      statement.id = worker_.statement_id(statement.sql, statement.types, snapshot_->epoch);
+      statement.id = worker_.statement_id(statement.sql, statement.types, plan_context_id_);
       statement.wire_name = "pgm_" + std::to_string(statement.id);
     }
   }
@@ -329,12 +356,35 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   if (owed) CO_TRY(co_await send_owed_parse(0));
   CO_TRY(co_await settle_current());
   if (state.skip_to_sync) co_return Status{};
+  if (!needs_no_group(plan)) CO_TRY(co_await check_bind(*statement, *bind));
   Portal& portal = state.portals[portal_name];
   portal = Portal{};
   portal.statement = statement;
   portal.bind_body = copy;
   pg::write_empty(out_, '2');
   co_return Status{};
+}
+
+// A portal that the router will execute is bound at one group first: parameters are wrong now, not at Execute.
+net::Task<Status> Session::check_bind(Prepared& statement, const pg::BindMessage& bind) {
+  if (bind.values.empty() && statement.resolved_types.empty() && statement.sql.find('$') == std::string::npos) co_return Status{};
+  CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement.plan, statement.sql));
+  auto backend = co_await backends_.get(any_group());
+  if (!backend.ok()) co_return std::move(backend.error());
+  pool::ServerConn& conn = *(*backend)->conn;
+  const bool in_batch = std::find(ext().batch.begin(), ext().batch.end(), (*backend)->group) != ext().batch.end();
+  pg::write_parse(conn.out(), "", text, statement.types);
+  pg::write_bind(conn.out(), "pgm_check", "", bind.after_names);
+  pg::write_close(conn.out(), 'P', "pgm_check");
+  (*backend)->unnamed_statement = 0;
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::close}) conn.expect({kind, true});
+  if (in_batch) {
+    pg::write_flush(conn.out());
+  } else {
+    pg::write_sync(conn.out());
+    conn.expect({RequestKind::sync, true});
+  }
+  co_return co_await conn.drain();
 }
 
 net::Task<Status> Session::on_describe(pg::MessageView message) {
@@ -476,6 +526,10 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
     const std::string bind_body = portal.bind_body;
     pg::BindMessage bind;
     CHECK(pg::parse_bind(bind_body, bind));
+    if (plan->kind == plan::PlanKind::ddl && plan->ddl->transactional && !backends_.in_transaction()) {
+      state.implicit = true;
+      CO_TRY(co_await upgrade_batch(true));
+    }
     if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl) {
       co_return co_await run_plan(statement->sql, plan);
     }
@@ -488,7 +542,8 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
       co_return status;
     }
     if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
-    if (state.executed_in_batch && !backends_.in_transaction()) {
+    // What has run in this batch, and what this writes, commits at Sync and together.
+    if (!backends_.in_transaction() && !plan->no_transaction && (state.executed_in_batch || plan->effects.writes)) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
@@ -583,6 +638,54 @@ net::Task<Status> Session::on_close(std::string_view body) {
   co_return Status{};
 }
 
+// Sync to every group of the batch; their ReadyForQuery is not the client's.
+net::Task<void> Session::sync_batch() {
+  ExtendedState& state = ext();
+  for (exec::GroupId group : std::vector<exec::GroupId>(state.batch)) {
+    exec::Backend* backend = backends_.held(group);
+    if (backend == nullptr || !backend->conn->alive()) continue;
+    pg::write_sync(backend->conn->out());
+    backend->conn->expect({RequestKind::sync, true});
+    co_await relay(*backend, Until::ready, false);
+    if (client_gone_) break;
+  }
+}
+
+void Session::forget_batch() {
+  ExtendedState& state = ext();
+  // Names parsed behind an error, or refused, are free again.
+  if (statement_failed_)
+    for (const auto& [name, statement] : state.parsed) {
+      bool known = needs_no_group(*statement->plan);
+      for (auto& backend : backends_.all()) known = known || backend->conn->has_statement(statement->id);
+      auto found = state.statements.find(name);
+      if (!known && found != state.statements.end() && found->second == statement) state.statements.erase(found);
+    }
+  state.parsed.clear();
+  state.current = nullptr;
+  state.batch.clear();
+  state.skip_to_sync = state.executed_in_batch = state.implicit = false;
+  if (!backends_.in_transaction()) state.portals.clear();
+}
+
+// A simple query or DISCARD ALL ends what a batch without Sync has begun.
+net::Task<void> Session::end_batch() {
+  ExtendedState& state = ext();
+  state.owed_parse.reset();
+  if (!state.batch.empty()) {
+    co_await sync_batch();
+    if (state.implicit && backends_.in_transaction() && implicit_) {
+      if (statement_failed_) {
+        co_await abort_transaction();
+      } else {
+        Status status = co_await commit_transaction();
+        if (!status.ok()) put_error(std::move(status.error()));
+      }
+    }
+  }
+  forget_batch();
+}
+
 net::Task<bool> Session::on_sync() {
   ExtendedState& state = ext();
   if (state.owed_parse && !state.skip_to_sync) {
@@ -590,6 +693,11 @@ net::Task<bool> Session::on_sync() {
     if (!status.ok()) put_error(std::move(status.error()));
   }
   state.owed_parse.reset();
+  if (std::exchange(router_failed_, false) && state.executed_in_batch && !backends_.in_transaction()) {
+    // PostgreSQL undoes the whole batch; the groups know nothing of this error.
+    state.implicit = true;
+    (void)(co_await upgrade_batch(true));
+  }
   if (state.batch.size() == 1 && state.current != nullptr && !state.implicit && !(failed_ && statement_failed_)) {
     exec::Backend& backend = *state.current;
     const exec::GroupId group = backend.group;
@@ -601,14 +709,7 @@ net::Task<bool> Session::on_sync() {
     if (!answered && !client_gone_) put_ready();
   } else {
     in_.own();
-    for (exec::GroupId group : std::vector<exec::GroupId>(state.batch)) {
-      exec::Backend* backend = backends_.held(group);
-      if (backend == nullptr) continue;
-      pg::write_sync(backend->conn->out());
-      backend->conn->expect({RequestKind::sync, true});
-      co_await relay(*backend, Until::ready, false);
-      if (client_gone_) break;
-    }
+    co_await sync_batch();
     if (state.implicit && backends_.in_transaction() && implicit_) {
       if (statement_failed_) {
         co_await abort_transaction();
@@ -619,10 +720,7 @@ net::Task<bool> Session::on_sync() {
     }
     put_ready();
   }
-  state.current = nullptr;
-  state.batch.clear();
-  state.skip_to_sync = state.executed_in_batch = state.implicit = false;
-  if (!backends_.in_transaction()) state.portals.clear();
+  forget_batch();
   for (auto& backend : backends_.all()) backend->unnamed_statement = 0;
   after_statement();
   state_ = State::idle;

@@ -144,6 +144,7 @@ net::Task<bool> Session::startup() {
       if (!name.starts_with("_pq_.")) startup_settings_[lower(name)] = pool::set_statement(lower(name), value);
     application_name_ = parameters["application_name"];
     backends_.open_session(user, database, worker_.settings.intern(startup_settings_));
+    backends_.keep_all(worker_.config->pool.mode == PoolMode::session);
     if (user.empty()) {
       put_error(make_error("28000", "no PostgreSQL user name specified in startup packet"), "FATAL");
       co_return false;
@@ -188,7 +189,7 @@ net::Task<Status> Session::authenticate() {
                          "Add a rule to the router's configuration.");
   if (rule->method == AuthMethod::trust) {
     trusted_ = true;
-    if (database != config->admin_database) worker_.pool.set_credentials({user, {}, {}});
+    if (database != config->admin_database) worker_.pool.add_trusted(user);
     pg::MessageWriter(out_, 'R').int32(0);
     co_return Status{};
   }

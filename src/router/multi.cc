@@ -242,7 +242,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     }
   }
   drop_broken_backends();
-  if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings();
+  if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
   if (own_transaction) {
     if (status.ok()) {
       status = co_await commit_transaction();
@@ -265,6 +265,7 @@ void Session::drop_broken_backends() {
   for (std::size_t i = 0; i < backends_.all().size();) {
     exec::Backend& backend = *backends_.all()[i];
     if (!backend.conn->alive()) {
+      if (extended_ && extended_->current == &backend) extended_->current = nullptr;
       backends_.drop(backend);
     } else {
       ++i;

@@ -41,7 +41,7 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
     for (const auto& oid : rows->rows[0]) statement->types.push_back(static_cast<pg::Oid>(std::stoul(*oid)));
   }
   CO_TRY(plan_prepared(*statement));
-  statement->id = worker_.statement_id(statement->sql, statement->types, snapshot_->epoch);
+  statement->id = worker_.statement_id(statement->sql, statement->types, plan_context_id_);
   statement->wire_name = "pgm_" + std::to_string(statement->id);
   // A PostgreSQL checks it now, as PREPARE would.
   if (statement->plan->kind != plan::PlanKind::session) {

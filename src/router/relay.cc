@@ -43,10 +43,16 @@ void Session::observe(const pool::Reply& reply, exec::Backend& backend) {
   }
 }
 
+void Session::drop_backend(exec::Backend& backend) {
+  if (extended_ && extended_->current == &backend) extended_->current = nullptr;
+  backends_.drop(backend);
+}
+
 net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward_ready) {
   pool::ServerConn& conn = *backend.conn;
   if (!conn.flush()) co_return co_await backend_lost(backend);
   pool::Reply reply;
+  bool copying = false;  // the group is taking COPY data
   for (;;) {
     const char* begin = nullptr;  // run of adjacent messages not yet sent
     const char* end = nullptr;
@@ -55,7 +61,6 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
       begin = end = nullptr;
     };
     bool done = false;
-    bool copy_in = false;
     pool::ReplyStatus status;
     while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
       const char type = reply.partial ? 'D' : reply.message.type;
@@ -70,7 +75,8 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
           held_complete_ = reply.message.whole;
           forward = false;
         }
-        if (type == 'G') copy_in = true;
+        if (type == 'G') copying = true;
+        if (type == 'C' || type == 'E') copying = false;
       }
       if (forward) observe(reply, backend);
       if (forward && type == 'E' && reply.answers && !reply.partial) {
@@ -90,27 +96,32 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
         observe(reply, backend);
       }
       if (until == Until::answered && conn.idle()) done = true;
-      if (copy_in) break;
     }
     send_run();
     if (client_gone_) {
       // Nobody listens: stop the backend's work instead of reading it to the end.
       if (!conn.idle()) co_await worker_.pool.cancel(conn);
-      if (!conn.idle()) backends_.drop(backend);
+      if (!conn.idle()) drop_backend(backend);
       co_return false;
     }
     if (done) co_return true;
-    if (copy_in) {
+    if (copying) {
       const bool flushed = co_await flush_out();
       if (!flushed) co_return false;
       const bool copied = co_await relay_copy_in(backend);
       if (!copied) co_return false;
+      if (copy_ended_) copying = false;
+      if (conn.stream().can_read() && !conn.receive()) co_return co_await backend_lost(backend);
       continue;
     }
     if (status == pool::ReplyStatus::broken) co_return co_await backend_lost(backend);
     if (!out_.empty()) {
       conn.own_input();
-      if (!co_await flush_out()) continue;
+      const bool flushed = co_await flush_out();
+      if (!flushed) {
+        client_gone_ = true;  // it does not read, and the session must end
+        continue;
+      }
     }
     conn.own_input();
     if (conn.has_unsent()) {
@@ -126,7 +137,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
       // The last words of a dying backend are still in the buffer.
       if (conn.next_reply(reply, false) == pool::ReplyStatus::reply && reply.message.type == 'E') {
         put_error(pg::parse_error(reply.message.body));
-        backends_.drop(backend);
+        drop_backend(backend);
         co_return false;
       }
       co_return co_await backend_lost(backend);
@@ -139,7 +150,7 @@ net::Task<bool> Session::backend_lost(exec::Backend& backend) {
   const exec::GroupId group = backend.group;
   const std::string why = backend.conn->stream().error();
   const bool was_pinned = backend.pinned;
-  backends_.drop(backend);
+  drop_backend(backend);
   log_warning("router", "lost a connection to group {} user={} database={}{}", group, backends_.user(),
               backends_.database(), why.empty() ? "" : ": " + why);
   if (!client_gone_) {
@@ -156,14 +167,14 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
   // In the extended protocol the group ignores a Sync during COPY; the one behind CopyDone is the one it answers.
   const bool until_sync = conn.answering_execute();
   bool data_ended = false;
-  uint32_t remaining = 0;  // of a CopyData message that is passed on in pieces
+  copy_ended_ = false;
   for (;;) {
     bool ended = false;
     while (!in_.empty() && !ended) {
       std::string_view piece;
-      if (remaining > 0) {
-        piece = in_.view().substr(0, remaining);
-        remaining -= static_cast<uint32_t>(piece.size());
+      if (copy_rest_ > 0) {
+        piece = in_.view().substr(0, copy_rest_);
+        copy_rest_ -= static_cast<uint32_t>(piece.size());
       } else {
         pg::MessageView message;
         uint32_t length = 0;
@@ -171,14 +182,14 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
         if (frame == pg::FrameStatus::malformed) {
           put_error(make_error("08P01", "invalid message length"), "FATAL");
           closing_ = client_gone_ = true;
-          backends_.drop(backend);
+          drop_backend(backend);
           co_return false;
         }
         if (length == 0) break;
         if (frame == pg::FrameStatus::incomplete) {
           if (message.type != 'd') break;
           piece = in_.view();
-          remaining = length - static_cast<uint32_t>(piece.size());
+          copy_rest_ = length - static_cast<uint32_t>(piece.size());
         } else {
           piece = message.whole;
           if (message.type == 'H' || (message.type == 'S' && !data_ended)) {  // legal, and ignored, during COPY
@@ -193,7 +204,10 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
       in_.consume(piece.size());
       if (!sent) co_return true;  // the reply tells why
     }
-    if (ended) co_return true;
+    if (ended) {
+      copy_ended_ = true;
+      co_return true;
+    }
     // More from the client, unless the group takes no more or has something to say.
     in_.own();
     net::WaitSet wait;
@@ -205,10 +219,10 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
     }
     co_await wait;
     if (closing_ || client_gone_) {
-      backends_.drop(backend);
+      drop_backend(backend);
       co_return false;
     }
-    if (conn.stream().can_read()) co_return true;  // an error, most likely: relay() reads it
+    if (conn.stream().can_read()) co_return true;  // relay() reads it, and comes back if it is no error
     if (conn.has_unsent()) {
       if (!conn.flush()) co_return true;
       if (conn.has_unsent()) continue;
@@ -220,7 +234,7 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
     if (result.kind != net::IoResult::Kind::ok) {
       // The client vanished in mid-COPY: the group sees its connection close and rolls back.
       client_gone_ = true;
-      backends_.drop(backend);
+      drop_backend(backend);
       co_return false;
     }
     WorkerStats::add(worker_.stats.bytes_from_clients, result.bytes);

@@ -62,6 +62,7 @@ net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& back
 
 net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const plan::Ddl& ddl = *plan.ddl;
+  if (ddl.hash_password) last_query_ = ddl.tag;  // the text holds a password
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
   const bool own = !backends_.in_transaction();
   if (own) begin_transaction("BEGIN", true);

@@ -92,6 +92,7 @@ net::Task<bool> Session::flush_out() {
 net::Task<bool> Session::throttle() {
   if (buffering_) co_return !client_gone_ && out_.size() < kMaxBuffered;
   if (out_.size() > kOutHighWater) co_return co_await flush_out();
+  if (client_gone_) backends_.cancel();
   co_return !client_gone_;
 }
 
@@ -106,6 +107,11 @@ net::Task<void> Session::run() {
   if (co_await login()) {
     state_ = State::idle;
     for (;;) {
+      if (copy_rest_ > 0) {  // the end of a CopyData message whose COPY has failed
+        const std::size_t skip = std::min<std::size_t>(copy_rest_, in_.view().size());
+        in_.consume(skip);
+        copy_rest_ -= static_cast<uint32_t>(skip);
+      }
       pg::MessageView message;
       uint32_t length = 0;
       const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
@@ -140,8 +146,18 @@ net::Task<bool> Session::next_input() {
     if (client_gone_) co_return false;
     in_.own();
     idle_since_us_ = worker_.loop.now_us();
-    const net::WaitStatus waited = co_await client_.readable();
+    net::WaitSet wait;
+    wait.read(client_);
+    for (auto& backend : backends_.all())
+      if (backend->pinned && !backends_.in_transaction()) wait.read(backend->conn->stream());
+    const net::WaitStatus waited = co_await wait;
     if (waited == net::WaitStatus::interrupted) continue;
+    if (!client_.can_read()) {
+      // A pinned backend spoke: a notification, or its end.
+      const bool told = co_await pass_notifications();
+      if (!told) co_return false;
+      continue;
+    }
     char* scratch = worker_.loop.scratch();
     const net::IoResult result = client_.read(scratch, net::EventLoop::kScratchSize);
     if (result.kind == net::IoResult::Kind::would_block) continue;
@@ -150,6 +166,25 @@ net::Task<bool> Session::next_input() {
     in_.feed({scratch, result.bytes});
     co_return true;
   }
+}
+
+// What a pinned backend says while the client is idle: notifications and notices go to the client.
+net::Task<bool> Session::pass_notifications() {
+  for (std::size_t i = 0; i < backends_.all().size(); ++i) {
+    exec::Backend& backend = *backends_.all()[i];
+    if (!backend.pinned || !backend.conn->stream().can_read()) continue;
+    const bool received = backend.conn->receive();
+    pool::Reply reply;
+    while (backend.conn->next_reply(reply, false) == pool::ReplyStatus::reply) out_ += reply.message.whole;
+    backend.conn->own_input();
+    if (received && backend.conn->alive()) continue;
+    const exec::GroupId group = backend.group;
+    drop_backend(backend);
+    pg::write_notice(out_, "08006", "the session's connection to group " + std::to_string(group) + " was lost; its LISTENs, temporary tables and session locks there are gone",
+                     {}, {}, "WARNING");
+    break;
+  }
+  co_return co_await flush_out();
 }
 
 net::Task<bool> Session::handle(pg::MessageView message) {
@@ -222,7 +257,12 @@ void Session::tick(int64_t now_us) {
   const Config& config = *worker_.config;
   auto over = [now_us](int64_t since_us, int limit_ms) { return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000; };
   if (closing_ && state_ == State::active) {  // still not out after a cancel: the backend does not react
-    for (auto& backend : backends_.all()) backend->conn->stream().interrupt();
+    // One per tick: the session runs inside interrupt() and may end.
+    for (auto& backend : backends_.all())
+      if (!backend->conn->idle()) {
+        backend->conn->stream().interrupt();
+        return;
+      }
     client_.interrupt();
     return;
   }

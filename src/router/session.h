@@ -73,6 +73,7 @@ struct ExtendedState {
   std::string owed_name;
   exec::Backend* current = nullptr;      // backend whose replies are outstanding in this batch
   std::vector<exec::GroupId> batch;      // groups that took part since the last Sync
+  std::vector<std::pair<std::string, PreparedPtr>> parsed;  // names of this batch; gone again if it failed before them
   bool skip_to_sync = false;
   bool executed_in_batch = false;
   bool implicit = false;                 // this batch's implicit transaction spans groups
@@ -108,6 +109,7 @@ class Session {
   // --- session.cc: the loop ---
   net::Task<bool> next_input();                 // waits for more bytes; false: the session ends
   net::Task<bool> handle(pg::MessageView message);
+  net::Task<bool> pass_notifications();
   net::Task<void> end();
   void put_error(Error error, std::string_view severity = "ERROR");
   void put_ready();
@@ -156,6 +158,7 @@ class Session {
   net::Task<bool> relay(exec::Backend& backend, Until until, bool forward_ready);
   net::Task<bool> relay_copy_in(exec::Backend& backend);
   net::Task<bool> backend_lost(exec::Backend& backend);
+  void drop_backend(exec::Backend& backend);
   void observe(const pool::Reply& reply, exec::Backend& backend);
 
   // --- commands.cc ---
@@ -175,9 +178,12 @@ class Session {
   net::Task<Status> run_discard_all();
   net::Task<Status> commit_transaction();
   net::Task<void> abort_transaction();
+  void end_of_transaction();
   net::Task<Status> on_participants(std::string_view sql, bool forward_first);
-  net::Task<Status> read_back_settings();
+  net::Task<Status> read_back_settings(std::string_view sql);
   void begin_transaction(std::string sql, bool implicit);
+  exec::GroupId watch_parameters();
+  void report_changes(exec::GroupId watched);
   void put_complete(std::string_view tag);
 
   // --- extended.cc ---
@@ -190,10 +196,15 @@ class Session {
   net::Task<Status> upgrade_batch(bool implicit);
   net::Task<Result<std::vector<pg::Oid>>> parameter_types(Prepared& statement, std::size_t count);
   Status plan_prepared(Prepared& statement);
+  net::Task<Status> check_bind(Prepared& statement, const pg::BindMessage& bind);
   exec::GroupId any_group();
   net::Task<bool> on_sync();
+  net::Task<void> sync_batch();
+  void forget_batch();
+  bool about_owed(const pg::MessageView& message);
   net::Task<Result<exec::Backend*>> use_group(exec::GroupId group);
   net::Task<Status> settle_current();
+  net::Task<void> end_batch();
   net::Task<Status> send_owed_parse(exec::GroupId group);
   void ensure_statement(exec::Backend& backend, const PreparedPtr& statement, bool owed);
   net::Task<Status> execute_portal(Portal& portal, int32_t max_rows);
@@ -270,6 +281,9 @@ class Session {
   bool closing_ = false;
   bool close_when_idle_ = false;
   bool timed_out_ = false;
+  uint32_t copy_rest_ = 0;             // bytes of a CopyData message still to come from the client
+  bool copy_ended_ = false;            // the client has sent CopyDone or CopyFail
+  bool router_failed_ = false;         // the batch failed by an error of the router, not of a group
   bool renew_pools_ = false;           // settings of roles or databases changed in the open transaction
   bool buffering_ = false;             // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;      // an ErrorResponse went to the client during this statement

@@ -40,7 +40,7 @@ bool simple_route(const plan::Plan& plan) {
 
 void Session::note_effects(exec::Backend& backend, const plan::Effects& effects) {
   if (effects.writes || effects.taints) backend.wrote = true;
-  if (effects.taints) backend.conn->tainted = true;
+  if (effects.taints || effects.sets_config) backend.conn->tainted = true;
   if (effects.pins) {
     backend.pinned = true;
     backend.conn->tainted = true;
@@ -51,10 +51,8 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
 // The hot path: a known shape, one group, a free backend. Sends the client's bytes and allocates nothing.
 // Null: take the slow way.
 exec::Backend* Session::fast_query(const pg::MessageView& message) {
-  if (failed_ || extended_ != nullptr || !context_current()) {
-    if (failed_ || !context_current()) return nullptr;
-    if (extended_->current != nullptr || extended_->implicit || extended_->owed_parse) return nullptr;
-  }
+  if (failed_ || !context_current()) return nullptr;
+  if (extended_ && (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse)) return nullptr;
   std::string_view sql = message.body;
   if (sql.empty() || sql.back() != '\0') return nullptr;
   sql.remove_suffix(1);
@@ -126,10 +124,8 @@ net::Task<bool> Session::run_string(std::string sql) {
   last_query_ = sql.substr(0, kRememberedQuery);
   if (extended_) {
     // A simple query ends what an extended batch without Sync has begun.
-    Status settled = co_await settle_current();
-    if (!settled.ok()) put_error(std::move(settled.error()));
+    co_await end_batch();
     extended_->unnamed.reset();
-    extended_->owed_parse.reset();
   }
   const std::vector<std::string_view> statements = plan::split_statements(sql);
   if (statements.empty()) {
@@ -265,8 +261,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   (*backend)->conn->expect({pool::RequestKind::query});
   co_await relay(**backend, Until::ready, false);
   if (plan.effects.sets_config && !statement_failed_) {
-    (*backend)->conn->tainted = true;
-    co_return co_await read_back_settings();
+    co_return co_await read_back_settings(sql);
   }
   co_return Status{};
 }

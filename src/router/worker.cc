@@ -1,5 +1,7 @@
 #include "router/worker.h"
 
+#include <unistd.h>
+
 #include "base/log.h"
 #include "router/session.h"
 
@@ -45,6 +47,11 @@ void Worker::apply_config(std::shared_ptr<const Config> changed) {
 }
 
 void Worker::accept(int fd, net::Peer peer) {
+  // Far beyond the limit there is not even an answer: each would cost a login's memory and time.
+  if (context.clients.load() >= config->max_client_connections + 200) {
+    ::close(fd);
+    return;
+  }
   loop.post([this, fd, peer = std::move(peer)]() mutable {
     if (!peer.local) net::set_socket_options(fd, {config->tcp_keepalive.idle_s, config->tcp_keepalive.interval_s, config->tcp_keepalive.count});
     auto* session = new Session(*this, fd, std::move(peer));
