@@ -44,6 +44,8 @@ int run(int argc, char** argv) {
     std::puts("pgmosaic 0.1.0");
     return 0;
   }
+  const bool unknown = !command.empty() && command != "help" && command != "--help" && command != "-h";
+  if (unknown) std::fprintf(stderr, "pgmosaic: unknown command \"%s\"\n\n", command.c_str());
   const bool asked = command == "help" || command == "--help" || command == "-h";
   std::fputs(kUsage, asked ? stdout : stderr);
   return asked ? 0 : 2;

@@ -1,6 +1,6 @@
 // pgmosaic dev: N PostgreSQL servers, the metadata store and the router in one supervised process tree.
 //
-// DIR/metadata.db, DIR/password (of the user, mode 0600), DIR/port, DIR/g1 … DIR/gN (see agent/instance.h).
+// DIR/metadata.db, DIR/password (of the user, mode 0600), DIR/port, DIR/groups (their number), DIR/g1 … DIR/gN (see agent/instance.h).
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,6 +170,13 @@ int run_dev(const std::vector<std::string>& arguments) {
   if (!password.ok()) return fail(password.error());
   auto store = meta::open_sqlite_store((dir / "metadata.db").string());
   if (!store.ok()) return fail(store.error());
+  // Shards are placed on the groups of the first start.
+  const std::string known_groups = read_line(dir / "groups");
+  if (!known_groups.empty() && known_groups != std::to_string(config.dev.groups))
+    return fail(make_error("F0000", "the cluster under " + dir.string() + " has " + known_groups + " groups, not " + std::to_string(config.dev.groups),
+                           "Start it with --groups " + known_groups + ", or choose another --data-dir."));
+  if (known_groups.empty() && !write_private(dir / "groups", std::to_string(config.dev.groups)))
+    return fail(make_error("58030", "cannot write " + (dir / "groups").string()));
   Servers servers;
   std::vector<control::GroupEndpoint> groups;
   Status started = start_servers(config, dir, servers, groups);

@@ -27,6 +27,7 @@ class CreateTablePlanner {
   void choose_key();
   Status check_key_types();
   Status check_elements();
+  Status check_one_primary_key();
   Plan temporary() const;
   const PgQuery__ColumnDef* column(std::string_view name) const;
   Error misuse(std::string message, std::string hint) const {
@@ -117,11 +118,39 @@ Status CreateTablePlanner::check_key_types() {
   return {};
 }
 
+// As PostgreSQL says it, before we look at which columns a key has.
+Status CreateTablePlanner::check_one_primary_key() {
+  int count = 0;
+  auto look = [&](const Node* node) -> Status {
+    auto* constraint = as<PgQuery__Constraint>(node);
+    if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY || ++count < 2) return {};
+    Error error = make_error("42P16", "multiple primary keys for table \"" + table_.name + "\" are not allowed");
+    error.position = constraint->location + 1;
+    return error;
+  };
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    TRY(look(node));
+    auto* definition = as<PgQuery__ColumnDef>(node);
+    if (definition == nullptr) continue;
+    for (const Node* constraint : each(definition->n_constraints, definition->constraints)) TRY(look(constraint));
+  }
+  return {};
+}
+
 Status CreateTablePlanner::check_elements() {
   bool spread = table_.kind != TableKind::local;
+  for (const Node* node : each(create_->n_inh_relations, create_->inh_relations)) {
+    auto* parent = as<PgQuery__RangeVar>(node);
+    for (const std::string& schema : context_.search_path) {
+      const catalog::Table* table = parent == nullptr ? nullptr : context_.database->find(*text_of(parent->schemaname).data() != '\0' ? std::string(text_of(parent->schemaname)) : schema, text_of(parent->relname));
+      if (table != nullptr && table->kind != TableKind::local)
+        return make_error("0A000", "INHERITS from a sharded or reference table is not supported", "Use CREATE TABLE ... (LIKE ...).");
+    }
+  }
   if (spread && create_->n_inh_relations > 0)
     return make_error("0A000", "INHERITS for sharded and reference tables is not supported",
                       "Repeat the columns, or use LIKE.");
+  TRY(check_one_primary_key());
   for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
     if (auto* definition = as<PgQuery__ColumnDef>(node)) TRY(check_column(table_, definition, context_));
     if (auto* constraint = as<PgQuery__Constraint>(node)) TRY(check_constraint(table_, constraint, "", context_));

@@ -100,14 +100,7 @@ void finish_write(Planning& p, Level* level, const Instance& target, size_t n_re
   if (target.table != nullptr && target.table->has_statement_triggers)
     forbid_several_groups(p, "statement-level triggers on \"" + target.display + "\"",
                           "They would fire once per group: pin the statement to one key.");
-  walk(p.root, [&](const Message* message) {
-    auto* column = as<PgQuery__ColumnRef>(message);
-    if (column != nullptr && string_value(column->fields[column->n_fields - 1]) == "ctid")
-      forbid_several_groups(p, "ctid of a sharded table", "Use the primary key, or pin the statement to one key.");
-    if (as<PgQuery__CurrentOfExpr>(message) != nullptr)
-      forbid_several_groups(p, "WHERE CURRENT OF", "Use the primary key.");
-    return true;
-  });
+  forbid_physical_places(p);
   set_cacheable(p);
 }
 
@@ -199,6 +192,17 @@ void plan_merge(Planning& p, const PgQuery__MergeStmt* merge) {
   finish_write(p, level, target, 0);
   if (p.plan.kind != PlanKind::unsupported && !s.sharded.empty())
     forbid_several_groups(p, "MERGE", "Pin the target and the source to one key, or use INSERT ... ON CONFLICT.");
+}
+
+void forbid_physical_places(Planning& p) {
+  walk(p.root, [&](const Message* message) {
+    auto* column = as<PgQuery__ColumnRef>(message);
+    if (column != nullptr && string_value(column->fields[column->n_fields - 1]) == "ctid")
+      forbid_several_groups(p, "ctid of a sharded table", "Use the primary key, or pin the statement to one key.");
+    if (as<PgQuery__CurrentOfExpr>(message) != nullptr)
+      forbid_several_groups(p, "WHERE CURRENT OF", "Use the primary key.");
+    return true;
+  });
 }
 
 }  // namespace pgmosaic::plan

@@ -42,6 +42,8 @@ void choose_target(Planning& p);
 void forbid_several_groups(Planning& p, std::string reason, std::string hint = {});
 // Reasons that come from the distribution of `top` and from functions.
 void check_several_groups(Planning& p, const Distribution& distribution);
+// A ctid names a row of one leaf only: over several groups it is refused.
+void forbid_physical_places(Planning& p);
 void set_cacheable(Planning& p);
 // A string literal of a cached write might be 'now' the next time.
 void set_reference_cacheable(Planning& p);

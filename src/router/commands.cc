@@ -118,7 +118,7 @@ net::Task<Status> Session::commit_transaction() {
   }
   report_changes(watched);
   WorkerStats::add(worker_.stats.transactions);
-  if (status.ok() && !implicit_ && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
+  if (status.ok() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
   end_of_transaction();
   co_return status;
 }

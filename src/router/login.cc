@@ -236,6 +236,10 @@ net::Task<Status> Session::greet() {
   std::string key = backends_.user() + '\0' + backends_.database();
   for (const auto& [name, sql] : startup_settings_) key += '\0' + sql;
   auto known = worker_.greetings.find(key);
+  if (known != worker_.greetings.end() && worker_.snapshot->database(backends_.database()) == nullptr) {
+    worker_.greetings.erase(known);  // dropped since: PostgreSQL says so
+    known = worker_.greetings.end();
+  }
   if (known == worker_.greetings.end()) {
     pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), worker_.snapshot->home);
     pool::PoolWaiter waiter;

@@ -129,6 +129,18 @@ struct Split {
   std::string sql;
 };
 
+// A group's error position counts in the text it was sent. Where that is the client's text with another beginning, the
+// place can be told; else there is none.
+int position_in(std::string_view client, std::string_view sent, int position) {
+  if (position == 0 || client == sent) return position;
+  std::size_t common = 0;
+  while (common < client.size() && common < sent.size() && client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
+    ++common;
+  const std::ptrdiff_t from_end = static_cast<std::ptrdiff_t>(sent.size()) - (position - 1);
+  if (from_end <= 0 || static_cast<std::size_t>(from_end) > common) return 0;
+  return static_cast<int>(static_cast<std::ptrdiff_t>(client.size()) - from_end) + 1;
+}
+
 std::optional<uint64_t> bound_value(const plan::Gather::Bound& bound, const Execution& execution) {
   if (bound.constant) return bound.constant;
   if (bound.parameter == 0 || execution.bind == nullptr) return std::nullopt;
@@ -239,6 +251,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
       done = std::move(*result);
     } else {
       status = std::move(result.error());
+      status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
     }
   }
   drop_broken_backends();

@@ -40,5 +40,5 @@ def router_file(router, tls, settings, auth):
         group = {"name": f"g{number}", "host": server.endpoint.host, "port": server.endpoint.port, "home": number == 1}
         if server.tls:
             group.update(tls="verify", ca_file=str(server.tls.authority))
-        parts.append(section("groups", group, array=True))
+        parts.append(section("group", group, array=True))
     return "\n".join(parts)

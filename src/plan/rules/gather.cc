@@ -49,6 +49,12 @@ void combine_sorted(Planning& p, Level* top, const std::vector<SortItem>& items,
       column = width + static_cast<int>(hidden.size()) - 1;
     }
     Node* reference = partial_column(arena, column + 1, item.collation);
+    // A collation written in the statement is PostgreSQL's to apply, whatever it is.
+    if (auto* written = as<PgQuery__CollateClause>(item.sort->node); reference == nullptr && written != nullptr) {
+      auto* collate = arena.shallow(written);
+      collate->arg = arena.column({kPartialRelation, "c" + std::to_string(column + 1)});
+      reference = arena.node(collate);
+    }
     if (reference == nullptr)
       return forbid_several_groups(p, "ORDER BY with a collation that the catalog does not tell",
                                    "Write ORDER BY ... COLLATE with \"C\", or pin the tables to one key.");
