@@ -105,6 +105,13 @@ IoResult Stream::read(char* buffer, std::size_t capacity) {
   return fail("receive", errno);
 }
 
+bool Stream::has_input() {
+  if (!can_read_ || fd_ < 0 || tls_) return can_read_;
+  char byte;
+  if (::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) can_read_ = false;
+  return can_read_;
+}
+
 IoResult Stream::write(std::string_view data) {
   if (fd_ < 0) return {IoResult::Kind::closed, 0};
   if (tls_) return write_tls(data);

@@ -65,7 +65,7 @@ std::unique_ptr<ServerConn> Pool::take_idle(PoolEntry& entry) {
     entry.idle.pop_back();
     ++borrowed_;
     // Data on an idle connection is a notice of the server's end, or out of step: either way not for a client.
-    if (conn->alive() && !conn->stream().can_read()) return conn;
+    if (conn->alive() && !conn->stream().has_input()) return conn;
     discard(std::move(conn));
   }
   return nullptr;
@@ -292,7 +292,7 @@ void Pool::sweep() {
     std::vector<std::unique_ptr<ServerConn>> keep, drop;
     for (auto& conn : entry->idle) {
       const bool stale = limits_.idle_timeout_ms > 0 && now_us - conn->idle_since_us > int64_t{limits_.idle_timeout_ms} * 1000;
-      (stale || !fit_for_reuse(*conn) || conn->stream().can_read() ? drop : keep).push_back(std::move(conn));
+      (stale || !fit_for_reuse(*conn) || conn->stream().has_input() ? drop : keep).push_back(std::move(conn));
     }
     entry->idle = std::move(keep);
     for (auto& conn : drop) {

@@ -131,9 +131,9 @@ net::Task<bool> send_piece(pool::ServerConn& conn, std::string& payload) {
     wait.read(conn.stream());
     wait.write(conn.stream());
     const net::WaitStatus waited = co_await wait;
-    if (waited == net::WaitStatus::interrupted || conn.stream().can_read() || !conn.flush()) co_return false;
+    if (waited == net::WaitStatus::interrupted || conn.stream().has_input() || !conn.flush()) co_return false;
   }
-  co_return !conn.stream().can_read();
+  co_return !conn.stream().has_input();
 }
 
 }  // namespace
@@ -186,8 +186,8 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
       std::string& piece = splitter ? splitter->buffer(slot[i]) : (copy = payload);
       if (piece.size() < kCopyPiece && more && splitter) continue;
       if (!co_await send_piece(conn, piece)) {
-        auto last = co_await readers[i].next();  // the group says why
-        failure = last.ok() ? make_error("08006", "group " + std::to_string(readers[i].backend().group) + " ended the COPY") : std::move(last.error());
+        failure = heard_during_copy(conn);  // an error, or just a notice
+        if (!failure && conn.alive() && !more) (void)conn.flush();
       }
     }
   }
@@ -216,6 +216,22 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
   }
   if (failure) co_return std::move(*failure);
   co_return Status{};
+}
+
+// What a group says while it takes data: notices go to the client, an error ends the COPY.
+std::optional<Error> Session::heard_during_copy(pool::ServerConn& conn) {
+  if (!conn.receive()) return make_error("08006", "the connection to a group was lost during COPY", "Retry the COPY.");
+  std::optional<Error> failure;
+  pool::Reply reply;
+  for (;;) {
+    const pool::ReplyStatus status = conn.next_reply(reply, false);
+    if (status == pool::ReplyStatus::broken) return make_error("08006", "the connection to a group was lost during COPY", "Retry the COPY.");
+    if (status == pool::ReplyStatus::need_more) break;
+    if (reply.message.type == 'E' && !failure) failure = pg::parse_error(reply.message.body);
+    if (reply.message.type == 'N') out_ += reply.message.whole;
+  }
+  conn.own_input();
+  return failure;
 }
 
 // Rows whose key only a PostgreSQL can hash.

@@ -222,7 +222,7 @@ net::Task<bool> Session::relay_copy_in(exec::Backend& backend) {
       drop_backend(backend);
       co_return false;
     }
-    if (conn.stream().can_read()) co_return true;  // relay() reads it, and comes back if it is no error
+    if (conn.stream().has_input()) co_return true;  // relay() reads it, and comes back if it is no error
     if (conn.has_unsent()) {
       if (!conn.flush()) co_return true;
       if (conn.has_unsent()) continue;

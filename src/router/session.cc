@@ -172,7 +172,7 @@ net::Task<bool> Session::next_input() {
 net::Task<bool> Session::pass_notifications() {
   for (std::size_t i = 0; i < backends_.all().size(); ++i) {
     exec::Backend& backend = *backends_.all()[i];
-    if (!backend.pinned || !backend.conn->stream().can_read()) continue;
+    if (!backend.pinned || !backend.conn->stream().has_input()) continue;
     const bool received = backend.conn->receive();
     pool::Reply reply;
     while (backend.conn->next_reply(reply, false) == pool::ReplyStatus::reply) out_ += reply.message.whole;

@@ -237,6 +237,7 @@ class Session {
   net::Task<Status> run_copy_in(std::string_view sql, const plan::Plan& plan);
   net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
   net::Task<Result<bool>> next_copy_data(std::string& payload);
+  std::optional<Error> heard_during_copy(pool::ServerConn& conn);
   net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
   net::Task<Result<std::string>> activity_rows();
   net::Task<Status> run_explain(std::string_view sql, const plan::Plan& plan);
