@@ -7,7 +7,8 @@ enable_testing()
 set(PGMOSAIC_FLAGS -Wall -Wextra -Wpedantic -Wshadow=local -Wno-missing-field-initializers)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports false positives for std::variant and coroutine frames at -O2.
-  list(APPEND PGMOSAIC_FLAGS -Wno-maybe-uninitialized -Wno-dangling-pointer -Wno-free-nonheap-object -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow)
+  list(APPEND PGMOSAIC_FLAGS -Wno-maybe-uninitialized -Wno-dangling-pointer -Wno-free-nonheap-object
+       -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow)
 endif()
 if(PGMOSAIC_SANITIZE)
   string(REPLACE ";" "," _sanitize "${PGMOSAIC_SANITIZE}")

@@ -26,10 +26,10 @@ void log_at(LogLevel level, std::string_view room, fmt::format_string<Args...> f
   log_line(level, room, fmt::format(format, std::forward<Args>(args)...));
 }
 
-#define PGM_LOG_FUNCTION(name)                                                                  \
-  template <class... Args>                                                                      \
-  void log_##name(std::string_view room, fmt::format_string<Args...> format, Args&&... args) {  \
-    log_at(LogLevel::name, room, format, std::forward<Args>(args)...);                          \
+#define PGM_LOG_FUNCTION(name)                                                                 \
+  template <class... Args>                                                                     \
+  void log_##name(std::string_view room, fmt::format_string<Args...> format, Args&&... args) { \
+    log_at(LogLevel::name, room, format, std::forward<Args>(args)...);                         \
   }
 PGM_LOG_FUNCTION(debug)
 PGM_LOG_FUNCTION(info)

@@ -99,14 +99,14 @@ using Status = Result<void>;
 // TRY(status);  TRY_ASSIGN(auto x, result);  – return the error to the caller; CO_… inside a coroutine.
 #define PGM_CONCAT_INNER(a, b) a##b
 #define PGM_CONCAT(a, b) PGM_CONCAT_INNER(a, b)
-#define PGM_TRY_IMPL(tmp, ret, expr)                 \
-  do {                                               \
-    auto tmp = (expr);                               \
-    if (!tmp.ok()) ret std::move(tmp.error());       \
+#define PGM_TRY_IMPL(tmp, ret, expr)           \
+  do {                                         \
+    auto tmp = (expr);                         \
+    if (!tmp.ok()) ret std::move(tmp.error()); \
   } while (false)
-#define PGM_TRY_ASSIGN_IMPL(tmp, ret, target, expr)  \
-  auto tmp = (expr);                                 \
-  if (!tmp.ok()) ret std::move(tmp.error());         \
+#define PGM_TRY_ASSIGN_IMPL(tmp, ret, target, expr) \
+  auto tmp = (expr);                                \
+  if (!tmp.ok()) ret std::move(tmp.error());        \
   target = std::move(*tmp)
 #define TRY(expr) PGM_TRY_IMPL(PGM_CONCAT(try_tmp_, __LINE__), return, expr)
 #define CO_TRY(expr) PGM_TRY_IMPL(PGM_CONCAT(try_tmp_, __LINE__), co_return, expr)

@@ -1,6 +1,7 @@
 // pgmosaic dev: N PostgreSQL servers, the metadata store and the router in one supervised process tree.
 //
-// DIR/metadata.db, DIR/password (of the user, mode 0600), DIR/port, DIR/groups (their number), DIR/g1 … DIR/gN (see agent/instance.h).
+// DIR/metadata.db, DIR/password (of the user, mode 0600), DIR/port, DIR/groups (their number), DIR/g1 … DIR/gN (see
+// agent/instance.h).
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,13 +57,14 @@ Result<std::string> user_password(const Config& config, const fs::path& dir) {
 }
 
 // Makes the user's role on every group with one SCRAM verifier; a changed password replaces the old one.
-net::Task<Status> create_user(net::EventLoop& loop, std::vector<control::GroupEndpoint>& groups, pool::Credentials internal,
-                              std::string user, std::string password) {
+net::Task<Status> create_user(net::EventLoop& loop, std::vector<control::GroupEndpoint>& groups,
+                              pool::Credentials internal, std::string user, std::string password) {
   std::string verifier;
   for (auto& group : groups) {
     auto conn = co_await pool::ServerConn::connect(loop, group.endpoint, internal, "postgres", 10000);
     if (!conn.ok()) co_return std::move(conn.error());
-    const std::string find = "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolname = " + pool::quote_literal(user);
+    const std::string find =
+        "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolname = " + pool::quote_literal(user);
     auto rows = co_await (*conn)->query(find);
     if (!rows.ok()) co_return std::move(rows.error());
     if (verifier.empty()) {
@@ -78,7 +80,8 @@ net::Task<Status> create_user(net::EventLoop& loop, std::vector<control::GroupEn
       }
     }
     std::string sql = rows->rows.empty() ? "CREATE ROLE " : "ALTER ROLE ";
-    sql += pool::quote_identifier(user) + " SUPERUSER LOGIN CREATEDB CREATEROLE REPLICATION BYPASSRLS PASSWORD " + pool::quote_literal(verifier);
+    sql += pool::quote_identifier(user) + " SUPERUSER LOGIN CREATEDB CREATEROLE REPLICATION BYPASSRLS PASSWORD " +
+           pool::quote_literal(verifier);
     if (!rows->rows.empty() && *rows->rows[0][0] == verifier) continue;
     auto done = co_await (*conn)->query(sql);
     if (!done.ok()) co_return std::move(done.error());
@@ -106,7 +109,8 @@ struct Servers {
   }
 };
 
-Status start_servers(const Config& config, const fs::path& dir, Servers& servers, std::vector<control::GroupEndpoint>& groups) {
+Status start_servers(const Config& config, const fs::path& dir, Servers& servers,
+                     std::vector<control::GroupEndpoint>& groups) {
   for (int i = 1; i <= config.dev.groups; ++i) {
     agent::InstanceOptions options;
     options.directory = (dir / ("g" + std::to_string(i))).string();
@@ -125,7 +129,8 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
   for (std::size_t i = 0; i < servers.instances.size(); ++i) {
     const auto& instance = *servers.instances[i];
     control::GroupEndpoint entry;
-    entry.group = {static_cast<catalog::GroupId>(i + 1), "g" + std::to_string(i + 1), instance.host(), instance.port(), i == 0};
+    entry.group = {static_cast<catalog::GroupId>(i + 1), "g" + std::to_string(i + 1), instance.host(), instance.port(),
+                   i == 0};
     entry.endpoint.host = instance.socket_directory();
     entry.endpoint.port = instance.port();
     groups.push_back(std::move(entry));
@@ -151,12 +156,15 @@ int run_dev(const std::vector<std::string>& arguments) {
   std::error_code problem;
   const fs::path dir = fs::absolute(config.dev.data_dir, problem);
   fs::create_directories(dir, problem);
-  if (problem) return fail(make_error("58030", "cannot make the data directory " + dir.string() + ": " + problem.message()));
-  if (geteuid() == 0) fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
+  if (problem)
+    return fail(make_error("58030", "cannot make the data directory " + dir.string() + ": " + problem.message()));
+  if (geteuid() == 0)
+    fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
 
   // Ctrl-C should not wait for long transactions, unless told so.
   bool patience_given = false;
-  for (const auto& [name, value] : command_line->settings) patience_given = patience_given || name == "timeouts.shutdown_ms";
+  for (const auto& [name, value] : command_line->settings)
+    patience_given = patience_given || name == "timeouts.shutdown_ms";
   if (!patience_given && command_line->config_file.empty()) config.timeouts.shutdown_ms = 3000;
 
   // Clients find the cluster at the port it had last, unless told otherwise.
@@ -173,7 +181,9 @@ int run_dev(const std::vector<std::string>& arguments) {
   // Shards are placed on the groups of the first start.
   const std::string known_groups = read_line(dir / "groups");
   if (!known_groups.empty() && known_groups != std::to_string(config.dev.groups))
-    return fail(make_error("F0000", "the cluster under " + dir.string() + " has " + known_groups + " groups, not " + std::to_string(config.dev.groups),
+    return fail(make_error("F0000",
+                           "the cluster under " + dir.string() + " has " + known_groups + " groups, not " +
+                               std::to_string(config.dev.groups),
                            "Start it with --groups " + known_groups + ", or choose another --data-dir."));
   if (known_groups.empty() && !write_private(dir / "groups", std::to_string(config.dev.groups)))
     return fail(make_error("58030", "cannot write " + (dir / "groups").string()));
@@ -196,7 +206,8 @@ int run_dev(const std::vector<std::string>& arguments) {
           write_private(dir / "port", std::to_string(port));
           const std::string host = config.listen.empty() ? "127.0.0.1" : config.listen[0];
           std::printf("%d PostgreSQL servers under %s\n", config.dev.groups, dir.c_str());
-          std::printf("ready: postgresql://%s:%s@%s:%u/postgres\n", url_user.c_str(), url_password.c_str(), host.c_str(), port);
+          std::printf("ready: postgresql://%s:%s@%s:%u/postgres\n", url_user.c_str(), url_password.c_str(),
+                      host.c_str(), port);
           std::fflush(stdout);
         },
         [&] {

@@ -23,7 +23,8 @@ int fail(const Error& error) {
 Result<std::string> internal_password(const Config& config) {
   if (config.internal.password_file.empty()) return config.internal.password;
   FILE* file = std::fopen(config.internal.password_file.c_str(), "r");
-  if (file == nullptr) return make_error("F0000", "internal.password_file: cannot read \"" + config.internal.password_file + "\"");
+  if (file == nullptr)
+    return make_error("F0000", "internal.password_file: cannot read \"" + config.internal.password_file + "\"");
   char line[1024] = "";
   if (std::fgets(line, sizeof line, file) == nullptr) line[0] = '\0';
   std::fclose(file);
@@ -38,8 +39,8 @@ Result<std::vector<control::GroupEndpoint>> endpoints(const Config& config) {
   for (const GroupConfig& group : config.groups) any_home = any_home || group.home;
   for (const GroupConfig& group : config.groups) {
     control::GroupEndpoint entry;
-    entry.group = {static_cast<catalog::GroupId>(result.size() + 1), group.name, group.host, static_cast<uint16_t>(group.port),
-                   group.home || (!any_home && result.empty())};
+    entry.group = {static_cast<catalog::GroupId>(result.size() + 1), group.name, group.host,
+                   static_cast<uint16_t>(group.port), group.home || (!any_home && result.empty())};
     entry.endpoint.host = group.host;
     entry.endpoint.port = static_cast<uint16_t>(group.port);
     if (group.tls != GroupTls::off) {
@@ -66,7 +67,8 @@ int run_router(const std::vector<std::string>& arguments) {
   if (!config->log.file.empty() && !log_to_file(config->log.file))
     return fail(make_error("F0000", "log.file: cannot write \"" + config->log.file + "\""));
   if (config->groups.empty())
-    return fail(make_error("F0000", "no [[group]] is configured", "Name at least one PostgreSQL server, or use pgmosaic dev."));
+    return fail(
+        make_error("F0000", "no [[group]] is configured", "Name at least one PostgreSQL server, or use pgmosaic dev."));
   auto password = internal_password(*config);
   if (!password.ok()) return fail(password.error());
   auto groups = endpoints(*config);
@@ -79,8 +81,9 @@ int run_router(const std::vector<std::string>& arguments) {
   router::Server server(*config, *command_line, **store, *groups, internal);
   Status status = server.run(
       [&](uint16_t port) {
-        std::printf("ready: router on %s port %u, %zu groups\n", config->listen.empty() ? config->unix_socket_dir.c_str() : config->listen[0].c_str(),
-                    port, groups->size());
+        std::printf("ready: router on %s port %u, %zu groups\n",
+                    config->listen.empty() ? config->unix_socket_dir.c_str() : config->listen[0].c_str(), port,
+                    groups->size());
         std::fflush(stdout);
       },
       nullptr);

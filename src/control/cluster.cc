@@ -64,7 +64,8 @@ Status Cluster::load_identity() {
   meta::Txn txn;
   txn.compares.push_back({std::string(kClusterKey), 0});
   txn.puts.push_back({std::string(kClusterKey), cluster_id_});
-  for (const GroupEndpoint& group : groups_) txn.puts.push_back({meta::group_key(group.group.id), meta::encode_group(group.group)});
+  for (const GroupEndpoint& group : groups_)
+    txn.puts.push_back({meta::group_key(group.group.id), meta::encode_group(group.group)});
   TRY_ASSIGN(auto committed, store_.commit(txn));
   if (!committed.committed) return load_identity();
   return {};
@@ -73,7 +74,8 @@ Status Cluster::load_identity() {
 net::Task<Result<std::vector<std::string>>> Cluster::list_databases(net::EventLoop& loop) {
   auto conn = co_await connect(loop, home_, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
-  auto rows = co_await (*conn)->query("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1");
+  auto rows = co_await (*conn)->query(
+      "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1");
   if (!rows.ok()) co_return std::move(rows.error());
   std::vector<std::string> names;
   for (const auto& row : rows->rows) names.push_back(*row[0]);
@@ -161,7 +163,8 @@ Status Cluster::intend(const exec::StagedSchema& staged, const std::string& gid)
   nlohmann::json intent;
   intent["database"] = staged.database;
   intent["tables"] = nlohmann::json::array();
-  for (const auto& record : staged.tables) intent["tables"].push_back({{"oid", record.oid}, {"record", meta::encode_table(record)}});
+  for (const auto& record : staged.tables)
+    intent["tables"].push_back({{"oid", record.oid}, {"record", meta::encode_table(record)}});
   intent["colocations"] = nlohmann::json::array();
   for (const auto& colocation : staged.colocations)
     intent["colocations"].push_back({{"id", colocation.id}, {"record", meta::encode_colocation(colocation)}});
@@ -183,7 +186,8 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
                       const std::vector<catalog::Colocation>& colocations, const std::string& database,
                       const std::string& gid) {
   meta::Txn txn;
-  for (const auto& record : tables) txn.puts.push_back({meta::table_key(database, record.oid), meta::encode_table(record)});
+  for (const auto& record : tables)
+    txn.puts.push_back({meta::table_key(database, record.oid), meta::encode_table(record)});
   for (const auto& colocation : colocations)
     txn.puts.push_back({meta::colocation_key(database, colocation.id), meta::encode_colocation(colocation)});
   txn.deletes.push_back(std::string(kIntentPrefix) + gid);
@@ -192,7 +196,8 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
   std::lock_guard lock(mutex_);
   auto& waiting = pending_[database];
   std::erase_if(waiting, [&colocations](const catalog::Colocation& placed) {
-    return std::any_of(colocations.begin(), colocations.end(), [&placed](const auto& done_) { return done_.id == placed.id; });
+    return std::any_of(colocations.begin(), colocations.end(),
+                       [&placed](const auto& done_) { return done_.id == placed.id; });
   });
   return {};
 }
@@ -225,8 +230,8 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   colocation.explicit_only = alone;
   // Neighbouring remainders go to different groups; each group gets the same number, give or take one.
   for (uint32_t remainder = 0; remainder < shard_count; ++remainder)
-    colocation.shards.push_back({first_shard + remainder, shard_count, remainder,
-                                 snapshot.groups[remainder % snapshot.groups.size()].id});
+    colocation.shards.push_back(
+        {first_shard + remainder, shard_count, remainder, snapshot.groups[remainder % snapshot.groups.size()].id});
   pending_[database.name].push_back(colocation);
   return colocation;
 }

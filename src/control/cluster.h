@@ -29,7 +29,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   // Hands a new catalog to all workers; returns when each uses it.
   using Announce = std::function<net::Task<void>(net::EventLoop&, catalog::SnapshotPtr)>;
 
-  Cluster(meta::Store& store, std::vector<GroupEndpoint> groups, pool::Credentials internal, std::string internal_database);
+  Cluster(meta::Store& store, std::vector<GroupEndpoint> groups, pool::Credentials internal,
+          std::string internal_database);
 
   // Checks and installs every database on every group, settles what dead routers left in doubt, loads the catalog.
   net::Task<Status> open(net::EventLoop& loop);

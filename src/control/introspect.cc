@@ -125,7 +125,8 @@ void add_unique_keys(const Rows& rows, Drafts& drafts) {
 }
 
 // Base relations of a view, through other views.
-void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited, std::vector<std::pair<std::string, std::string>>& found) {
+void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited,
+                   std::vector<std::pair<std::string, std::string>>& found) {
   if (!visited.insert(view).second) return;
   for (Oid read : drafts.at(view).reads) {
     auto draft = drafts.find(read);

@@ -49,7 +49,8 @@ void Cluster::leave_to_recovery(const std::string&, const exec::Gid& gid) {
 }
 
 // Settles the prepared transactions of one group: all of this cluster's dead routers, or just one.
-net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group, const std::string& only_gid) {
+net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group,
+                                         const std::string& only_gid) {
   auto conn = co_await connect(loop, group.group.id, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared");
@@ -89,7 +90,8 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop) {
     const std::string gid_text = entry.key.substr(kIntentPrefix.size());
     const auto gid = exec::Gid::parse(gid_text);
     const auto intent = nlohmann::json::parse(entry.value, nullptr, false);
-    if (!gid || intent.is_discarded()) co_return make_error("XX001", "the metadata store's key " + entry.key + " is damaged");
+    if (!gid || intent.is_discarded())
+      co_return make_error("XX001", "the metadata store's key " + entry.key + " is damaged");
     const std::string database = intent["database"];
     const std::vector<uint32_t> participants = {gid->anchor};
     auto committed = co_await resolve(loop, database, *gid, participants);
@@ -121,8 +123,9 @@ net::Task<void> Cluster::trim(net::EventLoop& loop) {
     for (const auto& row : rows->rows) prepared += (prepared.empty() ? "" : ",") + quoted(*row[0]);
   }
   const catalog::SnapshotPtr current = snapshot();
-  const std::string sql = "DELETE FROM pgmosaic.commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 minutes'" +
-                          (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
+  const std::string sql =
+      "DELETE FROM pgmosaic.commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 minutes'" +
+      (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
   for (const GroupEndpoint& group : groups_)
     for (const auto& [name, database] : current->databases) {
       auto conn = co_await connect(loop, group.group.id, name);

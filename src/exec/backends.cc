@@ -146,8 +146,9 @@ void Backends::savepoint(const std::string& name) {
 }
 
 bool Backends::has_savepoint(const std::string& name) const {
-  return std::any_of(replay_.begin(), replay_.end(),
-                     [&](const Replay& replay) { return replay.kind == Replay::Kind::savepoint && replay.name == name; });
+  return std::any_of(replay_.begin(), replay_.end(), [&](const Replay& replay) {
+    return replay.kind == Replay::Kind::savepoint && replay.name == name;
+  });
 }
 
 namespace {
@@ -238,7 +239,8 @@ net::Task<Status> Backends::commit(CommitHook* hook) {
     if (backend->begun) (backend->wrote ? writers : readers).push_back(backend.get());
   if (lost_participant_) {
     co_await rollback();
-    co_return make_error("08006", "the transaction lost its connection to a group and was rolled back", "Retry the transaction.");
+    co_return make_error("08006", "the transaction lost its connection to a group and was rolled back",
+                         "Retry the transaction.");
   }
   Status status;
   if (writers.size() <= 1 && hook == nullptr) {
@@ -273,7 +275,8 @@ net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& reader
     result = co_await run_on(*writer, "COMMIT", "COMMIT");
     if (!result.ok() && result.error().sqlstate == "08006") {
       result.error().sqlstate = "08007";
-      result.error().message = "the connection to the group was lost during COMMIT: the outcome of the transaction is unknown";
+      result.error().message =
+          "the connection to the group was lost during COMMIT: the outcome of the transaction is unknown";
     }
   }
   co_return result;
@@ -303,9 +306,12 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     Status status = co_await conn.drain(&rows);
     const bool lost = !conn.alive();
     const bool good = status.ok() && rows.tag == "PREPARE TRANSACTION";
-    if (status.ok() && !good) status = make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
+    if (status.ok() && !good)
+      status = make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
     note(std::move(status));
-    machine.prepared(group, good ? TwoPhase::Outcome::success : lost ? TwoPhase::Outcome::unknown : TwoPhase::Outcome::failure);
+    machine.prepared(group, good   ? TwoPhase::Outcome::success
+                            : lost ? TwoPhase::Outcome::unknown
+                                   : TwoPhase::Outcome::failure);
   }
   if (machine.step() == TwoPhase::Step::commit_anchor) {
     pool::ServerConn& conn = *held(machine.anchor())->conn;
@@ -323,8 +329,10 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     if (!decision.ok()) {
       services_.leave_to_recovery(database_, machine.gid());
       end_transaction(false);
-      co_return make_error("08007", "the outcome of the transaction is not known yet: group " + std::to_string(machine.anchor()) +
-                                        " does not answer; it is committed or rolled back as a whole when it does",
+      co_return make_error("08007",
+                           "the outcome of the transaction is not known yet: group " +
+                               std::to_string(machine.anchor()) +
+                               " does not answer; it is committed or rolled back as a whole when it does",
                            "Check with a new transaction before you repeat it.", "Transaction " + machine.gid().text());
     }
     machine.decided(*decision);
@@ -344,7 +352,8 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
   for (GroupId group : machine.prepared()) {
     Status status = co_await held(group)->conn->drain();
     if (!status.ok()) {
-      log_warning("exec", "phase two of {} failed at group {}: {}", machine.gid().text(), group, status.error().message);
+      log_warning("exec", "phase two of {} failed at group {}: {}", machine.gid().text(), group,
+                  status.error().message);
       unfinished = true;
     }
     held(group)->begun = false;

@@ -34,18 +34,18 @@ struct CommitServices {
 // Tied to the outcome of one transaction: a schema change publishes its catalog exactly if the groups commit.
 struct CommitHook {
   virtual ~CommitHook() = default;
-  virtual Status before(const Gid& gid) = 0;   // make the intent durable; an error aborts the transaction
+  virtual Status before(const Gid& gid) = 0;  // make the intent durable; an error aborts the transaction
   virtual void after(const Gid& gid, bool committed) = 0;
 };
 
 struct Backend {
   GroupId group = 0;
   std::unique_ptr<pool::ServerConn> conn;
-  bool pinned = false;        // stays with the client until it disconnects or DISCARDs
-  bool begun = false;         // takes part in the open transaction
+  bool pinned = false;  // stays with the client until it disconnects or DISCARDs
+  bool begun = false;   // takes part in the open transaction
   bool wrote = false;
   bool not_preparable = false;
-  std::size_t joined_at = 0;  // position in the transaction's replay list
+  std::size_t joined_at = 0;       // position in the transaction's replay list
   pool::Settings settings_before;  // of the backend, outside the transaction
   bool settle_first = false;       // the role must be in force before a statement is sent
   uint64_t unnamed_statement = 0;  // session's serial of the unnamed statement parsed on this backend
@@ -53,7 +53,8 @@ struct Backend {
 
 class Backends {
  public:
-  Backends(net::EventLoop& loop, pool::Pool& pool, CommitServices& services) : loop_(loop), pool_(pool), services_(services) {}
+  Backends(net::EventLoop& loop, pool::Pool& pool, CommitServices& services)
+      : loop_(loop), pool_(pool), services_(services) {}
   ~Backends() { drop_all(); }
 
   void open_session(std::string user, std::string database, pool::Settings settings);

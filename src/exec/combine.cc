@@ -33,7 +33,8 @@ const char* builtin_type_name(pg::Oid type, int32_t typmod) {
 }
 
 // format_type() of each column on the backend that runs the final statement; its OIDs are its own.
-net::Task<Result<std::vector<std::string>>> type_names(Backend& backend, const std::vector<pg::FieldDescription>& fields) {
+net::Task<Result<std::vector<std::string>>> type_names(Backend& backend,
+                                                       const std::vector<pg::FieldDescription>& fields) {
   std::vector<std::string> names;
   std::string question;
   for (const auto& field : fields) {
@@ -118,8 +119,10 @@ net::Task<Result<GatherResult>> combine(std::vector<RowReader>& readers, const p
       pg::parse_data_row(reader.message().body, values);
       partial.add(values);
       if (partial.bytes() > kMaxPartialBytes)
-        error = make_error("54000", "the groups' intermediate result is larger than " + std::to_string(kMaxPartialBytes >> 20) + " MiB",
-                           "Add a filter or a LIMIT, or group by the distribution column.");
+        error = make_error(
+            "54000",
+            "the groups' intermediate result is larger than " + std::to_string(kMaxPartialBytes >> 20) + " MiB",
+            "Add a filter or a LIMIT, or group by the distribution column.");
     }
     if (error) break;
   }

@@ -13,7 +13,9 @@ namespace {
 
 template <class T>
 std::strong_ordering order(T left, T right) {
-  return left < right ? std::strong_ordering::less : left > right ? std::strong_ordering::greater : std::strong_ordering::equal;
+  return left < right   ? std::strong_ordering::less
+         : left > right ? std::strong_ordering::greater
+                        : std::strong_ordering::equal;
 }
 
 std::strong_ordering order_bytes(std::string_view left, std::string_view right) { return left <=> right; }
@@ -93,7 +95,8 @@ Moment iso_moment(std::string_view text) {
     seconds += number();
     if (skip('.')) {
       int digits = 0;
-      for (; !text.empty() && text[0] >= '0' && text[0] <= '9'; text.remove_prefix(1), ++digits) micros = micros * 10 + (text[0] - '0');
+      for (; !text.empty() && text[0] >= '0' && text[0] <= '9'; text.remove_prefix(1), ++digits)
+        micros = micros * 10 + (text[0] - '0');
       for (; digits < 6; ++digits) micros *= 10;
     }
     if (!text.empty() && (text[0] == '+' || text[0] == '-')) {
@@ -188,15 +191,16 @@ std::strong_ordering compare_values(catalog::Oid type, bool binary, std::string_
                     : order(text_int(left), text_int(right));
     case 700:
     case 701:
-      return binary ? order_double(binary_double(left), binary_double(right)) : order_double(text_double(left), text_double(right));
+      return binary ? order_double(binary_double(left), binary_double(right))
+                    : order_double(text_double(left), text_double(right));
     case 1082:
     case 1114:
-    case 1184:
-      return binary ? order(binary_int(left), binary_int(right)) : iso_moment(left) <=> iso_moment(right);
+    case 1184: return binary ? order(binary_int(left), binary_int(right)) : iso_moment(left) <=> iso_moment(right);
     case 1700:
       return binary ? order_decimal(binary_decimal(left), binary_decimal(right))
                     : order_decimal(text_decimal(left), text_decimal(right));
-    default: return order_bytes(left, right);  // text, varchar with a bytewise collation, uuid, bytea (hex keeps the order)
+    default:
+      return order_bytes(left, right);  // text, varchar with a bytewise collation, uuid, bytea (hex keeps the order)
   }
 }
 

@@ -1,4 +1,5 @@
-// What the executor needs from the cluster's control: schema changes. Implemented in control/cluster.h; a seam for tests.
+// What the executor needs from the cluster's control: schema changes. Implemented in control/cluster.h; a seam for
+// tests.
 #pragma once
 
 #include <memory>

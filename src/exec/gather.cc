@@ -66,7 +66,7 @@ class Gatherer {
     const bool begins = std::exchange(at_start, false);
     if (options_.copy_binary) {
       if (data.size() == 2 && load_big_endian<int16_t>(data.data()) == -1) return true;  // the trailer
-      const bool trailer_inside = begins && data.size() == kBinaryHeader + 2;             // no rows at all
+      const bool trailer_inside = begins && data.size() == kBinaryHeader + 2;            // no rows at all
       if (trailer_inside) data.remove_suffix(2);
       if (begins && !first) data.remove_prefix(std::min(kBinaryHeader, data.size()));
       if (data.empty()) return true;

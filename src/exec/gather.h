@@ -16,10 +16,10 @@ struct GatherOptions {
   uint16_t hidden_columns = 0;
   uint64_t offset = 0;
   std::optional<uint64_t> limit;
-  bool describe = true;       // send RowDescription (simple protocol)
-  bool copy_header = false;   // COPY TO: each group's stream begins with a header line
-  bool copy_binary = false;   // COPY TO: each group's stream has a binary header and trailer
-  bool first_only = false;    // reference table write: rows and tag of the first group
+  bool describe = true;      // send RowDescription (simple protocol)
+  bool copy_header = false;  // COPY TO: each group's stream begins with a header line
+  bool copy_binary = false;  // COPY TO: each group's stream has a binary header and trailer
+  bool first_only = false;   // reference table write: rows and tag of the first group
 };
 
 struct GatherResult {

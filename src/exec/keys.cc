@@ -95,7 +95,8 @@ bool add_array(const KeySource& source, const Values& values, const catalog::Col
   if (!array_elements(*value, binary, elements)) return false;
   for (const auto& element : elements) {
     if (!element) continue;
-    auto hash = catalog::hash_key_value(type_of_value(source, *element, binary), binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text, *element,
+    auto hash = catalog::hash_key_value(type_of_value(source, *element, binary),
+                                        binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text, *element,
                                         values.text);
     if (!hash) return false;
     add_group(groups, colocation.group_of_hash(catalog::combine_hash(0, *hash)));
@@ -169,8 +170,10 @@ std::optional<uint64_t> hash_source(const KeySource& source, const Values& value
       }
       const bool binary = values.bind->binary(source.index);
       if (!binary) return hash_text(source, *value, values);
-      if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::binary, *value)) return std::nullopt;
-      return catalog::hash_key_value(type_of_value(source, *value, true), catalog::ValueFormat::binary, *value, values.text);
+      if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::binary, *value))
+        return std::nullopt;
+      return catalog::hash_key_value(type_of_value(source, *value, true), catalog::ValueFormat::binary, *value,
+                                     values.text);
     }
     case KeySource::Kind::constant: return hash_text(source, source.text, values);
     case KeySource::Kind::null_value: is_null = true; return 0;
@@ -188,7 +191,8 @@ bool text_value(const KeySource& source, const Values& values, std::string& text
       return true;
     }
     case KeySource::Kind::parameter:
-      if (values.bind == nullptr || source.index >= values.bind->values.size() || values.bind->binary(source.index)) return false;
+      if (values.bind == nullptr || source.index >= values.bind->values.size() || values.bind->binary(source.index))
+        return false;
       text = values.bind->values[source.index].value_or("");
       return true;
     case KeySource::Kind::constant: text = source.text; return true;

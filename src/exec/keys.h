@@ -23,9 +23,9 @@ struct Values {
 
 // The groups a statement goes to. The one-group case allocates nothing.
 struct Resolution {
-  bool undecided = false;  // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
-  catalog::GroupId one = 0;                // != 0: exactly this group
-  std::vector<catalog::GroupId> groups;    // else these, ascending
+  bool undecided = false;    // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
+  catalog::GroupId one = 0;  // != 0: exactly this group
+  std::vector<catalog::GroupId> groups;  // else these, ascending
   bool single() const { return one != 0; }
 };
 

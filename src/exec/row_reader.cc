@@ -48,7 +48,8 @@ void RowReader::send(const Request& request) {
     pg::write_describe(conn.out(), 'P', "");
     pg::write_execute(conn.out(), "", 0);
     pg::write_sync(conn.out());
-    for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
+    for (RequestKind kind :
+         {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
       conn.expect({kind, true});
     backend_->unnamed_statement = 0;
   }

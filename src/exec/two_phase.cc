@@ -21,7 +21,8 @@ bool parse_number(std::string_view text, T& value) {
 }  // namespace
 
 std::string Gid::text() const {
-  return std::string(kPrefix) + "_" + cluster + "_" + std::to_string(anchor) + "_" + router + "_" + std::to_string(number);
+  return std::string(kPrefix) + "_" + cluster + "_" + std::to_string(anchor) + "_" + router + "_" +
+         std::to_string(number);
 }
 
 std::optional<Gid> Gid::parse(std::string_view text) {
@@ -33,7 +34,8 @@ std::optional<Gid> Gid::parse(std::string_view text) {
     text.remove_prefix(bar + 1);
   }
   Gid gid;
-  if (parts.size() != 5 || parts[0] != kPrefix || !parse_number(parts[2], gid.anchor) || !parse_number(parts[4], gid.number))
+  if (parts.size() != 5 || parts[0] != kPrefix || !parse_number(parts[2], gid.anchor) ||
+      !parse_number(parts[4], gid.number))
     return std::nullopt;
   gid.cluster = parts[1];
   gid.router = parts[3];
@@ -90,7 +92,8 @@ std::string TwoPhase::log_sql() const {
 }
 
 std::string TwoPhase::prepare_sql() const {
-  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" + gid_.text() + "'";
+  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" + gid_.text() +
+         "'";
 }
 std::string TwoPhase::anchor_sql() const { return log_sql() + "; COMMIT"; }
 std::string TwoPhase::commit_prepared_sql() const { return "COMMIT PREPARED '" + gid_.text() + "'"; }

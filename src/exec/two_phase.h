@@ -19,7 +19,7 @@ namespace pgmosaic::exec {
 struct Gid {
   std::string cluster;  // without underscores
   uint32_t anchor = 0;
-  std::string router;   // without underscores
+  std::string router;  // without underscores
   uint64_t number = 0;
 
   std::string text() const;

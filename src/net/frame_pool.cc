@@ -9,9 +9,9 @@ namespace pgmosaic::net {
 
 namespace {
 
-constexpr std::size_t kStep = 64;         // size classes in bytes
-constexpr std::size_t kClasses = 64;      // frames up to 4 KiB are recycled
-constexpr std::size_t kKeepPerClass = 64; // beyond that memory goes back to malloc
+constexpr std::size_t kStep = 64;          // size classes in bytes
+constexpr std::size_t kClasses = 64;       // frames up to 4 KiB are recycled
+constexpr std::size_t kKeepPerClass = 64;  // beyond that memory goes back to malloc
 
 struct FreeFrame {
   FreeFrame* next;

@@ -43,7 +43,8 @@ Result<std::unique_ptr<Listener>> Listener::tcp(EventLoop& loop, const std::stri
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* list = nullptr;
-  const int rc = getaddrinfo(host.empty() || host == "*" ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &list);
+  const int rc =
+      getaddrinfo(host.empty() || host == "*" ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &list);
   if (rc != 0) return make_error("F0000", "could not listen on " + where + ": " + gai_strerror(rc));
   const int fd = socket(list->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int one = 1;

@@ -15,7 +15,7 @@ namespace pgmosaic::net {
 struct Peer {
   std::string address;  // "127.0.0.1", "::1"; empty for a Unix socket
   uint16_t port = 0;
-  bool local = false;   // Unix socket
+  bool local = false;  // Unix socket
 };
 
 class Listener final : public EventHandler {
@@ -23,7 +23,8 @@ class Listener final : public EventHandler {
   using Callback = std::function<void(int fd, Peer peer)>;  // takes ownership of the non-blocking fd
 
   // port 0 picks a free one. Errors: 55006 (in use), F0000.
-  static Result<std::unique_ptr<Listener>> tcp(EventLoop& loop, const std::string& host, uint16_t port, Callback callback);
+  static Result<std::unique_ptr<Listener>> tcp(EventLoop& loop, const std::string& host, uint16_t port,
+                                               Callback callback);
   // Listens on DIR/.s.PGSQL.PORT.
   static Result<std::unique_ptr<Listener>> unix_socket(EventLoop& loop, const std::string& dir, uint16_t port,
                                                        Callback callback);

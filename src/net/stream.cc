@@ -108,7 +108,8 @@ IoResult Stream::read(char* buffer, std::size_t capacity) {
 bool Stream::has_input() {
   if (!can_read_ || fd_ < 0 || tls_) return can_read_;
   char byte;
-  if (::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) can_read_ = false;
+  if (::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    can_read_ = false;
   return can_read_;
 }
 
@@ -184,7 +185,8 @@ struct Address {
 };
 
 Error connect_error(const std::string& host, uint16_t port, const std::string& why) {
-  return make_error("08001", "could not connect to PostgreSQL at " + host + " port " + std::to_string(port) + ": " + why,
+  return make_error("08001",
+                    "could not connect to PostgreSQL at " + host + " port " + std::to_string(port) + ": " + why,
                     "Check that the server runs there and accepts connections.");
 }
 

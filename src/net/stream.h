@@ -95,8 +95,8 @@ class Stream final : public EventHandler {
   WaitAwaiter readable() { return {*this, read_wants_write_}; }
   WaitAwaiter writable() { return {*this, true}; }
 
-  // True may be stale: an event of the same round of epoll can tell of bytes that were read meanwhile. read() finds out;
-  // who decides something by it asks has_input().
+  // True may be stale: an event of the same round of epoll can tell of bytes that were read meanwhile. read() finds
+  // out; who decides something by it asks has_input().
   bool can_read() const { return can_read_; }
   // Whether there is something to read, an end or an error included. A system call where can_read() is true.
   bool has_input();

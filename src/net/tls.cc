@@ -32,7 +32,8 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const std::string& cert_f
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(context,
+                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_use_certificate_chain_file(context, cert_file.c_str()) != 1)
     return file_error("TLS certificate file", cert_file);
   if (SSL_CTX_use_PrivateKey_file(context, key_file.c_str(), SSL_FILETYPE_PEM) != 1)
@@ -50,7 +51,8 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const std::string& ca_fil
   std::shared_ptr<TlsContext> result(new TlsContext(SSL_CTX_new(TLS_client_method())));
   SSL_CTX* context = result->context_;
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(context,
+                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (!ca_file.empty()) {
     if (SSL_CTX_load_verify_locations(context, ca_file.c_str(), nullptr) != 1)
       return file_error("TLS certificate authority file", ca_file);
@@ -69,7 +71,8 @@ Task<Status> Stream::start_tls(TlsContext& context, bool server, const std::stri
     SSL_set_tlsext_host_name(state->ssl, server_name.c_str());
     if (context.verifies_peer()) {
       X509_VERIFY_PARAM* param = SSL_get0_param(state->ssl);
-      if (X509_VERIFY_PARAM_set1_ip_asc(param, server_name.c_str()) != 1) SSL_set1_host(state->ssl, server_name.c_str());
+      if (X509_VERIFY_PARAM_set1_ip_asc(param, server_name.c_str()) != 1)
+        SSL_set1_host(state->ssl, server_name.c_str());
     }
   }
   for (;;) {
@@ -134,9 +137,7 @@ IoResult Stream::write_tls(std::string_view data) {
   const int rc = SSL_write_ex(tls_->ssl, data.data(), data.size(), &sent);
   if (rc == 1) return {IoResult::Kind::ok, sent};
   switch (SSL_get_error(tls_->ssl, rc)) {
-    case SSL_ERROR_WANT_WRITE:
-      can_write_ = false;
-      return {IoResult::Kind::would_block, 0};
+    case SSL_ERROR_WANT_WRITE: can_write_ = false; return {IoResult::Kind::would_block, 0};
     case SSL_ERROR_WANT_READ:  // cannot happen without renegotiation
     default:
       error_ = "TLS send: " + openssl_error();
@@ -152,7 +153,8 @@ std::string Stream::channel_binding() const {
   int digest_nid = NID_undef;
   OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, nullptr);
   // RFC 5929: MD5 and SHA-1 signatures are hashed with SHA-256.
-  const EVP_MD* digest = digest_nid == NID_md5 || digest_nid == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(digest_nid);
+  const EVP_MD* digest =
+      digest_nid == NID_md5 || digest_nid == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(digest_nid);
   if (digest == nullptr) return {};
   unsigned char hash[EVP_MAX_MD_SIZE];
   unsigned int length = 0;

@@ -6,7 +6,8 @@ Result<uint32_t> startup_length(std::string_view bytes) {
   if (bytes.size() < 4) return uint32_t{0};
   const uint32_t length = load_big_endian<uint32_t>(bytes.data());
   if (length < 8 || length > kMaxStartupLength)
-    return make_error("08P01", "invalid length of startup packet", "Connect with a client that speaks the PostgreSQL protocol.");
+    return make_error("08P01", "invalid length of startup packet",
+                      "Connect with a client that speaks the PostgreSQL protocol.");
   return bytes.size() < length ? uint32_t{0} : length;
 }
 
@@ -149,11 +150,15 @@ void write_bind_text(std::string& out, std::string_view portal, std::string_view
   writer.int16(1).int16(result_format);
 }
 
-void write_describe(std::string& out, char kind, std::string_view name) { MessageWriter(out, 'D').byte(kind).string(name); }
+void write_describe(std::string& out, char kind, std::string_view name) {
+  MessageWriter(out, 'D').byte(kind).string(name);
+}
 void write_execute(std::string& out, std::string_view portal, int32_t max_rows) {
   MessageWriter(out, 'E').string(portal).int32(max_rows);
 }
-void write_close(std::string& out, char kind, std::string_view name) { MessageWriter(out, 'C').byte(kind).string(name); }
+void write_close(std::string& out, char kind, std::string_view name) {
+  MessageWriter(out, 'C').byte(kind).string(name);
+}
 void write_sync(std::string& out) { MessageWriter(out, 'S'); }
 void write_flush(std::string& out) { MessageWriter(out, 'H'); }
 void write_copy_data(std::string& out, std::string_view data) { MessageWriter(out, 'd').bytes(data); }

@@ -142,9 +142,15 @@ Status CreateTablePlanner::check_elements() {
   for (const Node* node : each(create_->n_inh_relations, create_->inh_relations)) {
     auto* parent = as<PgQuery__RangeVar>(node);
     for (const std::string& schema : context_.search_path) {
-      const catalog::Table* table = parent == nullptr ? nullptr : context_.database->find(*text_of(parent->schemaname).data() != '\0' ? std::string(text_of(parent->schemaname)) : schema, text_of(parent->relname));
+      const catalog::Table* table =
+          parent == nullptr
+              ? nullptr
+              : context_.database->find(
+                    *text_of(parent->schemaname).data() != '\0' ? std::string(text_of(parent->schemaname)) : schema,
+                    text_of(parent->relname));
       if (table != nullptr && table->kind != TableKind::local)
-        return make_error("0A000", "INHERITS from a sharded or reference table is not supported", "Use CREATE TABLE ... (LIKE ...).");
+        return make_error("0A000", "INHERITS from a sharded or reference table is not supported",
+                          "Use CREATE TABLE ... (LIKE ...).");
     }
   }
   if (spread && create_->n_inh_relations > 0)
@@ -181,8 +187,11 @@ Result<Plan> CreateTablePlanner::run() {
     for (const std::string& schema : context_.search_path) {
       const catalog::Table* hidden = context_.database->find(schema, table_.name);
       if (hidden != nullptr && hidden->kind != TableKind::local)
-        return make_error("0A000", "a temporary table cannot hide the " + std::string(hidden->kind == TableKind::sharded ? "sharded" : "reference") +
-                                       " table \"" + table_.name + "\"", "Give it another name.");
+        return make_error("0A000",
+                          "a temporary table cannot hide the " +
+                              std::string(hidden->kind == TableKind::sharded ? "sharded" : "reference") + " table \"" +
+                              table_.name + "\"",
+                          "Give it another name.");
     }
     return temporary();
   }
@@ -238,7 +247,8 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     plan.target.kind = Target::Kind::any;
     return plan;
   }
-  if (tree->statement_count() != 1) return unsupported("several statements where one is expected", "Send them one by one.");
+  if (tree->statement_count() != 1)
+    return unsupported("several statements where one is expected", "Send them one by one.");
   auto* create = as<PgQuery__CreateStmt>(tree->statement());
   if (create == nullptr) return plan_tree(sql, tree->statement(), context);
   if (!*text || create->partbound != nullptr)

@@ -80,7 +80,8 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::open(PoolEntry& entry) {
   if (credentials != credentials_.end()) login = credentials->second;
   login.user = entry.user;
   const uint64_t generation = generation_;
-  auto opened = co_await ServerConn::connect(loop_, endpoint->second, login, entry.database, limits_.connect_timeout_ms);
+  auto opened =
+      co_await ServerConn::connect(loop_, endpoint->second, login, entry.database, limits_.connect_timeout_ms);
   if (!opened.ok()) {
     --entry.total;
     counter_.closed(entry.user, entry.database, entry.group);
@@ -104,9 +105,10 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
       if (counter_.try_open(limits_, entry.user, entry.database, entry.group)) co_return co_await open(entry);
       if (evict_idle(entry.group, &entry)) continue;
     }
-    Error busy = make_error("53300", "no connection to group " + std::to_string(entry.group) + " for user \"" +
-                                               entry.user + "\" became free in time",
-                                  "Raise pool.size_per_group (and the servers' max_connections), or shorten transactions.");
+    Error busy = make_error("53300",
+                            "no connection to group " + std::to_string(entry.group) + " for user \"" + entry.user +
+                                "\" became free in time",
+                            "Raise pool.size_per_group (and the servers' max_connections), or shorten transactions.");
     if (held_back(entry)) {
       busy.message = "database \"" + entry.database + "\" is paused";
       busy.hint = "An administrator has paused it; RESUME on the admin database ends that.";
@@ -291,7 +293,8 @@ void Pool::sweep() {
   for (auto& [key, entry] : entries_) {
     std::vector<std::unique_ptr<ServerConn>> keep, drop;
     for (auto& conn : entry->idle) {
-      const bool stale = limits_.idle_timeout_ms > 0 && now_us - conn->idle_since_us > int64_t{limits_.idle_timeout_ms} * 1000;
+      const bool stale =
+          limits_.idle_timeout_ms > 0 && now_us - conn->idle_since_us > int64_t{limits_.idle_timeout_ms} * 1000;
       (stale || !fit_for_reuse(*conn) || conn->stream().has_input() ? drop : keep).push_back(std::move(conn));
     }
     entry->idle = std::move(keep);

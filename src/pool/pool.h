@@ -29,7 +29,7 @@ using GroupId = uint32_t;
 
 struct PoolLimits {
   int per_group = 20, per_user = 0, per_database = 0;  // backends over all workers; 0: no limit
-  std::string unlimited_user;  // the internal role: its connections count for no limit
+  std::string unlimited_user;                          // the internal role: its connections count for no limit
   int max_waiting = 10000;
   int wait_timeout_ms = 15000, idle_timeout_ms = 600000, lifetime_ms = 3600000, connect_timeout_ms = 5000;
 };
@@ -101,16 +101,20 @@ class Pool {
   // Backends opened before now are closed as soon as they are idle (role or database settings changed, failover).
   void renew();
   // No backend of the database (empty: of any) goes to a client that holds none; the internal role goes on.
-  void pause(const std::string& database) { database.empty() ? void(paused_ = true) : void(paused_databases_.insert(database)); }
+  void pause(const std::string& database) {
+    database.empty() ? void(paused_ = true) : void(paused_databases_.insert(database));
+  }
   // Ends the pause of the database; empty: every pause.
   void resume(const std::string& database);
   bool paused(const std::string& database) const { return paused_ || paused_databases_.contains(database); }
   // Backends of the database (empty: of any) that are not idle; those of the internal role do not count.
   int in_use(const std::string& database) const;
-  void retry_waiters();   // another worker closed a backend
-  void yield_idle();      // other sessions wait: close idle backends of groups at their limit
+  void retry_waiters();  // another worker closed a backend
+  void yield_idle();     // other sessions wait: close idle backends of groups at their limit
   int borrowed() const { return borrowed_; }
-  const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const { return entries_; }
+  const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const {
+    return entries_;
+  }
   const std::unordered_map<uint64_t, ServerConn*>& connections() const { return live_; }
   // Before DROP DATABASE: PostgreSQL refuses while our idle backends are connected.
   void close_idle_of(const std::string& database);
@@ -122,7 +126,9 @@ class Pool {
   bool evict_idle(GroupId group, const PoolEntry* except);
   bool fit_for_reuse(const ServerConn& conn) const;
   std::unique_ptr<ServerConn> take_idle(PoolEntry& entry);
-  bool held_back(const PoolEntry& entry) const { return paused(entry.database) && entry.user != limits_.unlimited_user; }
+  bool held_back(const PoolEntry& entry) const {
+    return paused(entry.database) && entry.user != limits_.unlimited_user;
+  }
   PoolWaiter* next_waiter(const PoolEntry& entry) const;
 
   net::EventLoop& loop_;

@@ -215,8 +215,7 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
       std::vector<std::optional<std::string_view>> values;
       pg::parse_data_row(reply.message.body, values);
       auto& row = rows->rows.emplace_back();
-      for (const auto& value : values)
-        value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
+      for (const auto& value : values) value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
     } else if (reply.message.type == 'N') {
       rows->notices += reply.message.whole;
     } else if (reply.message.type == 't') {
@@ -247,7 +246,8 @@ net::Task<Result<ServerConn::Rows>> ServerConn::query_params(std::string_view sq
   pg::write_describe(out_, 'P', "");
   pg::write_execute(out_, "", 0);
   pg::write_sync(out_);
-  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
+  for (RequestKind kind :
+       {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
     expect({kind, true});
   Rows rows;
   CO_TRY(co_await drain(&rows));

@@ -28,15 +28,15 @@ enum class RequestKind : uint8_t { query, parse, bind, describe, execute, close,
 
 struct Request {
   RequestKind kind;
-  bool internal = false;  // the client did not ask: its replies are swallowed
-  uint32_t statement = 0; // parse, close: the router's statement number; undone if the server skips the request
+  bool internal = false;   // the client did not ask: its replies are swallowed
+  uint32_t statement = 0;  // parse, close: the router's statement number; undone if the server skips the request
 };
 
 struct Reply {
   pg::MessageView message;
   Request request{RequestKind::query};
-  bool answers = false;      // false: asynchronous (notice, notification, parameter status outside any request)
-  bool partial = false;      // a piece of a DataRow or CopyData too large to wait for; message.whole is the piece
+  bool answers = false;  // false: asynchronous (notice, notification, parameter status outside any request)
+  bool partial = false;  // a piece of a DataRow or CopyData too large to wait for; message.whole is the piece
 };
 
 enum class ReplyStatus : uint8_t { reply, need_more, broken };
@@ -44,8 +44,8 @@ enum class ReplyStatus : uint8_t { reply, need_more, broken };
 // How the router logs in to a group.
 struct Credentials {
   std::string user;
-  std::string password;      // internal role only
-  pg::ScramKeys keys;        // client_key empty: the group must trust us (certificate, peer, trust)
+  std::string password;  // internal role only
+  pg::ScramKeys keys;    // client_key empty: the group must trust us (certificate, peer, trust)
 };
 
 struct Endpoint {
@@ -113,8 +113,8 @@ class ServerConn {
   // --- state ---
   char transaction_status = 'I';
   bool tainted = false;
-  bool cancelling = false;            // a CancelRequest is under way: do not hand this backend to another client
-  Settings settings;                  // what is applied on the backend outside of a transaction
+  bool cancelling = false;  // a CancelRequest is under way: do not hand this backend to another client
+  Settings settings;        // what is applied on the backend outside of a transaction
   std::map<std::string, std::string> parameters;  // ParameterStatus
   std::vector<std::string> changed_parameters;    // names told since somebody cleared the list
   uint32_t pid = 0, secret = 0;

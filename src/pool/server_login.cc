@@ -15,7 +15,8 @@ std::string where(const Endpoint& endpoint) { return endpoint.host + " port " + 
 net::Task<Status> negotiate_tls(net::Stream& stream, const Endpoint& endpoint) {
   std::string request;
   pg::write_ssl_request(request);
-  if (!co_await stream.write_all(request)) co_return make_error("08001", "connection to " + where(endpoint) + " was lost");
+  if (!co_await stream.write_all(request))
+    co_return make_error("08001", "connection to " + where(endpoint) + " was lost");
   char answer = 0;
   for (;;) {
     const net::IoResult result = stream.read(&answer, 1);
@@ -63,7 +64,8 @@ net::Task<Status> ServerConn::login(const Credentials& credentials, const std::s
   if (endpoint_.tls != nullptr && endpoint_.host[0] != '/') CO_TRY(co_await negotiate_tls(*stream_, endpoint_));
   std::string startup;
   pg::write_startup(startup, {{"user", credentials.user}, {"database", database}});
-  if (!co_await stream_->write_all(startup)) co_return make_error("08001", "connection to " + where(endpoint_) + " was lost");
+  if (!co_await stream_->write_all(startup))
+    co_return make_error("08001", "connection to " + where(endpoint_) + " was lost");
   CO_TRY(co_await authenticate(credentials));
   for (;;) {
     auto message = co_await next_message();
@@ -105,7 +107,9 @@ net::Task<Status> ServerConn::authenticate(const Credentials& credentials) {
       pg::write_password(out, credentials.password + '\0');
     } else if (method == 10) {
       if (credentials.password.empty() && credentials.keys.client_key.empty())
-        co_return make_error("28000", "the PostgreSQL at " + where(endpoint_) + " asks for a password, the router has none for user \"" + credentials.user + "\"",
+        co_return make_error("28000",
+                             "the PostgreSQL at " + where(endpoint_) +
+                                 " asks for a password, the router has none for user \"" + credentials.user + "\"",
                              "Let clients log in with scram-sha-256, so that the router can pass the login on.");
       bool plus = false;
       for (std::string_view name = reader.string(); !name.empty(); name = reader.string())
@@ -122,10 +126,13 @@ net::Task<Status> ServerConn::authenticate(const Credentials& credentials) {
       CO_TRY(scram->verify(reader.rest()));
       continue;
     } else {
-      co_return make_error("28000", "the PostgreSQL at " + where(endpoint_) + " asks for an authentication method that the router does not speak",
-                           "Use scram-sha-256, certificates, peer or trust in that server's pg_hba.conf.");
+      co_return make_error(
+          "28000",
+          "the PostgreSQL at " + where(endpoint_) + " asks for an authentication method that the router does not speak",
+          "Use scram-sha-256, certificates, peer or trust in that server's pg_hba.conf.");
     }
-    if (!co_await stream_->write_all(out)) co_return make_error("08001", "connection to " + where(endpoint_) + " was lost");
+    if (!co_await stream_->write_all(out))
+      co_return make_error("08001", "connection to " + where(endpoint_) + " was lost");
   }
 }
 

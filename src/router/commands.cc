@@ -142,7 +142,11 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
     case Kind::set_transaction:
     case Kind::set_constraints:
       if (!backends_.in_transaction() || implicit_) {
-        pg::write_notice(out_, "25P01", command.kind == Kind::set_transaction ? "SET TRANSACTION can only be used in transaction blocks" : "SET CONSTRAINTS can only be used in transaction blocks", {}, {}, "WARNING");
+        pg::write_notice(out_, "25P01",
+                         command.kind == Kind::set_transaction
+                             ? "SET TRANSACTION can only be used in transaction blocks"
+                             : "SET CONSTRAINTS can only be used in transaction blocks",
+                         {}, {}, "WARNING");
         put_complete(command.kind == Kind::set_transaction ? "SET" : "SET CONSTRAINTS");
         co_return Status{};
       }
@@ -158,7 +162,9 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
         backend->conn->add_internal_query(sql);
         CO_TRY(co_await backend->conn->drain());
       }
-      put_complete(command.kind == Kind::discard_plans ? "DISCARD PLANS" : command.kind == Kind::discard_temp ? "DISCARD TEMP" : "DISCARD SEQUENCES");
+      put_complete(command.kind == Kind::discard_plans  ? "DISCARD PLANS"
+                   : command.kind == Kind::discard_temp ? "DISCARD TEMP"
+                                                        : "DISCARD SEQUENCES");
       co_return Status{};
     case Kind::prepare: co_return co_await run_prepare(command);
     case Kind::execute: co_return co_await run_execute(command);
@@ -236,7 +242,8 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       const bool was_failed = failed_;
       if (!backends_.in_transaction() || implicit_) {
         if (command.chain)
-          co_return make_error("25P01", std::string(commit ? "COMMIT" : "ROLLBACK") + " AND CHAIN can only be used in transaction blocks");
+          co_return make_error("25P01", std::string(commit ? "COMMIT" : "ROLLBACK") +
+                                            " AND CHAIN can only be used in transaction blocks");
         pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
       }
       Status status;
@@ -289,14 +296,21 @@ net::Task<Status> Session::on_participants(std::string_view sql, bool forward_fi
 }
 
 net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
-  const char* tag = command.kind == Kind::savepoint ? "SAVEPOINT" : command.kind == Kind::release ? "RELEASE" : "ROLLBACK";
+  const char* tag = command.kind == Kind::savepoint ? "SAVEPOINT"
+                    : command.kind == Kind::release ? "RELEASE"
+                                                    : "ROLLBACK";
   if (!backends_.in_transaction() || implicit_)
-    co_return make_error("25P01", std::string(command.kind == Kind::savepoint ? "SAVEPOINT" : command.kind == Kind::release ? "RELEASE SAVEPOINT" : "ROLLBACK TO SAVEPOINT") +
+    co_return make_error("25P01", std::string(command.kind == Kind::savepoint ? "SAVEPOINT"
+                                              : command.kind == Kind::release ? "RELEASE SAVEPOINT"
+                                                                              : "ROLLBACK TO SAVEPOINT") +
                                       " can only be used in transaction blocks");
   const std::string name = pool::quote_identifier(command.name);
   if (command.kind != Kind::savepoint && !backends_.has_savepoint(command.name))
     co_return make_error("3B001", "savepoint \"" + command.name + "\" does not exist");
-  const std::string sql = (command.kind == Kind::savepoint ? "SAVEPOINT " : command.kind == Kind::release ? "RELEASE SAVEPOINT " : "ROLLBACK TO SAVEPOINT ") + name;
+  const std::string sql = (command.kind == Kind::savepoint ? "SAVEPOINT "
+                           : command.kind == Kind::release ? "RELEASE SAVEPOINT "
+                                                           : "ROLLBACK TO SAVEPOINT ") +
+                          name;
   if (command.kind == Kind::rollback_to && backends_.lost_participant())
     co_return make_error("25P02", "the transaction lost its connection to a group and can only be rolled back");
   const exec::GroupId watched = watch_parameters();
@@ -347,7 +361,9 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
     map[command.name] = sql;
   }
   // SET x TO DEFAULT is a reset by another name.
-  const bool said_reset = command.kind == Kind::reset_all || (command.kind == Kind::reset && strncasecmp(last_query_.c_str() + last_query_.find_first_not_of(" \t\r\n("), "set", 3) != 0);
+  const bool said_reset = command.kind == Kind::reset_all ||
+                          (command.kind == Kind::reset &&
+                           strncasecmp(last_query_.c_str() + last_query_.find_first_not_of(" \t\r\n("), "set", 3) != 0);
   const char* tag = said_reset ? "RESET" : "SET";
   // One backend answers for all; in a transaction that has none yet, the first one joins.
   bool any = false;
@@ -439,7 +455,8 @@ net::Task<Status> Session::read_back_settings(std::string_view sql) {
   if (calls.empty()) {
     auto rows = co_await source->conn->query(
         "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
-        "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', 'role')");
+        "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', "
+        "'role')");
     if (!rows.ok()) co_return std::move(rows.error());
     for (const auto& row : rows->rows) calls.push_back({*row[0], false});
   }

@@ -9,7 +9,8 @@ namespace pgmosaic::router {
 std::pair<uint32_t, uint32_t> SessionDirectory::add(Worker* worker, Session* session) {
   uint32_t secret = static_cast<uint32_t>(random_u64());
   std::lock_guard lock(mutex_);
-  while (next_pid_ == 0 || next_pid_ > 0x7fffffff || entries_.contains(next_pid_)) next_pid_ = next_pid_ > 0x7ffffffe ? 1000 : next_pid_ + 1;
+  while (next_pid_ == 0 || next_pid_ > 0x7fffffff || entries_.contains(next_pid_))
+    next_pid_ = next_pid_ > 0x7ffffffe ? 1000 : next_pid_ + 1;
   const uint32_t pid = next_pid_++;
   entries_[pid] = {worker, session, secret};
   return {pid, secret};

@@ -85,18 +85,18 @@ struct RouterContext {
 
   pool::ConnectionCounter connections;
   SessionDirectory sessions;
-  std::shared_ptr<net::TlsContext> tls;            // null: no TLS for clients
+  std::shared_ptr<net::TlsContext> tls;  // null: no TLS for clients
   std::vector<std::unique_ptr<Worker>> workers;
   exec::CommitServices* commit = nullptr;
   exec::ClusterControl* control = nullptr;
   std::atomic<int> clients{0};
   std::atomic<bool> draining{false};
-  bool record_queries = true;                      // keep each session's query text for pgmosaic.activity
-  std::string server_name;                         // of this router, in gids
+  bool record_queries = true;  // keep each session's query text for pgmosaic.activity
+  std::string server_name;     // of this router, in gids
   // RELOAD and SHUTDOWN of the admin database; set by the server, called on any thread.
   std::function<void(std::function<void(Status)>)> request_reload;
   std::function<void()> request_shutdown;
-  Health* health = nullptr;                        // set before the workers start
+  Health* health = nullptr;  // set before the workers start
   const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

@@ -8,8 +8,8 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr std::size_t kCopyPiece = 64 * 1024;       // payload of a CopyData message to a group
-constexpr std::size_t kCopyHighWater = 1024 * 1024; // unsent bytes at which the client has to wait
+constexpr std::size_t kCopyPiece = 64 * 1024;        // payload of a CopyData message to a group
+constexpr std::size_t kCopyHighWater = 1024 * 1024;  // unsent bytes at which the client has to wait
 
 }  // namespace
 
@@ -112,7 +112,9 @@ net::Task<Result<bool>> Session::next_copy_data(std::string& payload) {
       case 'S': in_.consume(length); break;
       default:
         in_.consume(length);
-        co_return make_error("08P01", "unexpected message type 0x" + fmt::format("{:02x}", static_cast<unsigned char>(message.type)) + " during COPY from stdin");
+        co_return make_error("08P01", "unexpected message type 0x" +
+                                          fmt::format("{:02x}", static_cast<unsigned char>(message.type)) +
+                                          " during COPY from stdin");
     }
   }
 }
@@ -160,7 +162,9 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     if (split) {
       splitter.emplace(spec, *database_->colocation(spec.colocation), catalog::TextContext{});
       for (std::size_t i = 0; i < readers.size(); ++i)
-        slot[i] = static_cast<std::size_t>(std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) - splitter->groups().begin());
+        slot[i] = static_cast<std::size_t>(
+            std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) -
+            splitter->groups().begin());
     }
   }
   std::string payload;
@@ -209,7 +213,8 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
         if (!failure) failure = std::move(event.error());
         break;
       }
-      if (*event == exec::RowReader::Event::complete && (split || first)) rows += pg::tag_rows(reader.tag()).value_or(0);
+      if (*event == exec::RowReader::Event::complete && (split || first))
+        rows += pg::tag_rows(reader.tag()).value_or(0);
       if (*event == exec::RowReader::Event::end) break;
     }
     first = false;
@@ -225,7 +230,8 @@ std::optional<Error> Session::heard_during_copy(pool::ServerConn& conn) {
   pool::Reply reply;
   for (;;) {
     const pool::ReplyStatus status = conn.next_reply(reply, false);
-    if (status == pool::ReplyStatus::broken) return make_error("08006", "the connection to a group was lost during COPY", "Retry the COPY.");
+    if (status == pool::ReplyStatus::broken)
+      return make_error("08006", "the connection to a group was lost during COPY", "Retry the COPY.");
     if (status == pool::ReplyStatus::need_more) break;
     if (reply.message.type == 'E' && !failure) failure = pg::parse_error(reply.message.body);
     if (reply.message.type == 'N') out_ += reply.message.whole;
@@ -241,7 +247,8 @@ net::Task<Status> Session::place_undecided(const plan::CopyIn& spec, exec::CopyS
     for (std::size_t i = 0; i < row.keys.size(); ++i) {
       if (!row.keys[i]) continue;
       if (spec.format == plan::CopyIn::Format::binary)
-        co_return make_error("0A000", "the shard of a row cannot be told from this binary key", "Use the text or CSV format.", "Row " + std::to_string(row.line));
+        co_return make_error("0A000", "the shard of a row cannot be told from this binary key",
+                             "Use the text or CSV format.", "Row " + std::to_string(row.line));
       plan::KeySource source;
       source.type = spec.key_types[i];
       if (i < spec.key_typmods.size()) source.typmod = spec.key_typmods[i];

@@ -107,7 +107,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   }
   if (!backends_.in_transaction() || implicit_)
     co_return make_error(command_effects_.pins ? "0A000" : "25P01",
-                         command_effects_.pins ? "a cursor WITH HOLD over several groups is not supported" : "DECLARE CURSOR can only be used in transaction blocks",
+                         command_effects_.pins ? "a cursor WITH HOLD over several groups is not supported"
+                                               : "DECLARE CURSOR can only be used in transaction blocks",
                          command_effects_.pins ? "Use it inside a transaction, or restrict it to one key." : "");
   if (cursors_.contains(command.name)) co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
   const std::string query = inner->rewritten_sql;
@@ -138,7 +139,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
 net::Task<Status> Session::fetch_router_cursor(SqlCursor& cursor, std::string_view sql) {
   const auto request = parse_fetch(sql);
   if (!request)
-    co_return make_error("0A000", "a cursor over several groups moves forward only", "Use FETCH NEXT, FETCH n, FETCH ALL or FETCH FORWARD.");
+    co_return make_error("0A000", "a cursor over several groups moves forward only",
+                         "Use FETCH NEXT, FETCH n, FETCH ALL or FETCH FORWARD.");
   uint64_t count = 0;
   std::size_t offset = 0;
   while (offset < cursor.rows.size() && (!request->count || count < *request->count)) {

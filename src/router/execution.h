@@ -13,16 +13,20 @@ namespace pgmosaic::router {
 
 struct Execution {
   std::string_view sql;
-  sql::Shape shape;                  // of sql
+  sql::Shape shape;  // of sql
   exec::Values values;
   exec::Resolution where;
   // extended protocol:
   const pg::BindMessage* bind = nullptr;
-  std::vector<pg::Oid> types;        // of all parameters
-  bool describe = false;             // send RowDescription all the same (SQL EXECUTE)
+  std::vector<pg::Oid> types;  // of all parameters
+  bool describe = false;       // send RowDescription all the same (SQL EXECUTE)
   bool extended() const { return bind != nullptr; }
 };
 
+// The groups take the client's own text: its portals live there.
+bool runs_on_groups(const plan::Plan& plan);
+// Answered without asking any group what the statement looks like.
+bool needs_no_group(const plan::Plan& plan);
 // Statements that PostgreSQL accepts in an aborted transaction.
 bool allowed_in_failed_transaction(const plan::Plan& plan);
 

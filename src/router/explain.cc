@@ -26,8 +26,10 @@ std::string group_names(const catalog::Snapshot& snapshot, const std::vector<exe
 
 net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& plan) {
   const plan::Plan& inner = *plan.inner;
-  if (inner.kind == plan::PlanKind::session || inner.kind == plan::PlanKind::ddl || inner.kind == plan::PlanKind::copy_in)
-    co_return make_error("0A000", "EXPLAIN of this statement is not supported yet", "EXPLAIN a SELECT, INSERT, UPDATE or DELETE.");
+  if (inner.kind == plan::PlanKind::session || inner.kind == plan::PlanKind::ddl ||
+      inner.kind == plan::PlanKind::copy_in)
+    co_return make_error("0A000", "EXPLAIN of this statement is not supported yet",
+                         "EXPLAIN a SELECT, INSERT, UPDATE or DELETE.");
   Execution execution;
   execution.sql = sql.substr(plan.explain_prefix.size());
   sql::scan_shape(execution.sql, execution.shape);
@@ -45,14 +47,18 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
       texts.push_back(std::move(text));
     }));
     pg::write_text_row_description(out_, {"QUERY PLAN"});
-    put_line(out_, "Insert split over " + std::to_string(targets.size()) + (targets.size() == 1 ? " group: " : " groups: ") + group_names(*snapshot_, targets));
+    put_line(out_, "Insert split over " + std::to_string(targets.size()) +
+                       (targets.size() == 1 ? " group: " : " groups: ") + group_names(*snapshot_, targets));
     pg::write_command_complete(out_, "EXPLAIN");
     co_return Status{};
   }
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(inner, execution.sql));
   std::string how = "Route";
   if (several) {
-    how = !inner.returns_rows || inner.effects.writes ? "Modify" : inner.combine ? "Combine" : inner.gather && !inner.gather->merge.empty() ? "Gather Merge" : "Gather";
+    how = !inner.returns_rows || inner.effects.writes    ? "Modify"
+          : inner.combine                                ? "Combine"
+          : inner.gather && !inner.gather->merge.empty() ? "Gather Merge"
+                                                         : "Gather";
     if (inner.combine) {
       text = inner.combine->partial_sql;
     } else if (inner.gather && !inner.gather->sql.empty()) {
@@ -63,7 +69,8 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
   if (own) begin_transaction("BEGIN", true);
   const std::string group_sql = plan.explain_prefix + text;
   pg::write_text_row_description(out_, {"QUERY PLAN"});
-  put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") + group_names(*snapshot_, groups));
+  put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") +
+                     group_names(*snapshot_, groups));
   Status status;
   for (exec::GroupId group : groups) {
     auto backend = co_await backends_.get(group);
@@ -133,10 +140,12 @@ nlohmann::json table_rows(const catalog::Database& database) {
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& [oid, table] : database.tables_by_oid) {
     if (table->kind == catalog::TableKind::view) continue;
-    nlohmann::json row = {{"schema_name", table->schema}, {"table_name", table->name}, {"table_type", kind_name(table->kind)}};
+    nlohmann::json row = {
+        {"schema_name", table->schema}, {"table_name", table->name}, {"table_type", kind_name(table->kind)}};
     if (table->kind == catalog::TableKind::sharded) {
       std::string columns;
-      for (int column : table->key_columns) columns += (columns.empty() ? "" : ", ") + table->columns[static_cast<std::size_t>(column)].name;
+      for (int column : table->key_columns)
+        columns += (columns.empty() ? "" : ", ") + table->columns[static_cast<std::size_t>(column)].name;
       row["distribution_column"] = columns;
       row["colocation_id"] = table->colocation;
       row["shard_count"] = database.colocation(table->colocation)->shards.size();
@@ -151,8 +160,12 @@ nlohmann::json shard_rows(const catalog::Snapshot& snapshot, const catalog::Data
   for (const auto& [oid, table] : database.tables_by_oid) {
     if (table->kind != catalog::TableKind::sharded) continue;
     for (const catalog::Shard& shard : database.colocation(table->colocation)->shards)
-      rows.push_back({{"shard_id", shard.id}, {"table_schema", table->schema}, {"table_name", table->name},
-                      {"colocation_id", table->colocation}, {"modulus", shard.modulus}, {"remainder", shard.remainder},
+      rows.push_back({{"shard_id", shard.id},
+                      {"table_schema", table->schema},
+                      {"table_name", table->name},
+                      {"colocation_id", table->colocation},
+                      {"modulus", shard.modulus},
+                      {"remainder", shard.remainder},
                       {"group_name", snapshot.group(shard.group)->name}});
   }
   return rows;
@@ -168,7 +181,11 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
   if (relation == "groups") {
     nlohmann::json rows = nlohmann::json::array();
     for (const catalog::Group& group : snapshot_->groups)
-      rows.push_back({{"group_id", group.id}, {"group_name", group.name}, {"host", group.host}, {"port", group.port}, {"is_home", group.home}});
+      rows.push_back({{"group_id", group.id},
+                      {"group_name", group.name},
+                      {"host", group.host},
+                      {"port", group.port},
+                      {"is_home", group.home}});
     co_return rows.dump();
   }
   co_return co_await activity_rows();
@@ -189,10 +206,13 @@ net::Task<Result<std::string>> Session::activity_rows() {
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     auto activity = co_await (*backend)->conn->query(
-        "SELECT pid, datname, usename, application_name, state, wait_event_type, wait_event, query, xact_start, query_start "
-        "FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()");
+        "SELECT pid, datname, usename, application_name, state, wait_event_type, wait_event, query, xact_start, "
+        "query_start "
+        "FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> "
+        "pg_catalog.pg_backend_pid()");
     if (!activity.ok()) co_return std::move(activity.error());
-    static const char* kNames[] = {"backend_pid", "datname", "usename", "application_name", "state", "wait_event_type", "wait_event", "query", "xact_start", "query_start"};
+    static const char* kNames[] = {"backend_pid",     "datname",    "usename", "application_name", "state",
+                                   "wait_event_type", "wait_event", "query",   "xact_start",       "query_start"};
     for (const auto& values : activity->rows) {
       nlohmann::json row = {{"group_name", group.name}};
       for (std::size_t i = 0; i < values.size(); ++i)
@@ -213,7 +233,8 @@ net::Task<Result<std::string>> Session::activity_rows() {
   for (Info& client : clients) {
     if (shown.contains(client.pid)) continue;
     if (!superuser && client.user != backends_.user()) client.query = "<insufficient privilege>";
-    nlohmann::json row = {{"datname", client.database}, {"usename", client.user}, {"state", client.state}, {"query", client.query}};
+    nlohmann::json row = {
+        {"datname", client.database}, {"usename", client.user}, {"state", client.state}, {"query", client.query}};
     client_columns(row, client);
     rows.push_back(std::move(row));
   }

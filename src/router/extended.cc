@@ -1,4 +1,5 @@
-// The extended query protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync, in any order a client pipelines them.
+// The extended query protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync, in any order a client pipelines
+// them.
 //
 // Statements of one group are passed on as they come and their replies are relayed at Sync or Flush, so a pipeline to
 // one group costs one round trip. When the next message needs another group (or the router itself), the replies
@@ -16,15 +17,6 @@ using pool::RequestKind;
 namespace {
 
 constexpr std::size_t kPipelineBytes = 64 * 1024;  // queued for a group before its replies are fetched
-
-bool runs_on_groups(const plan::Plan& plan) {
-  return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) && plan.virtual_relations.empty() &&
-         plan.rewritten_sql.empty() && !plan.effects.sets_config;
-}
-
-bool needs_no_group(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::session || plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::explain;
-}
 
 }  // namespace
 
@@ -99,7 +91,8 @@ bool Session::about_owed(const pg::MessageView& message) {
     return !pg::parse_bind(message.body, bind) || bind.statement == owed;
   }
   pg::TargetMessage target;
-  if (message.type == 'D' || message.type == 'C') return !pg::parse_target(message.body, target) || (target.kind == 'S' && target.name == owed);
+  if (message.type == 'D' || message.type == 'C')
+    return !pg::parse_target(message.body, target) || (target.kind == 'S' && target.name == owed);
   return false;
 }
 
@@ -208,7 +201,8 @@ Status Session::plan_prepared(Prepared& statement) {
   if (plan::split_statements(statement.sql).size() > 1)
     return make_error("42601", "cannot insert multiple commands into a prepared statement");
   uint32_t context = plan_context_id_;
-  const bool typed = std::any_of(statement.types.begin(), statement.types.end(), [](pg::Oid type) { return type != 0; });
+  const bool typed =
+      std::any_of(statement.types.begin(), statement.types.end(), [](pg::Oid type) { return type != 0; });
   if (typed) {
     std::string description = "types " + std::to_string(plan_context_id_);
     for (pg::Oid type : statement.types) description += " " + std::to_string(type);
@@ -303,8 +297,9 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     statement = found->second;
   }
   if (!statement)
-    co_return make_error("26000", quick.statement.empty() ? "unnamed prepared statement does not exist"
-                                                          : "prepared statement \"" + std::string(quick.statement) + "\" does not exist");
+    co_return make_error("26000", quick.statement.empty()
+                                      ? "unnamed prepared statement does not exist"
+                                      : "prepared statement \"" + std::string(quick.statement) + "\" does not exist");
   // Everything below that can wait works on a copy; the common case does not wait and copies nothing.
   std::string copy;
   pg::BindMessage own;
@@ -367,7 +362,8 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
 
 // A portal that the router will execute is bound at one group first: parameters are wrong now, not at Execute.
 net::Task<Status> Session::check_bind(Prepared& statement, const pg::BindMessage& bind) {
-  if (bind.values.empty() && statement.resolved_types.empty() && statement.sql.find('$') == std::string::npos) co_return Status{};
+  if (bind.values.empty() && statement.resolved_types.empty() && statement.sql.find('$') == std::string::npos)
+    co_return Status{};
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement.plan, statement.sql));
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
@@ -402,7 +398,8 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
       statement = found->second;
     }
     if (!statement)
-      co_return make_error("26000", name.empty() ? "unnamed prepared statement does not exist" : "prepared statement \"" + name + "\" does not exist");
+      co_return make_error("26000", name.empty() ? "unnamed prepared statement does not exist"
+                                                 : "prepared statement \"" + name + "\" does not exist");
   } else {
     auto found = state.portals.find(name);
     if (found == state.portals.end()) co_return co_await describe_cursor(name);
@@ -500,231 +497,14 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
   co_return co_await execute_portal(portal, max_rows);
 }
 
-namespace {
-
-// Moves up to `max_rows` DataRow messages from `rows` to `out`; 0: all. Returns how many.
-std::size_t deliver(std::string& rows, std::string& out, int32_t max_rows) {
-  std::size_t count = 0, offset = 0;
-  while (offset < rows.size() && (max_rows <= 0 || count < static_cast<std::size_t>(max_rows))) {
-    offset += load_big_endian<uint32_t>(rows.data() + offset + 1) + 1;
-    ++count;
-  }
-  out.append(rows, 0, offset);
-  rows.erase(0, offset);
-  return count;
+bool runs_on_groups(const plan::Plan& plan) {
+  return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
+         plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config;
 }
 
-}  // namespace
-
-// Runs a portal that the router executes itself.
-net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
-  ExtendedState& state = ext();
-  PreparedPtr statement = portal.statement;
-  const plan::PlanPtr plan = statement->plan;
-  if (!portal.done) {
-    portal.done = true;
-    const std::string bind_body = portal.bind_body;
-    pg::BindMessage bind;
-    CHECK(pg::parse_bind(bind_body, bind));
-    if (plan->kind == plan::PlanKind::ddl && plan->ddl->transactional && !backends_.in_transaction()) {
-      state.implicit = true;
-      CO_TRY(co_await upgrade_batch(true));
-    }
-    if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl) {
-      co_return co_await run_plan(statement->sql, plan);
-    }
-    if (plan->kind == plan::PlanKind::explain) {
-      // RowDescription was sent by Describe.
-      std::string before = std::exchange(out_, {});
-      Status status = co_await run_explain(statement->sql, *plan);
-      if (out_.size() > 5 && out_[0] == 'T') out_.erase(0, load_big_endian<uint32_t>(out_.data() + 1) + 1);
-      out_.insert(0, before);
-      co_return status;
-    }
-    if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
-    // What has run in this batch, and what this writes, commits at Sync and together.
-    if (!backends_.in_transaction() && !plan->no_transaction && (state.executed_in_batch || plan->effects.writes)) {
-      state.implicit = true;
-      CO_TRY(co_await upgrade_batch(true));
-    }
-    Execution execution;
-    execution.sql = statement->sql;
-    sql::scan_shape(statement->sql, execution.shape);
-    execution.bind = &bind;
-    execution.values = values_of(statement->sql, execution.shape, &bind, *plan);
-    CO_TRY_ASSIGN(execution.types, co_await parameter_types(*statement, bind.values.size()));
-    CO_TRY_ASSIGN(execution.where, co_await locate(*plan, execution));
-    if (max_rows <= 0) {
-      state.executed_in_batch = state.executed_in_batch || plan->effects.writes;
-      co_return co_await run_multi(*plan, execution);
-    }
-    // Row-limited: the rest waits in the portal.
-    std::string before = std::exchange(out_, {});
-    buffering_ = true;
-    Status status = co_await run_multi(*plan, execution);
-    buffering_ = false;
-    if (!status.ok()) {
-      out_ = std::move(before);
-      co_return status;
-    }
-    std::size_t tag_at = 0;
-    for (std::size_t offset = 0; offset < out_.size(); offset += load_big_endian<uint32_t>(out_.data() + offset + 1) + 1) tag_at = offset;
-    portal.tag = out_.substr(tag_at);
-    portal.rows = out_.substr(0, tag_at);
-    out_ = std::move(before);
-  }
-  const std::size_t count = deliver(portal.rows, out_, max_rows);
-  if (!portal.rows.empty() || (max_rows > 0 && count == static_cast<std::size_t>(max_rows))) {
-    pg::write_empty(out_, 's');
-  } else if (!portal.tag.empty()) {
-    // The tag counts the rows of this Execute, as PostgreSQL does.
-    if (portal.tag.find("SELECT ") == 5) {
-      pg::write_command_complete(out_, "SELECT " + std::to_string(count));
-    } else {
-      out_ += portal.tag;
-    }
-  } else {
-    pg::write_command_complete(out_, "SELECT 0");
-  }
-  co_return Status{};
-}
-
-// Types of all parameters, as a group infers them: rewritten statements need not mention every parameter.
-net::Task<Result<std::vector<pg::Oid>>> Session::parameter_types(Prepared& statement, std::size_t count) {
-  if (count == 0 || !statement.resolved_types.empty()) co_return statement.resolved_types;
-  auto backend = co_await backends_.get(any_group());
-  if (!backend.ok()) co_return std::move(backend.error());
-  pool::ServerConn& conn = *(*backend)->conn;
-  pg::write_parse(conn.out(), "", statement.sql, statement.types);
-  pg::write_describe(conn.out(), 'S', "");
-  pg::write_sync(conn.out());
-  (*backend)->unnamed_statement = 0;
-  for (RequestKind kind : {RequestKind::parse, RequestKind::describe, RequestKind::sync}) conn.expect({kind, true});
-  pool::ServerConn::Rows rows;
-  CO_TRY(co_await conn.drain(&rows));
-  statement.resolved_types = rows.parameter_types;
-  co_return statement.resolved_types;
-}
-
-net::Task<Status> Session::on_close(std::string_view body) {
-  ExtendedState& state = ext();
-  pg::TargetMessage target;
-  if (!pg::parse_target(body, target)) co_return make_error("08P01", "invalid Close message");
-  const std::string name(target.name);
-  if (target.kind == 'P') {
-    auto found = state.portals.find(name);
-    if (found != state.portals.end()) {
-      const exec::GroupId group = found->second.group;
-      state.portals.erase(found);
-      exec::Backend* backend = group != 0 ? backends_.held(group) : nullptr;
-      if (backend != nullptr && !failed_) {
-        auto used = co_await use_group(group);
-        if (!used.ok()) co_return std::move(used.error());
-        pg::write_close((*used)->conn->out(), 'P', name);
-        (*used)->conn->expect({RequestKind::close});
-        co_return Status{};
-      }
-    }
-  } else {
-    if (state.owed_parse && state.owed_name == name) CO_TRY(co_await send_owed_parse(0));
-    if (name.empty()) {
-      state.unnamed.reset();
-    } else {
-      state.statements.erase(name);
-    }
-  }
-  CO_TRY(co_await settle_current());
-  if (!state.skip_to_sync) pg::write_empty(out_, '3');
-  co_return Status{};
-}
-
-// Sync to every group of the batch; their ReadyForQuery is not the client's.
-net::Task<void> Session::sync_batch() {
-  ExtendedState& state = ext();
-  for (exec::GroupId group : std::vector<exec::GroupId>(state.batch)) {
-    exec::Backend* backend = backends_.held(group);
-    if (backend == nullptr || !backend->conn->alive()) continue;
-    pg::write_sync(backend->conn->out());
-    backend->conn->expect({RequestKind::sync, true});
-    co_await relay(*backend, Until::ready, false);
-    if (client_gone_) break;
-  }
-}
-
-void Session::forget_batch() {
-  ExtendedState& state = ext();
-  // Names parsed behind an error, or refused, are free again.
-  if (statement_failed_)
-    for (const auto& [name, statement] : state.parsed) {
-      bool known = needs_no_group(*statement->plan);
-      for (auto& backend : backends_.all()) known = known || backend->conn->has_statement(statement->id);
-      auto found = state.statements.find(name);
-      if (!known && found != state.statements.end() && found->second == statement) state.statements.erase(found);
-    }
-  state.parsed.clear();
-  state.current = nullptr;
-  state.batch.clear();
-  state.skip_to_sync = state.executed_in_batch = state.implicit = false;
-  if (!backends_.in_transaction()) state.portals.clear();
-}
-
-// A simple query or DISCARD ALL ends what a batch without Sync has begun.
-net::Task<void> Session::end_batch() {
-  ExtendedState& state = ext();
-  state.owed_parse.reset();
-  if (!state.batch.empty()) {
-    co_await sync_batch();
-    if (state.implicit && backends_.in_transaction() && implicit_) {
-      if (statement_failed_) {
-        co_await abort_transaction();
-      } else {
-        Status status = co_await commit_transaction();
-        if (!status.ok()) put_error(std::move(status.error()));
-      }
-    }
-  }
-  forget_batch();
-}
-
-net::Task<bool> Session::on_sync() {
-  ExtendedState& state = ext();
-  if (state.owed_parse && !state.skip_to_sync) {
-    Status status = co_await send_owed_parse(0);
-    if (!status.ok()) put_error(std::move(status.error()));
-  }
-  state.owed_parse.reset();
-  if (std::exchange(router_failed_, false) && state.executed_in_batch && !backends_.in_transaction()) {
-    // PostgreSQL undoes the whole batch; the groups know nothing of this error.
-    state.implicit = true;
-    (void)(co_await upgrade_batch(true));
-  }
-  if (state.batch.size() == 1 && state.current != nullptr && !state.implicit && !(failed_ && statement_failed_)) {
-    exec::Backend& backend = *state.current;
-    const exec::GroupId group = backend.group;
-    in_.own();
-    pg::write_sync(backend.conn->out());
-    backend.conn->expect({RequestKind::sync});
-    const bool good = co_await relay(backend, Until::ready, true);
-    const bool answered = good && !(failed_ && backends_.held(group) == &backend && backend.conn->transaction_status != 'E');
-    if (!answered && !client_gone_) put_ready();
-  } else {
-    in_.own();
-    co_await sync_batch();
-    if (state.implicit && backends_.in_transaction() && implicit_) {
-      if (statement_failed_) {
-        co_await abort_transaction();
-      } else {
-        Status status = co_await commit_transaction();
-        if (!status.ok()) put_error(std::move(status.error()));
-      }
-    }
-    put_ready();
-  }
-  forget_batch();
-  for (auto& backend : backends_.all()) backend->unnamed_statement = 0;
-  after_statement();
-  state_ = State::idle;
-  co_return !client_gone_;
+bool needs_no_group(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::session || plan.kind == plan::PlanKind::ddl ||
+         plan.kind == plan::PlanKind::explain;
 }
 
 }  // namespace pgmosaic::router

@@ -149,8 +149,10 @@ net::Task<bool> Session::startup() {
       put_error(make_error("28000", "no PostgreSQL user name specified in startup packet"), "FATAL");
       co_return false;
     }
-    if (!replication.empty() && replication != "off" && replication != "false" && replication != "0" && replication != "no") {
-      put_error(make_error("0A000", "replication connections go to a group's own PostgreSQL, not through the router"), "FATAL");
+    if (!replication.empty() && replication != "off" && replication != "false" && replication != "0" &&
+        replication != "no") {
+      put_error(make_error("0A000", "replication connections go to a group's own PostgreSQL, not through the router"),
+                "FATAL");
       co_return false;
     }
     co_return true;
@@ -183,9 +185,10 @@ net::Task<Status> Session::authenticate() {
     co_return make_error("28000", "this router requires TLS", "Connect with sslmode=require.");
   const AuthRule* rule = find_auth_rule(config->auth, peer_.address, client_.tls(), database, user);
   if (rule == nullptr || rule->method == AuthMethod::reject || user == config->internal.user)
-    co_return make_error("28000", "no [[auth]] rule of the router admits user \"" + user + "\" to database \"" + database +
-                                      "\" from " + (peer_.local ? "the local socket" : "host \"" + peer_.address + "\"") +
-                                      (client_.tls() ? ", SSL on" : ", SSL off"),
+    co_return make_error("28000",
+                         "no [[auth]] rule of the router admits user \"" + user + "\" to database \"" + database +
+                             "\" from " + (peer_.local ? "the local socket" : "host \"" + peer_.address + "\"") +
+                             (client_.tls() ? ", SSL on" : ", SSL off"),
                          "Add a rule to the router's configuration.");
   if (rule->method == AuthMethod::trust) {
     trusted_ = true;
@@ -256,7 +259,8 @@ net::Task<Status> Session::greet() {
       }
     }
     Greeting greeting;
-    for (const auto& [name, value] : (*conn)->parameters) pg::write_parameter_status(greeting.parameter_status, name, value);
+    for (const auto& [name, value] : (*conn)->parameters)
+      pg::write_parameter_status(greeting.parameter_status, name, value);
     worker_.pool.release(std::move(*conn));
     known = worker_.greetings.emplace(key, std::move(greeting)).first;
   }

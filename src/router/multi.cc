@@ -67,7 +67,8 @@ net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::st
   std::string expression = function;
   if (source.typmod >= 0) {
     const std::size_t at = expression.find("$1");
-    const std::string question = "SELECT pg_catalog.format_type(" + std::to_string(source.type) + ", " + std::to_string(source.typmod) + ")";
+    const std::string question =
+        "SELECT pg_catalog.format_type(" + std::to_string(source.type) + ", " + std::to_string(source.typmod) + ")";
     auto name = co_await conn->query(question);
     if (!name.ok()) {
       worker_.pool.release(std::move(conn));
@@ -134,7 +135,8 @@ struct Split {
 int position_in(std::string_view client, std::string_view sent, int position) {
   if (position == 0 || client == sent) return position;
   std::size_t common = 0;
-  while (common < client.size() && common < sent.size() && client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
+  while (common < client.size() && common < sent.size() &&
+         client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
     ++common;
   const std::ptrdiff_t from_end = static_cast<std::ptrdiff_t>(sent.size()) - (position - 1);
   if (from_end <= 0 || static_cast<std::size_t>(from_end) > common) return 0;
@@ -174,7 +176,9 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   // What each group runs.
   std::vector<Split> parts;
   if (plan.kind == plan::PlanKind::insert_split) {
-    CO_TRY(co_await split_insert(plan, execution, [&parts](exec::GroupId group, std::string sql) { parts.push_back({group, std::move(sql)}); }));
+    CO_TRY(co_await split_insert(plan, execution, [&parts](exec::GroupId group, std::string sql) {
+      parts.push_back({group, std::move(sql)});
+    }));
   } else {
     std::vector<exec::GroupId> groups = execution.where.groups;
     if (groups.empty()) groups.push_back(execution.where.one);

@@ -61,7 +61,9 @@ net::Task<Status> Session::refresh_context() {
     // Ask a PostgreSQL: defaults may come from the role, the database or the server.
     exec::Backend* participant = nullptr;
     for (auto& backend : backends_.all())
-      if ((backend->begun ? !failed_ : !backends_.in_transaction()) && backend->conn->idle() && backend->conn->alive() && !backend->conn->open_batch()) participant = backend.get();
+      if ((backend->begun ? !failed_ : !backends_.in_transaction()) && backend->conn->idle() &&
+          backend->conn->alive() && !backend->conn->open_batch())
+        participant = backend.get();
     std::unique_ptr<pool::ServerConn> own;
     pool::ServerConn* conn = participant ? participant->conn.get() : nullptr;
     if (conn == nullptr) {

@@ -16,7 +16,8 @@ bool plain_literal(const std::string& expression, std::string& value) {
     return true;
   }
   const std::size_t digits = !expression.empty() && expression[0] == '-' ? 1 : 0;
-  if (digits == expression.size() || expression.find_first_not_of("0123456789", digits) != std::string::npos) return false;
+  if (digits == expression.size() || expression.find_first_not_of("0123456789", digits) != std::string::npos)
+    return false;
   value = expression;
   return true;
 }
@@ -35,7 +36,8 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
   if (!command.arguments.empty()) {
     std::string question = "SELECT ";
     for (std::size_t i = 0; i < command.arguments.size(); ++i)
-      question += (i == 0 ? "" : ", ") + pool::quote_literal(command.arguments[i]) + "::pg_catalog.regtype::pg_catalog.oid";
+      question +=
+          (i == 0 ? "" : ", ") + pool::quote_literal(command.arguments[i]) + "::pg_catalog.regtype::pg_catalog.oid";
     auto rows = co_await conn.query(question);
     if (!rows.ok()) co_return std::move(rows.error());
     for (const auto& oid : rows->rows[0]) statement->types.push_back(static_cast<pg::Oid>(std::stoul(*oid)));
@@ -75,10 +77,12 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
   CO_TRY(co_await replan(*statement));
   if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
     co_return co_await run_plan(statement->sql, statement->plan);
-  CO_TRY_ASSIGN(std::vector<pg::Oid> types, co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1)));
+  CO_TRY_ASSIGN(std::vector<pg::Oid> types,
+                co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1)));
   if (types.size() != command.arguments.size())
     co_return make_error("42601", "wrong number of parameters for prepared statement \"" + command.name + "\"", {},
-                         "Expected " + std::to_string(types.size()) + " parameters but got " + std::to_string(command.arguments.size()) + ".");
+                         "Expected " + std::to_string(types.size()) + " parameters but got " +
+                             std::to_string(command.arguments.size()) + ".");
   std::vector<std::optional<std::string>> values;
   std::string question;
   for (std::size_t i = 0; i < types.size(); ++i) {
@@ -88,7 +92,8 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
       continue;
     }
     values.emplace_back(std::nullopt);
-    question += (question.empty() ? "SELECT " : ", ") + ("CAST(" + command.arguments[i]) + " AS /*" + std::to_string(i) + "*/";
+    question +=
+        (question.empty() ? "SELECT " : ", ") + ("CAST(" + command.arguments[i]) + " AS /*" + std::to_string(i) + "*/";
     auto backend = co_await backends_.get(any_group());
     if (!backend.ok()) co_return std::move(backend.error());
     const std::string ask_name = "SELECT pg_catalog.format_type(" + std::to_string(types[i]) + ", NULL)";

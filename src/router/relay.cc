@@ -12,12 +12,16 @@ void Session::rename_leaves(std::string& message) const {
   for (const auto& [oid, table] : database_->tables_by_oid) {
     if (table->shard_prefix.empty()) continue;
     const std::string prefix = table->shard_prefix + "_";
-    for (std::size_t at = message.find(prefix); at != std::string::npos; at = message.find(prefix, at + table->name.size())) {
+    for (std::size_t at = message.find(prefix); at != std::string::npos;
+         at = message.find(prefix, at + table->name.size())) {
       std::size_t end = at + prefix.size();
       while (end < message.size() && std::isdigit(static_cast<unsigned char>(message[end]))) ++end;
       message.replace(at, end - at, table->name);
     }
-    std::string_view shards("s" "pgmosaic_shards\0", 17);
+    std::string_view shards(
+        "s"
+        "pgmosaic_shards\0",
+        17);
     if (const std::size_t at = message.find(shards); at != std::string::npos && at > 0 && message[at - 1] == '\0')
       message.replace(at + 1, 15, table->schema);
   }
@@ -154,9 +158,9 @@ net::Task<bool> Session::backend_lost(exec::Backend& backend) {
   log_warning("router", "lost a connection to group {} user={} database={}{}", group, backends_.user(),
               backends_.database(), why.empty() ? "" : ": " + why);
   if (!client_gone_) {
-    put_error(make_error("08006", "the connection to group " + std::to_string(group) + " was lost",
-                         "Retry the transaction.",
-                         was_pinned ? "Temporary tables, session locks and LISTENs of this session on that group are gone." : ""));
+    put_error(make_error(
+        "08006", "the connection to group " + std::to_string(group) + " was lost", "Retry the transaction.",
+        was_pinned ? "Temporary tables, session locks and LISTENs of this session on that group are gone." : ""));
   }
   co_return false;
 }

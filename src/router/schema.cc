@@ -24,7 +24,8 @@ std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId grou
     if (shard.group != group) continue;
     sql += std::string("CREATE ") + (wish.unlogged ? "UNLOGGED " : "") + "TABLE pgmosaic_shards." +
            pool::quote_identifier(prefix + "_" + std::to_string(shard.remainder)) + " PARTITION OF " + parent +
-           " FOR VALUES WITH (MODULUS " + std::to_string(shard.modulus) + ", REMAINDER " + std::to_string(shard.remainder) + ")";
+           " FOR VALUES WITH (MODULUS " + std::to_string(shard.modulus) + ", REMAINDER " +
+           std::to_string(shard.remainder) + ")";
     if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
     sql += ";";
   }
@@ -41,7 +42,8 @@ std::string short_name(const std::string& name) {
 }  // namespace
 
 // Runs one text on several groups at once. Notices of the first reach the client.
-net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts) {
+net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& backends,
+                                         const std::vector<std::string>& texts) {
   for (std::size_t i = 0; i < backends.size(); ++i) {
     if (texts[i].empty()) continue;
     backends[i]->conn->add_internal_query(texts[i]);
@@ -77,7 +79,8 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   }
   drop_broken_backends();
   if (status.ok()) put_complete(ddl.tag);
-  if (!backends_.in_transaction() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
+  if (!backends_.in_transaction() && std::exchange(renew_pools_, false))
+    co_await worker_.context.renew_pools(worker_.loop);
   co_return status;
 }
 
@@ -92,7 +95,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
   }
   bool existed = false;
   if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
-    const std::string question = "SELECT pg_catalog.to_regclass(" + pool::quote_literal(qualified(ddl.new_sharded->schema, ddl.new_sharded->table)) + ") IS NOT NULL";
+    const std::string question = "SELECT pg_catalog.to_regclass(" +
+                                 pool::quote_literal(qualified(ddl.new_sharded->schema, ddl.new_sharded->table)) +
+                                 ") IS NOT NULL";
     auto rows = co_await home[0]->conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
     existed = rows->rows[0][0] == "t";
@@ -129,12 +134,15 @@ net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec
   const std::string question =
       "WITH RECURSIVE base AS (SELECT a.attname, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, a.attrelid "
       "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
-      "WHERE a.attrelid = " + pool::quote_literal(name) + "::pg_catalog.regclass AND a.attnum > 0 "
+      "WHERE a.attrelid = " +
+      pool::quote_literal(name) +
+      "::pg_catalog.regclass AND a.attnum > 0 "
       "UNION ALL SELECT b.attname, b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation, b.attrelid "
       "FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') "
       "SELECT b.attname, b.attnum, b.oid, b.attcollation, b.attrelid, coalesce(l.collisdeterministic, true), "
       "n.nspname, pg_catalog.format_type(b.oid, NULL) "
-      "FROM base b JOIN pg_catalog.pg_class c ON c.oid = b.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "FROM base b JOIN pg_catalog.pg_class c ON c.oid = b.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = "
+      "c.relnamespace "
       "LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation WHERE b.typtype <> 'd'";
   auto rows = co_await home.conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
@@ -150,11 +158,14 @@ net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec
       found = true;
       const catalog::Oid type = static_cast<catalog::Oid>(std::stoul(*row[2]));
       if (!catalog::hashable_key_type(type))
-        co_return make_error("0A000", "column \"" + column + "\" of type " + *row[7] + " cannot be a distribution column",
-                             "Use an integer, text, uuid, date, timestamp, numeric, boolean or bytea column; the hash of other types is not the same on every server.");
+        co_return make_error("0A000",
+                             "column \"" + column + "\" of type " + *row[7] + " cannot be a distribution column",
+                             "Use an integer, text, uuid, date, timestamp, numeric, boolean or bytea column; the hash "
+                             "of other types is not the same on every server.");
       if (*row[5] != "t")
-        co_return make_error("0A000", "column \"" + column + "\" has a nondeterministic collation and cannot be a distribution column",
-                             "Use a column with a deterministic collation.");
+        co_return make_error(
+            "0A000", "column \"" + column + "\" has a nondeterministic collation and cannot be a distribution column",
+            "Use a column with a deterministic collation.");
       record.key_columns.push_back(std::stoi(*row[1]));
       record.oid = static_cast<catalog::Oid>(std::stoul(*row[4]));
       types.push_back(type);
@@ -169,14 +180,17 @@ net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec
     const std::string& other = wish.colocate_with;
     const std::size_t dot = other.find('.');
     const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
-    const catalog::Table* table = database_->find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
+    const catalog::Table* table =
+        database_->find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
     if (table == nullptr || table->kind != catalog::TableKind::sharded)
       co_return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
     colocation = *database_->colocation(table->colocation);
     if (colocation.key_types != types)
-      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ", "Choose distribution columns of the same types.");
+      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ",
+                           "Choose distribution columns of the same types.");
   } else {
-    CO_TRY_ASSIGN(colocation, worker_.context.control->place(*snapshot_, *database_, types, collations, wish.shard_count, wish));
+    CO_TRY_ASSIGN(colocation,
+                  worker_.context.control->place(*snapshot_, *database_, types, collations, wish.shard_count, wish));
   }
   record.colocation = colocation.id;
   record.shard_prefix = short_name(wish.table) + "_" + std::to_string(record.oid);
@@ -197,14 +211,16 @@ net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec
 net::Task<Status> Session::record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes) {
   if (created.kind != catalog::TableKind::reference) co_return Status{};
   exec::Backend& home = *backends_.held(snapshot_->home);
-  const std::string question = "SELECT " + pool::quote_literal(qualified(created.schema, created.table)) + "::pg_catalog.regclass::pg_catalog.oid";
+  const std::string question = "SELECT " + pool::quote_literal(qualified(created.schema, created.table)) +
+                               "::pg_catalog.regclass::pg_catalog.oid";
   auto rows = co_await home.conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   meta::ShardedTableRecord record;
   record.database = backends_.database();
   record.oid = static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0]));
   record.kind = created.kind;
-  if (const auto known = database_->tables_by_oid.find(record.oid); known != database_->tables_by_oid.end()) co_return Status{};
+  if (const auto known = database_->tables_by_oid.find(record.oid); known != database_->tables_by_oid.end())
+    co_return Status{};
   changes.tables.push_back(record);
   co_return Status{};
 }
@@ -241,7 +257,8 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
       for (const std::string& sql : ddl.undo) (void)(co_await backend->conn->query(sql));
     co_return failure;
   }
-  if (ddl.tag == "CREATE DATABASE") CO_TRY(co_await worker_.context.control->database_created(worker_.loop, ddl.object));
+  if (ddl.tag == "CREATE DATABASE")
+    CO_TRY(co_await worker_.context.control->database_created(worker_.loop, ddl.object));
   if (ddl.tag == "DROP DATABASE") CO_TRY(co_await worker_.context.control->database_dropped(worker_.loop, ddl.object));
   put_complete(ddl.tag);
   co_return Status{};

@@ -32,7 +32,8 @@ class SignalHandler final : public net::EventHandler {
   }
   void on_events(uint32_t) override {
     signalfd_siginfo info;
-    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) callback_(static_cast<int>(info.ssi_signo));
+    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info))
+      callback_(static_cast<int>(info.ssi_signo));
   }
 
  private:
@@ -70,7 +71,8 @@ Status Server::open_cluster() {
   Status result;
   auto open = [](Server& server, Status& status) -> net::Task<void> {
     const auto config = server.context_.config();
-    status = co_await control::check_trust_rules(server.loop_, *config, server.cluster_.groups(), server.cluster_.internal());
+    status = co_await control::check_trust_rules(server.loop_, *config, server.cluster_.groups(),
+                                                 server.cluster_.internal());
     if (status.ok()) status = co_await server.cluster_.open(server.loop_);
     server.loop_.stop();
   };
@@ -104,13 +106,16 @@ Status Server::start_workers() {
     context_.workers.push_back(std::move(worker));
   }
   for (auto& worker : context_.workers) worker->start();
-  cluster_.set_announce([this](net::EventLoop& loop, catalog::SnapshotPtr snapshot) { return context_.announce(loop, std::move(snapshot)); });
+  cluster_.set_announce([this](net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
+    return context_.announce(loop, std::move(snapshot));
+  });
   return {};
 }
 
 // What the workers may ask of the server, and the watch over the groups.
 void Server::connect_services() {
-  health_ = std::make_unique<Health>(loop_, cluster_.groups(), cluster_.internal(), context_.config()->internal.database);
+  health_ =
+      std::make_unique<Health>(loop_, cluster_.groups(), cluster_.internal(), context_.config()->internal.database);
   context_.health = health_.get();
   context_.request_reload = [this](std::function<void(Status)> done) {
     loop_.post([this, done = std::move(done)] { start_reload(done); });
@@ -163,7 +168,8 @@ net::HttpResponse Server::answer_http(std::string_view path) const {
     response.status = draining_ || cut_off ? 503 : 200;
     response.body = draining_ ? "draining\n" : cut_off ? "no group answers\n" : "ok\n";
     if (path == "/ready")
-      for (const GroupHealth& group : health_->groups()) response.body += "group " + group.name + (group.up ? " up\n" : " down\n");
+      for (const GroupHealth& group : health_->groups())
+        response.body += "group " + group.name + (group.up ? " up\n" : " down\n");
   } else {
     response.status = 404;
     response.body = "not found\n";
@@ -224,7 +230,8 @@ void Server::tick(const std::function<void()>& on_tick) {
         target->loop.post([target] {
           const std::vector<Session*> all(target->sessions.begin(), target->sessions.end());
           for (Session* session : all)
-            if (target->sessions.contains(session)) session->terminate("57P01", "terminating connection due to administrator command");
+            if (target->sessions.contains(session))
+              session->terminate("57P01", "terminating connection due to administrator command");
         });
       }
       if (loop_.now_us() > drain_deadline_us_ + 5'000'000) loop_.stop();
@@ -255,7 +262,8 @@ net::Task<Status> Server::reload() {
   auto loaded = load_config(command_line_);
   if (!loaded.ok()) co_return std::move(loaded.error());
   const auto before = context_.config();
-  if (loaded->auth != before->auth) CO_TRY(co_await control::check_trust_rules(loop_, *loaded, cluster_.groups(), cluster_.internal()));
+  if (loaded->auth != before->auth)
+    CO_TRY(co_await control::check_trust_rules(loop_, *loaded, cluster_.groups(), cluster_.internal()));
   for (const SettingChange& change : changed_settings(*before, *loaded))
     log_info("router", "setting {} = {} (was {}){}", change.name, change.new_value, change.old_value,
              change.needs_restart ? ": takes effect at the next start" : "");

@@ -8,7 +8,7 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr std::size_t kMaxBuffered = 256u << 20;    // rows of a row-limited portal over several groups
+constexpr std::size_t kMaxBuffered = 256u << 20;   // rows of a row-limited portal over several groups
 constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client before its statement waits
 
 }  // namespace
@@ -180,7 +180,9 @@ net::Task<bool> Session::pass_notifications() {
     if (received && backend.conn->alive()) continue;
     const exec::GroupId group = backend.group;
     drop_backend(backend);
-    pg::write_notice(out_, "08006", "the session's connection to group " + std::to_string(group) + " was lost; its LISTENs, temporary tables and session locks there are gone",
+    pg::write_notice(out_, "08006",
+                     "the session's connection to group " + std::to_string(group) +
+                         " was lost; its LISTENs, temporary tables and session locks there are gone",
                      {}, {}, "WARNING");
     break;
   }
@@ -207,7 +209,8 @@ net::Task<bool> Session::handle(pg::MessageView message) {
       put_ready();
       co_return true;
     default:
-      put_error(make_error("08P01", fmt::format("invalid frontend message type {}", static_cast<int>(message.type))), "FATAL");
+      put_error(make_error("08P01", fmt::format("invalid frontend message type {}", static_cast<int>(message.type))),
+                "FATAL");
       co_return false;
   }
 }
@@ -255,7 +258,9 @@ void Session::close_when_idle() {
 
 void Session::tick(int64_t now_us) {
   const Config& config = *worker_.config;
-  auto over = [now_us](int64_t since_us, int limit_ms) { return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000; };
+  auto over = [now_us](int64_t since_us, int limit_ms) {
+    return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000;
+  };
   if (closing_ && state_ == State::active) {  // still not out after a cancel: the backend does not react
     // One per tick: the session runs inside interrupt() and may end.
     for (auto& backend : backends_.all())
@@ -271,7 +276,8 @@ void Session::tick(int64_t now_us) {
   } else if (state_ == State::active) {
     if (!timed_out_ && over(active_since_us_, config.timeouts.query_ms)) {
       timed_out_ = true;
-      log_info("router", "statement of user={} database={} exceeded timeouts.query_ms", backends_.user(), backends_.database());
+      log_info("router", "statement of user={} database={} exceeded timeouts.query_ms", backends_.user(),
+               backends_.database());
       backends_.cancel();
     }
   } else if (backends_.in_transaction()) {

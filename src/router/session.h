@@ -1,8 +1,8 @@
 // Session: one client connection, from its first byte to its last.
 //
 // A statement's way (read top to bottom): run() frames the client's messages → simple.cc or extended.cc finds the plan
-// (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc passes
-// the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
+// (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc
+// passes the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
 //
 // A Session is one coroutine on its worker's thread. It suspends only where it waits for a socket, a backend or the
 // control; views into the client's input are copied before that (see InBuffer). It ends by returning from run().
@@ -37,31 +37,31 @@ namespace pgmosaic::router {
 // A prepared statement of the client, named or not, from Parse or SQL PREPARE.
 struct Prepared {
   std::string sql;
-  std::vector<pg::Oid> types;      // as declared
+  std::vector<pg::Oid> types;  // as declared
   plan::PlanPtr plan;
-  std::string wire_name;           // name on backends; empty: unnamed there too
-  uint32_t id = 0;                 // number behind wire_name
+  std::string wire_name;                // name on backends; empty: unnamed there too
+  uint32_t id = 0;                      // number behind wire_name
   std::vector<pg::Oid> resolved_types;  // of all parameters, once a group was asked
-  uint32_t context = 0;            // plan context (search path …) the plan belongs to
-  uint64_t serial = 0;             // of the unnamed statement
+  uint32_t context = 0;                 // plan context (search path …) the plan belongs to
+  uint64_t serial = 0;                  // of the unnamed statement
 };
 using PreparedPtr = std::shared_ptr<Prepared>;
 
 // A portal that the router itself executes (several groups, session commands); portals of one group live there.
 struct Portal {
   PreparedPtr statement;
-  std::string bind_body;                 // copy of the client's Bind
-  exec::GroupId group = 0;               // != 0: bound at this group under the same name
-  bool done = false;                     // executed to the end
-  std::string rows;                      // row-limited Execute: DataRow messages not yet delivered
+  std::string bind_body;    // copy of the client's Bind
+  exec::GroupId group = 0;  // != 0: bound at this group under the same name
+  bool done = false;        // executed to the end
+  std::string rows;         // row-limited Execute: DataRow messages not yet delivered
   std::string tag;
 };
 
 // A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
 struct SqlCursor {
-  exec::GroupId group = 0;   // 0: the router's
-  std::string description;   // RowDescription message
-  std::string rows;          // DataRow messages not yet fetched
+  exec::GroupId group = 0;  // 0: the router's
+  std::string description;  // RowDescription message
+  std::string rows;         // DataRow messages not yet fetched
 };
 
 // State that only sessions with the extended protocol or PREPARE have.
@@ -69,14 +69,14 @@ struct ExtendedState {
   std::unordered_map<std::string, PreparedPtr> statements;
   PreparedPtr unnamed;
   std::unordered_map<std::string, Portal> portals;
-  PreparedPtr owed_parse;                // parsed by the client, not yet sent anywhere; its ParseComplete is owed
+  PreparedPtr owed_parse;  // parsed by the client, not yet sent anywhere; its ParseComplete is owed
   std::string owed_name;
-  exec::Backend* current = nullptr;      // backend whose replies are outstanding in this batch
-  std::vector<exec::GroupId> batch;      // groups that took part since the last Sync
+  exec::Backend* current = nullptr;                         // backend whose replies are outstanding in this batch
+  std::vector<exec::GroupId> batch;                         // groups that took part since the last Sync
   std::vector<std::pair<std::string, PreparedPtr>> parsed;  // names of this batch; gone again if it failed before them
   bool skip_to_sync = false;
   bool executed_in_batch = false;
-  bool implicit = false;                 // this batch's implicit transaction spans groups
+  bool implicit = false;  // this batch's implicit transaction spans groups
 };
 
 struct Execution;
@@ -92,9 +92,9 @@ class Session {
   net::Task<void> run();
 
   // From other sessions and the worker's clock, on this thread.
-  void cancel();                       // CancelRequest, pg_cancel_backend
+  void cancel();  // CancelRequest, pg_cancel_backend
   void terminate(const char* sqlstate, std::string message);
-  void tick(int64_t now_us);           // a few times per second: timeouts, drain
+  void tick(int64_t now_us);  // a few times per second: timeouts, drain
   void close_when_idle();
 
   using Info = SessionInfo;
@@ -107,20 +107,20 @@ class Session {
   enum class State : uint8_t { login, idle, active };
 
   // --- session.cc: the loop ---
-  net::Task<bool> next_input();                 // waits for more bytes; false: the session ends
+  net::Task<bool> next_input();  // waits for more bytes; false: the session ends
   net::Task<bool> handle(pg::MessageView message);
   net::Task<bool> pass_notifications();
   net::Task<void> end();
   void put_error(Error error, std::string_view severity = "ERROR");
   void put_ready();
-  net::Task<bool> flush_out();                  // sends out_; false: client gone
-  bool send_now(std::string_view bytes);        // without waiting; the rest stays in out_
-  net::Task<bool> throttle();                   // waits until the client has taken most of out_
+  net::Task<bool> flush_out();            // sends out_; false: client gone
+  bool send_now(std::string_view bytes);  // without waiting; the rest stays in out_
+  net::Task<bool> throttle();             // waits until the client has taken most of out_
   char status_char() const;
 
   // --- login.cc ---
   net::Task<bool> login();
-  net::Task<bool> startup();                    // up to authentication
+  net::Task<bool> startup();  // up to authentication
   net::Task<Status> authenticate();
   net::Task<Result<std::string>> password_message();
   net::Task<Status> greet();
@@ -130,12 +130,13 @@ class Session {
   net::Task<bool> admin_message(pg::MessageView message);
 
   // --- planning.cc ---
-  net::Task<Status> refresh_context();          // snapshot, search path → plan context
+  net::Task<Status> refresh_context();  // snapshot, search path → plan context
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
-  plan::PlanPtr plan_simple(std::string_view sql);   // shape is in worker_.shape
+  plan::PlanPtr plan_simple(std::string_view sql);  // shape is in worker_.shape
   plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types);
   bool context_current() const;
-  exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind, const plan::Plan& plan) const;
+  exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
+                         const plan::Plan& plan) const;
 
   // --- simple.cc ---
   net::Task<bool> simple_query(std::string_view body_in_buffer);
@@ -251,43 +252,43 @@ class Session {
   exec::Backends backends_;
   std::unique_ptr<ExtendedState> extended_;
   std::unique_ptr<AdminConsole> admin_;  // not null: this session is on the admin database
-  std::string announced_copy_;         // CopyInResponse of a group, for the client
-  std::string held_complete_;          // CommandComplete withheld until the implicit transaction has committed
+  std::string announced_copy_;           // CopyInResponse of a group, for the client
+  std::string held_complete_;            // CommandComplete withheld until the implicit transaction has committed
 
-  catalog::SnapshotPtr snapshot_;      // the worker's, or the open transaction's own
+  catalog::SnapshotPtr snapshot_;  // the worker's, or the open transaction's own
   const catalog::Database* database_ = nullptr;
-  exec::StagedPtr staged_;             // schema changed in the open transaction
-  uint32_t staged_serial_ = 0;         // distinguishes successive staged_ of one session
+  exec::StagedPtr staged_;      // schema changed in the open transaction
+  uint32_t staged_serial_ = 0;  // distinguishes successive staged_ of one session
   std::shared_ptr<const std::vector<std::string>> search_path_;
-  pool::Settings path_settings_;       // search_path_ belongs to these
-  bool local_path_ = false;            // SET LOCAL search_path is in force
+  pool::Settings path_settings_;  // search_path_ belongs to these
+  bool local_path_ = false;       // SET LOCAL search_path is in force
   uint32_t plan_context_id_ = 0;
 
   pool::SettingsMap startup_settings_;
   std::string application_name_;
-  std::string last_query_;             // beginning of the statement at hand, for logs and activity
+  std::string last_query_;  // beginning of the statement at hand, for logs and activity
   const char* last_plan_ = "";
   std::unordered_map<std::string, SqlCursor> cursors_;
-  plan::Effects command_effects_;      // of the session command at hand
-  std::string begin_modes_;            // of the open transaction, for AND CHAIN
+  plan::Effects command_effects_;  // of the session command at hand
+  std::string begin_modes_;        // of the open transaction, for AND CHAIN
   uint32_t pid_ = 0, secret_ = 0;
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0;
   uint64_t unnamed_serial_ = 0;
   State state_ = State::login;
-  bool failed_ = false;                // the open transaction is aborted (25P02)
-  bool implicit_ = false;              // the open transaction is of one query string
+  bool failed_ = false;    // the open transaction is aborted (25P02)
+  bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false;
   bool suppress_ready_ = false;
   bool client_gone_ = false;
   bool closing_ = false;
   bool close_when_idle_ = false;
   bool timed_out_ = false;
-  uint32_t copy_rest_ = 0;             // bytes of a CopyData message still to come from the client
-  bool copy_ended_ = false;            // the client has sent CopyDone or CopyFail
-  bool router_failed_ = false;         // the batch failed by an error of the router, not of a group
-  bool renew_pools_ = false;           // settings of roles or databases changed in the open transaction
-  bool buffering_ = false;             // out_ collects a portal's rows: do not send them yet
-  bool statement_failed_ = false;      // an ErrorResponse went to the client during this statement
+  uint32_t copy_rest_ = 0;         // bytes of a CopyData message still to come from the client
+  bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
+  bool router_failed_ = false;     // the batch failed by an error of the router, not of a group
+  bool renew_pools_ = false;       // settings of roles or databases changed in the open transaction
+  bool buffering_ = false;         // out_ collects a portal's rows: do not send them yet
+  bool statement_failed_ = false;  // an ErrorResponse went to the client during this statement
   bool trusted_ = false;
   Error termination_{};
 };

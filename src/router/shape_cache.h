@@ -26,8 +26,8 @@ class ShapeCache {
   uint32_t context_id(const std::string& description);
 
  private:
-  static constexpr std::size_t kMaxEntries = 20000;   // then the cache starts anew
-  static constexpr std::size_t kMaxVariants = 16;     // plans of one shape that differ in structural literals
+  static constexpr std::size_t kMaxEntries = 20000;  // then the cache starts anew
+  static constexpr std::size_t kMaxVariants = 16;    // plans of one shape that differ in structural literals
   struct Entry {
     std::string normalized;
     uint32_t context;

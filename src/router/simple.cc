@@ -63,9 +63,11 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   if (found == nullptr) return nullptr;
   const plan::Plan& plan = **found;
   if (!simple_route(plan)) return nullptr;
-  const exec::Resolution where = exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
+  const exec::Resolution where =
+      exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
   if (!where.single()) return nullptr;
-  if (worker_.config->log.slow_statement_ms >= 0 || worker_.context.record_queries) last_query_.assign(sql.substr(0, kRememberedQuery));
+  if (worker_.config->log.slow_statement_ms >= 0 || worker_.context.record_queries)
+    last_query_.assign(sql.substr(0, kRememberedQuery));
   exec::Backend* backend = backends_.get_now(where.one);
   if (backend == nullptr) return nullptr;
   WorkerStats::add(worker_.stats.plan_hits);
@@ -88,7 +90,8 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
     if (!go_on && !client_gone_) {
       put_ready();
       go_on = true;
-    } else if (failed_ && go_on && backends_.held(backend->group) == backend && backend->conn->transaction_status != 'E') {
+    } else if (failed_ && go_on && backends_.held(backend->group) == backend &&
+               backend->conn->transaction_status != 'E') {
       put_ready();
     }
   } else {
@@ -115,8 +118,9 @@ void Session::after_statement() {
   worker_.stats.statement_time.record(static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)));
   const int slow_ms = worker_.config->log.slow_statement_ms;
   if (slow_ms >= 0 && elapsed_us >= int64_t{slow_ms} * 1000)
-    log_info("router", "slow statement: {} ms user={} database={} address={}:{} plan={} statement={}", elapsed_us / 1000,
-             backends_.user(), backends_.database(), peer_.address, peer_.port, last_plan_, last_query_);
+    log_info("router", "slow statement: {} ms user={} database={} address={}:{} plan={} statement={}",
+             elapsed_us / 1000, backends_.user(), backends_.database(), peer_.address, peer_.port, last_plan_,
+             last_query_);
 }
 
 // A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
@@ -205,7 +209,8 @@ net::Task<Status> Session::check_with_postgres(std::string_view sql) {
 
 net::Task<Status> Session::refuse(std::string_view sql, Error ours) {
   if (ours.sqlstate != "42601" && !is_query(sql)) {
-    if (failed_) co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+    if (failed_)
+      co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
     co_return ours;
   }
   Status theirs = co_await check_with_postgres(sql);
@@ -231,9 +236,7 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
   switch (plan->kind) {
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
-    case plan::PlanKind::session:
-      command_effects_ = plan->effects;
-      co_return co_await run_command(*plan->session, sql);
+    case plan::PlanKind::session: command_effects_ = plan->effects; co_return co_await run_command(*plan->session, sql);
     case plan::PlanKind::ddl: co_return co_await run_ddl(*plan);
     case plan::PlanKind::explain: co_return co_await run_explain(sql, *plan);
     case plan::PlanKind::copy_in: co_return co_await run_copy_in(sql, *plan);
@@ -251,7 +254,8 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split || is_signal(plan)) co_return co_await run_multi(plan, execution);
+  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split || is_signal(plan))
+    co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
   auto backend = co_await backends_.get(execution.where.one);

@@ -53,7 +53,9 @@ void Worker::accept(int fd, net::Peer peer) {
     return;
   }
   loop.post([this, fd, peer = std::move(peer)]() mutable {
-    if (!peer.local) net::set_socket_options(fd, {config->tcp_keepalive.idle_s, config->tcp_keepalive.interval_s, config->tcp_keepalive.count});
+    if (!peer.local)
+      net::set_socket_options(
+          fd, {config->tcp_keepalive.idle_s, config->tcp_keepalive.interval_s, config->tcp_keepalive.count});
     auto* session = new Session(*this, fd, std::move(peer));
     sessions.insert(session);
     context.clients.fetch_add(1);

@@ -44,11 +44,11 @@ class Worker {
   Worker(RouterContext& context, int index);
   ~Worker();
 
-  void start();   // starts the thread
+  void start();  // starts the thread
   void join();
-  void accept(int fd, net::Peer peer);  // any thread
+  void accept(int fd, net::Peer peer);          // any thread
   void publish(catalog::SnapshotPtr snapshot);  // any thread
-  WorkerGauges gauges() const;          // any thread; as of the last second
+  WorkerGauges gauges() const;                  // any thread; as of the last second
 
   // The members below belong to the worker's thread.
   RouterContext& context;
@@ -56,7 +56,7 @@ class Worker {
   net::EventLoop loop;
   pool::SettingsRegistry settings;
   pool::Pool pool;
-  sql::Shape shape;                       // of the statement at hand; not kept over suspensions
+  sql::Shape shape;  // of the statement at hand; not kept over suspensions
   ShapeCache plans;
   catalog::SnapshotPtr snapshot;
   std::shared_ptr<const Config> config;
