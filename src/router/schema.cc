@@ -87,7 +87,11 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
 net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> all, home, others;
+  // A name that the catalog does not know may be a temporary table of this session, which only its home backend has.
+  const exec::Backend* pinned_home = backends_.held(snapshot_->home);
+  const bool temporary = ddl.unknown_relation && pinned_home != nullptr && pinned_home->pinned;
   for (const catalog::Group& group : snapshot_->groups) {
+    if (temporary && group.id != snapshot_->home) continue;
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     (*backend)->wrote = true;
@@ -114,6 +118,10 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
     CO_TRY(co_await run_on_groups(others, rest));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") renew_pools_ = true;
+  if (temporary) {
+    home[0]->not_preparable = true;
+    co_return Status{};
+  }
   if (!ddl.changes_catalog) co_return Status{};
   exec::StagedSchema changes;
   if (staged_) changes = *staged_;
