@@ -81,6 +81,7 @@ struct Config {
     int lifetime_ms = 3600000;
     int connect_timeout_ms = 5000;
     int prepared_statements = 500;
+    bool leaf_statements = true;
   } pool;
   struct {
     int query_ms = 0;

@@ -132,6 +132,9 @@ const std::vector<ConfigSetting> kPool = {
       .minimum = 1,
       .maximum = 1000000},
      [](Config& c) -> Slot { return &c.pool.prepared_statements; }},
+    {{.name = "pool.leaf_statements",
+      .description = "Rows are read by primary key with prepared statements on the shard's own table."},
+     [](Config& c) -> Slot { return &c.pool.leaf_statements; }},
 };
 
 const std::vector<ConfigSetting> kTimeouts = {

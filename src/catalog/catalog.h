@@ -51,6 +51,7 @@ struct Column {
 struct UniqueKey {
   std::string name;
   std::vector<int> columns;  // indexes into Table::columns; empty: an expression index
+  bool primary = false;
 };
 
 struct Table {
@@ -67,6 +68,7 @@ struct Table {
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
+  bool row_security = false;  // policies apply, and only to statements that name the table itself
 
   // Index into `columns`, or -1.
   int column_index(std::string_view column_name) const {
@@ -93,7 +95,8 @@ struct Colocation {
   std::vector<Shard> shards;
   bool explicit_only = false;       // made with WITH (colocate_with = 'none')
 
-  GroupId group_of_hash(uint64_t hash) const { return shards[hash % shards.size()].group; }
+  uint32_t shard_of_hash(uint64_t hash) const { return static_cast<uint32_t>(hash % shards.size()); }
+  GroupId group_of_hash(uint64_t hash) const { return shards[shard_of_hash(hash)].group; }
 };
 
 // A database of the cluster; exists on every group.

@@ -12,7 +12,8 @@ using Rows = pool::ServerConn::Rows;
 constexpr const char* kTables = R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
-               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0)
+               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0),
+       c.relrowsecurity
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
@@ -37,7 +38,10 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 
 ORDER BY a.attrelid, a.attnum)";
 
 constexpr const char* kUnique = R"(
-SELECT i.indrelid, x.relname, CASE WHEN i.indexprs IS NULL THEN i.indkey::text ELSE '' END
+SELECT i.indrelid, x.relname,
+       CASE WHEN i.indexprs IS NULL AND i.indpred IS NULL AND i.indisvalid
+            THEN pg_catalog.array_to_string((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1], ' ') ELSE '' END,
+       i.indisprimary
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast'))";
@@ -75,6 +79,7 @@ void add_tables(const Rows& rows, Drafts& drafts) {
     table->name = *row[2];
     table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
     table->has_statement_triggers = flag(row[4]);
+    table->row_security = flag(row[5]);
     drafts[table->oid].table = std::move(table);
   }
 }
@@ -113,6 +118,7 @@ void add_unique_keys(const Rows& rows, Drafts& drafts) {
     if (draft == drafts.end()) continue;
     catalog::UniqueKey key;
     key.name = *row[1];
+    key.primary = flag(row[3]);
     std::string numbers = *row[2];
     for (std::size_t begin = 0; begin < numbers.size();) {
       const std::size_t end = std::min(numbers.find(' ', begin), numbers.size());

@@ -129,12 +129,13 @@ Resolution resolve_keys(const plan::Target& target, const Values& values, const 
       result.undecided = true;
       continue;
     }
-    const GroupId group = colocation.group_of_hash(*hash);
+    const uint32_t shard = colocation.shard_of_hash(*hash);
     if (target.keys.size() == 1) {
-      result.one = group;
+      result.one = colocation.shards[shard].group;
+      result.shard = shard;
       return result;
     }
-    add_group(groups, group);
+    add_group(groups, colocation.shards[shard].group);
   }
   if (result.undecided) {
     result.groups = groups_of(colocation);

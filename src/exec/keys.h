@@ -25,6 +25,7 @@ struct Values {
 struct Resolution {
   bool undecided = false;    // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
   catalog::GroupId one = 0;  // != 0: exactly this group
+  uint32_t shard = 0;        // target with one key tuple: index of the shard it falls into
   std::vector<catalog::GroupId> groups;  // else these, ascending
   bool single() const { return one != 0; }
 };

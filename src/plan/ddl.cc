@@ -154,6 +154,10 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   }
   Plan plan = everywhere(tag, sql);
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
+  plan.ddl->aligns_leaves = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    return command != nullptr && command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner;
+  });
   return plan;
 }
 
@@ -345,7 +349,11 @@ std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
-  if (auto* grant = as<PgQuery__GrantStmt>(root)) return no_new_epoch(grant->is_grant ? "GRANT" : "REVOKE", sql);
+  if (auto* grant = as<PgQuery__GrantStmt>(root)) {
+    Plan plan = no_new_epoch(grant->is_grant ? "GRANT" : "REVOKE", sql);
+    plan.ddl->aligns_leaves = grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_TABLE;
+    return plan;
+  }
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
   if (auto* role = as<PgQuery__CreateRoleStmt>(root)) return plan_role(sql, "CREATE ROLE", role->n_options, role->options);
@@ -383,7 +391,9 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);
     if (tag.empty()) return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
-    return no_new_epoch(tag, sql);
+    Plan plan = no_new_epoch(tag, sql);
+    plan.ddl->aligns_leaves = true;
+    return plan;
   }
   if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);

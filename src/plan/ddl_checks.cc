@@ -75,7 +75,7 @@ Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint*
   if (referenced->kind == TableKind::sharded) {
     if (to.empty()) {
       for (const catalog::UniqueKey& key : referenced->unique_keys) {
-        if (!to.empty() || !key.name.ends_with("_pkey")) continue;
+        if (!to.empty() || !key.primary) continue;
         for (int index : key.columns) to.push_back(referenced->columns[index].name);
       }
     }

@@ -68,6 +68,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") + " " +
            (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
+  if (ddl.aligns_leaves) out += "  align leaves\n";
   if (!ddl.transactional) out += "  not transactional\n";
   for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
   if (ddl.hash_password) out += "  hash password\n";
@@ -76,6 +77,11 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
 }
 
 void describe_shape(const Plan& plan, std::string& out) {
+  if (plan.point) {
+    out += "  point: " + plan.point->before_leaf + "<leaf>" + plan.point->after_leaf;
+    for (catalog::Oid type : plan.point->literal_types) out += " " + std::string(type_name(type));
+    out += "\n";
+  }
   if (plan.gather) {
     out += "  gather:";
     for (const SortKey& key : plan.gather->merge)

@@ -71,9 +71,14 @@ struct SortKey {
                           // or text/varchar with bytewise collation
 };
 
-// SQL text with holes where literals or LIMIT values go. `text` pieces alternate with literals.
-struct SqlTemplate {
-  std::string text;  // complete SQL for this very statement (parameters stay $n)
+// A SELECT of at most one row by its whole primary key. The leaf that holds the row can be read under its own name by a
+// prepared statement, which PostgreSQL neither parses nor plans again, nor looks for the partition (TRAPS 23).
+struct PointRead {
+  std::string shard_prefix;             // of the table: see catalog::Table
+  std::string before_leaf, after_leaf;  // the statement around the table's name; its literals are $1, $2, …
+  // Column types of the literals of a statement without parameters, in order (int2, int4, int8, text, varchar or uuid);
+  // empty: the values are the client's own parameters.
+  std::vector<catalog::Oid> literal_types;
 };
 
 // Several groups answer; the router concatenates or merges.
@@ -151,6 +156,7 @@ struct Ddl {
   };
   std::optional<NewTable> new_table;
   bool changes_catalog = true;    // tables or columns may differ afterwards: introspect the home, publish an epoch
+  bool aligns_leaves = false;     // owner or privileges of tables change: their leaves follow
   bool transactional = true;      // false: CREATE DATABASE and the like
   std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
   std::string tag;                // command tag for the client
@@ -203,6 +209,7 @@ struct Plan {
   std::string command;          // first word of the command tag: SELECT, INSERT, UPDATE, …
   std::string rewritten_sql;    // route: text to send instead of the client's (dialect hints stripped); empty: as is
   std::optional<Gather> gather;    // how to go on when target resolves to more than one group …
+  std::optional<PointRead> point;  // target.keys holds one tuple
   std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
   std::optional<Error> multi_group_error;  // … or why this statement cannot run over several groups
   std::optional<InsertSplit> insert_split;

@@ -68,6 +68,8 @@ bool find_virtual(const PgQuery__RangeVar* range);
 
 // rules/: how the answers of several groups become one. Each sets plan.gather, plan.combine or plan.multi_group_error.
 void gather_select(Planning& p, Level* top);
+// rules/: sets plan.point where the statement reads one row by primary key.
+void find_point_read(Planning& p, Level* top);
 
 // Error texts that several files use.
 std::string construct_name(const sql::Node* root);

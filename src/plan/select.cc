@@ -21,6 +21,7 @@ void plan_select(Planning& p, const PgQuery__SelectStmt* select) {
     if (!p.plan.multi_group_error) gather_select(p, top);
   }
   set_cacheable(p);
+  find_point_read(p, top);
 }
 
 }  // namespace pgmosaic::plan

@@ -143,6 +143,7 @@ Plan plan_declare(std::string_view sql, const PgQuery__DeclareCursorStmt* statem
   plan.effects = query.effects;
   plan.target = query.target;
   if (statement->options & kCursorOptionHold) plan.effects.pins = plan.effects.not_preparable = true;
+  query.point.reset();  // a cursor stays where it is opened
   plan.session->inner = std::make_shared<const Plan>(std::move(query));
   return plan;
 }

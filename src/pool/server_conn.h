@@ -126,6 +126,7 @@ class ServerConn {
 
   // Prepared statements on this backend, least recently used first out.
   bool has_statement(uint32_t id);
+  std::size_t statement_count() const { return statements_.size(); }
   void note_statement(uint32_t id);
   void forget_statement(uint32_t id);
   void forget_all_statements();

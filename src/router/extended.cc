@@ -17,6 +17,14 @@ using pool::RequestKind;
 namespace {
 
 constexpr std::size_t kPipelineBytes = 64 * 1024;  // queued for a group before its replies are fetched
+constexpr std::size_t kMaxUnnamed = 4096;       // statements shared by the sessions of a worker …
+constexpr std::size_t kMaxUnnamedBytes = 4096;  // … of this length at most
+
+uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32_t context) {
+  uint64_t hash = std::hash<std::string_view>()(sql) ^ (context * 0x9E3779B97F4A7C15ull);
+  for (pg::Oid type : types) hash = (hash ^ type) * 0xFF51AFD7ED558CCDull;
+  return hash;
+}
 
 }  // namespace
 
@@ -26,6 +34,14 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     state_ = State::active;
     active_since_us_ = worker_.loop.now_us();
     statement_failed_ = timed_out_ = false;
+    const std::size_t owed_bytes = out_.size();
+    exec::Backend* backend = message.type == 'P' || message.type == 'B' ? fast_batch(message) : nullptr;
+    if (backend != nullptr) {
+      const bool go_on = co_await relay_fast(*backend, owed_bytes);
+      after_statement();
+      state_ = State::idle;
+      co_return go_on;
+    }
   }
   if (state.skip_to_sync && message.type != 'S') co_return true;
   if (message.type == 'S') {
@@ -162,6 +178,18 @@ net::Task<Status> Session::upgrade_batch(bool implicit) {
   co_return Status{};
 }
 
+void Session::name_on_groups(Prepared& statement) {
+  statement.id = worker_.statement_id(statement.sql, statement.types, plan_context_id_);
+  statement.wire_name = "pgm_" + std::to_string(statement.id);
+}
+
+void Session::keep_unnamed(const PreparedPtr& statement) {
+  statement->serial = worker_.next_unnamed_serial++;
+  if (!statement->plan->cacheable || statement->sql.size() > kMaxUnnamedBytes) return;
+  if (worker_.unnamed_statements.size() >= kMaxUnnamed) worker_.unnamed_statements.clear();
+  worker_.unnamed_statements[hash_of(statement->sql, statement->types, statement->context)] = statement;
+}
+
 net::Task<Status> Session::on_parse(std::string_view body) {
   ExtendedState& state = ext();
   pg::ParseMessage parse;
@@ -170,21 +198,24 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
   CO_TRY(co_await refresh_context());
   if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
-  auto statement = std::make_shared<Prepared>();
-  statement->sql = parse.sql;
-  statement->types = parse.types;
-  last_query_.assign(statement->sql, 0, 1024);
-  CO_TRY(plan_prepared(*statement));
+  PreparedPtr statement = parse.name.empty() ? known_unnamed(parse) : nullptr;
+  const bool known = statement != nullptr;
+  if (!known) {
+    statement = std::make_shared<Prepared>();
+    statement->sql = parse.sql;
+    statement->types = parse.types;
+  }
+  last_query_.assign(statement->sql, 0, kRememberedBytes);
+  if (!known) CO_TRY(plan_prepared(*statement));
   if (failed_ && !allowed_in_failed_transaction(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   if (!parse.name.empty()) {
-    statement->id = worker_.statement_id(statement->sql, statement->types, plan_context_id_);
-    statement->wire_name = "pgm_" + std::to_string(statement->id);
+    name_on_groups(*statement);
     state.statements[std::string(parse.name)] = statement;
     state.parsed.emplace_back(parse.name, statement);
   } else {
-    statement->serial = ++unnamed_serial_;
     state.unnamed = statement;
+    if (!known) keep_unnamed(statement);
   }
   if (needs_no_group(*statement->plan)) {
     CO_TRY(co_await settle_current());
@@ -200,28 +231,23 @@ net::Task<Status> Session::on_parse(std::string_view body) {
 Status Session::plan_prepared(Prepared& statement) {
   if (plan::split_statements(statement.sql).size() > 1)
     return make_error("42601", "cannot insert multiple commands into a prepared statement");
-  uint32_t context = plan_context_id_;
-  const bool typed =
-      std::any_of(statement.types.begin(), statement.types.end(), [](pg::Oid type) { return type != 0; });
-  if (typed) {
-    std::string description = "types " + std::to_string(plan_context_id_);
-    for (pg::Oid type : statement.types) description += " " + std::to_string(type);
-    context = worker_.plans.context_id(description);
-  }
-  sql::Shape& shape = worker_.shape;
-  sql::scan_shape(statement.sql, shape);
-  const plan::PlanPtr* found = shape.complete ? worker_.plans.find(statement.sql, shape, context) : nullptr;
-  if (found != nullptr && !(*found)->rewritten_literals) {
-    WorkerStats::add(worker_.stats.plan_hits);
-    statement.plan = *found;
-  } else {
-    statement.plan = plan_text(statement.sql, statement.types);
-    if (statement.plan->cacheable && shape.complete && shape.single_statement)
-      worker_.plans.insert(shape, context, statement.plan);
-  }
+  sql::scan_shape(statement.sql, worker_.shape);
+  CachedPlan cached = plan_of(statement.sql, statement.types, true);
+  statement.has_literals = !worker_.shape.complete || !worker_.shape.literals.empty();
+  statement.plan = std::move(cached.plan);
+  statement.leaves = std::move(cached.leaves);
   statement.context = plan_context_id_;
   if (statement.plan->kind == plan::PlanKind::unsupported) return Error(*statement.plan->error);
   return {};
+}
+
+// A statement that some session has parsed without a name under this very context; null: none.
+PreparedPtr Session::known_unnamed(const pg::ParseMessage& parse) const {
+  auto found = worker_.unnamed_statements.find(hash_of(parse.sql, parse.types, plan_context_id_));
+  if (found == worker_.unnamed_statements.end()) return nullptr;
+  const Prepared& known = *found->second;
+  const bool same = known.sql == parse.sql && known.types == parse.types && known.context == plan_context_id_;
+  return same ? found->second : nullptr;
 }
 
 // Makes sure the backend knows the statement. `owed`: its ParseComplete goes to the client.
@@ -237,17 +263,24 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
     backend.unnamed_statement = 0;
     return;
   }
-  pg::write_parse(conn.out(), statement->wire_name, statement->sql, statement->types);
-  conn.expect({RequestKind::parse, !owed, statement->id});
-  if (unnamed) {
-    backend.unnamed_statement = statement->serial;
-  } else {
-    conn.note_statement(statement->id);
-    if (uint32_t victim = conn.statement_to_evict(static_cast<std::size_t>(worker_.config->pool.prepared_statements))) {
-      pg::write_close(conn.out(), 'S', "pgm_" + std::to_string(victim));
-      conn.expect({RequestKind::close, true, victim});
-      conn.forget_statement(victim);
-    }
+  if (!unnamed)
+    return prepare_on(conn, statement->id, statement->wire_name, statement->sql, statement->types, !owed);
+  pg::write_parse(conn.out(), "", statement->sql, statement->types);
+  conn.expect({RequestKind::parse, !owed});
+  backend.unnamed_statement = statement->serial;
+}
+
+// Prepares a named statement, in the place of the one that was not used for longest where there are too many.
+void Session::prepare_on(pool::ServerConn& conn, uint32_t number, std::string_view name, std::string_view sql,
+                         const std::vector<pg::Oid>& types, bool internal) {
+  pg::write_parse(conn.out(), name, sql, types);
+  conn.expect({RequestKind::parse, internal, number});
+  conn.note_statement(number);
+  const auto limit = static_cast<std::size_t>(worker_.config->pool.prepared_statements);
+  if (const uint32_t victim = conn.statement_to_evict(limit)) {
+    pg::write_close(conn.out(), 'S', "pgm_" + std::to_string(victim));
+    conn.expect({RequestKind::close, true, victim});
+    conn.forget_statement(victim);
   }
 }
 
@@ -273,15 +306,24 @@ net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
   co_return Status{};
 }
 
-net::Task<Status> Session::replan(Prepared& statement) {
+// Brings a statement up to the session's context (schema, search path). An unnamed one may be other sessions' too: then
+// `statement` becomes a new one.
+net::Task<Status> Session::replan(PreparedPtr& statement) {
   CO_TRY(co_await refresh_context());
-  if (statement.context != plan_context_id_) {
-    CO_TRY(plan_prepared(statement));
-    if (!statement.wire_name.empty()) {
-      statement.id = worker_.statement_id(statement.sql, statement.types, plan_context_id_);
-      statement.wire_name = "pgm_" + std::to_string(statement.id);
-    }
+  if (statement->context == plan_context_id_) co_return Status{};
+  if (!statement->wire_name.empty()) {
+    CO_TRY(plan_prepared(*statement));
+    name_on_groups(*statement);
+    co_return Status{};
   }
+  auto renewed = std::make_shared<Prepared>();
+  renewed->sql = statement->sql;
+  renewed->types = statement->types;
+  CO_TRY(plan_prepared(*renewed));
+  keep_unnamed(renewed);
+  for (PreparedPtr* use : {&ext().unnamed, &ext().owed_parse})
+    if (*use == statement) *use = renewed;
+  statement = std::move(renewed);
   co_return Status{};
 }
 
@@ -293,7 +335,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   PreparedPtr statement;
   if (quick.statement.empty()) {
     statement = state.unnamed;
-  } else if (auto found = state.statements.find(std::string(quick.statement)); found != state.statements.end()) {
+  } else if (auto found = state.statements.find(quick.statement); found != state.statements.end()) {
     statement = found->second;
   }
   if (!statement)
@@ -313,7 +355,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   };
   if (!context_current() || statement->context != plan_context_id_) {
     keep();
-    CO_TRY(co_await replan(*statement));
+    CO_TRY(co_await replan(statement));
   }
   const plan::Plan& plan = *statement->plan;
   if (failed_ && !allowed_in_failed_transaction(plan)) {
@@ -325,7 +367,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   exec::Resolution where;
   if (runs_on_groups(plan)) {
     sql::Shape& shape = worker_.shape;
-    if (plan.target.kind == plan::Target::Kind::keys) sql::scan_shape(statement->sql, shape);
+    if (plan.target.kind == plan::Target::Kind::keys && statement->has_literals) sql::scan_shape(statement->sql, shape);
     where = exec::resolve(plan.target, values_of(statement->sql, shape, bind, plan), *snapshot_, *database_);
   }
   const bool owed = state.owed_parse == statement;
@@ -425,7 +467,7 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
     }
     co_return Status{};
   }
-  if (of_statement) CO_TRY(co_await replan(*statement));
+  if (of_statement) CO_TRY(co_await replan(statement));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
   const exec::GroupId group = portal != nullptr && portal->group != 0 ? portal->group : any_group();
   auto backend = co_await use_group(group);
@@ -471,7 +513,7 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
   ExtendedState& state = ext();
   pg::ExecuteMessage execute;
   if (!pg::parse_execute(message.body, execute)) co_return make_error("08P01", "invalid Execute message");
-  auto found = state.portals.find(std::string(execute.portal));
+  auto found = state.portals.find(execute.portal);
   if (found == state.portals.end())
     co_return make_error("34000", "portal \"" + std::string(execute.portal) + "\" does not exist");
   Portal& portal = found->second;

@@ -111,17 +111,24 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   return context;
 }
 
-plan::PlanPtr Session::plan_simple(std::string_view sql) {
+// The plan of a statement whose shape is in worker_.shape, from the cache or made now. `prepared`: its literals cannot be
+// had from the statement's text later.
+CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared) {
   const sql::Shape& shape = worker_.shape;
-  if (shape.complete) {
-    if (const plan::PlanPtr* found = worker_.plans.find(sql, shape, plan_context_id_)) {
-      WorkerStats::add(worker_.stats.plan_hits);
-      return *found;
-    }
+  uint32_t context = plan_context_id_;
+  if (std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type != 0; })) {
+    std::string description = "types " + std::to_string(plan_context_id_);
+    for (pg::Oid type : types) description += " " + std::to_string(type);
+    context = worker_.plans.context_id(description);
   }
-  plan::PlanPtr plan = plan_text(sql, {});
-  if (plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, plan_context_id_, plan);
-  return plan;
+  const CachedPlan* found = shape.complete ? worker_.plans.find(sql, shape, context) : nullptr;
+  if (found != nullptr && !(prepared && found->plan->rewritten_literals)) {
+    WorkerStats::add(worker_.stats.plan_hits);
+    return *found;
+  }
+  CachedPlan made(plan_text(sql, types));
+  if (made.plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, context, made);
+  return made;
 }
 
 plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {

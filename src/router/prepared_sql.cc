@@ -43,8 +43,7 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
     for (const auto& oid : rows->rows[0]) statement->types.push_back(static_cast<pg::Oid>(std::stoul(*oid)));
   }
   CO_TRY(plan_prepared(*statement));
-  statement->id = worker_.statement_id(statement->sql, statement->types, plan_context_id_);
-  statement->wire_name = "pgm_" + std::to_string(statement->id);
+  name_on_groups(*statement);
   // A PostgreSQL checks it now, as PREPARE would.
   if (statement->plan->kind != plan::PlanKind::session) {
     CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
@@ -74,7 +73,7 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
   if (found == state.statements.end())
     co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
   PreparedPtr statement = found->second;
-  CO_TRY(co_await replan(*statement));
+  CO_TRY(co_await replan(statement));
   if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
     co_return co_await run_plan(statement->sql, statement->plan);
   CO_TRY_ASSIGN(std::vector<pg::Oid> types,

@@ -6,6 +6,16 @@
 
 namespace pgmosaic::router {
 
+namespace {
+
+// A prepared statement whose result has other columns since its table changed. The routine's name is in every language.
+bool is_stale_plan(const pg::MessageView& error) {
+  return error.body.find(std::string_view("C0A000\0", 7)) != std::string_view::npos &&
+         error.body.find("RRevalidateCachedQuery") != std::string_view::npos;
+}
+
+}  // namespace
+
 // Errors of the groups name the leaves of sharded tables; the client knows the table.
 void Session::rename_leaves(std::string& message) const {
   if (database_ == nullptr) return;
@@ -69,8 +79,10 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
     while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
       const char type = reply.partial ? 'D' : reply.message.type;
       bool forward = !(reply.answers && reply.request.internal);
+      if (type == 'E' && reply.answers && !again_.empty() && is_stale_plan(reply.message)) plan_was_stale_ = true;
+      if (plan_was_stale_) forward = false;
       if (reply.answers && !reply.partial) {
-        if (type == 'E') forward = true;  // also of what the router asked on the client's behalf
+        if (type == 'E' && !plan_was_stale_) forward = true;  // also of what the router asked on the client's behalf
         if (type == 'Z') {
           done = until == Until::ready && conn.idle();
           forward = forward && forward_ready && !suppress_ready_ && !(failed_ && conn.transaction_status != 'E');
@@ -96,7 +108,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
           begin = first;
         }
         end = first + reply.message.whole.size();
-      } else if (type == 'E' || type == 'Z') {
+      } else if ((type == 'E' || type == 'Z') && !plan_was_stale_) {
         observe(reply, backend);
       }
       if (until == Until::answered && conn.idle()) done = true;

@@ -12,6 +12,8 @@ namespace pgmosaic::router {
 
 namespace {
 
+constexpr const char* kAlignLeaves = "SELECT pgmosaic.align_leaves()";
+
 std::string qualified(const std::string& schema, const std::string& name) {
   return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
 }
@@ -29,7 +31,7 @@ std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId grou
     if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
     sql += ";";
   }
-  return sql;
+  return sql + kAlignLeaves;
 }
 
 // At most 40 bytes of the table's name, cut at a character's border.
@@ -116,6 +118,12 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
     CO_TRY(co_await run_on_groups(home, first));
     const std::vector<std::string> rest(others.size(), text);
     CO_TRY(co_await run_on_groups(others, rest));
+  }
+  if (ddl.aligns_leaves && !temporary) {
+    std::vector<exec::Backend*> every = home;
+    every.insert(every.end(), others.begin(), others.end());
+    const std::vector<std::string> texts(every.size(), kAlignLeaves);
+    CO_TRY(co_await run_on_groups(every, texts));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") renew_pools_ = true;
   if (temporary) {

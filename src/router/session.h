@@ -27,57 +27,13 @@
 #include "pg/frontend.h"
 #include "plan/planner.h"
 #include "router/context.h"
+#include "router/extended.h"
 
 namespace pgmosaic::exec {
 class CopySplitter;
 }
 
 namespace pgmosaic::router {
-
-// A prepared statement of the client, named or not, from Parse or SQL PREPARE.
-struct Prepared {
-  std::string sql;
-  std::vector<pg::Oid> types;  // as declared
-  plan::PlanPtr plan;
-  std::string wire_name;                // name on backends; empty: unnamed there too
-  uint32_t id = 0;                      // number behind wire_name
-  std::vector<pg::Oid> resolved_types;  // of all parameters, once a group was asked
-  uint32_t context = 0;                 // plan context (search path …) the plan belongs to
-  uint64_t serial = 0;                  // of the unnamed statement
-};
-using PreparedPtr = std::shared_ptr<Prepared>;
-
-// A portal that the router itself executes (several groups, session commands); portals of one group live there.
-struct Portal {
-  PreparedPtr statement;
-  std::string bind_body;    // copy of the client's Bind
-  exec::GroupId group = 0;  // != 0: bound at this group under the same name
-  bool done = false;        // executed to the end
-  std::string rows;         // row-limited Execute: DataRow messages not yet delivered
-  std::string tag;
-};
-
-// A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
-struct SqlCursor {
-  exec::GroupId group = 0;  // 0: the router's
-  std::string description;  // RowDescription message
-  std::string rows;         // DataRow messages not yet fetched
-};
-
-// State that only sessions with the extended protocol or PREPARE have.
-struct ExtendedState {
-  std::unordered_map<std::string, PreparedPtr> statements;
-  PreparedPtr unnamed;
-  std::unordered_map<std::string, Portal> portals;
-  PreparedPtr owed_parse;  // parsed by the client, not yet sent anywhere; its ParseComplete is owed
-  std::string owed_name;
-  exec::Backend* current = nullptr;                         // backend whose replies are outstanding in this batch
-  std::vector<exec::GroupId> batch;                         // groups that took part since the last Sync
-  std::vector<std::pair<std::string, PreparedPtr>> parsed;  // names of this batch; gone again if it failed before them
-  bool skip_to_sync = false;
-  bool executed_in_batch = false;
-  bool implicit = false;  // this batch's implicit transaction spans groups
-};
 
 struct Execution;
 class AdminConsole;
@@ -104,6 +60,7 @@ class Session {
 
  private:
   friend class Worker;
+  static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 
   // --- session.cc: the loop ---
@@ -132,7 +89,7 @@ class Session {
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
-  plan::PlanPtr plan_simple(std::string_view sql);  // shape is in worker_.shape
+  CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
   plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types);
   bool context_current() const;
   exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
@@ -140,7 +97,6 @@ class Session {
 
   // --- simple.cc ---
   net::Task<bool> simple_query(std::string_view body_in_buffer);
-  exec::Backend* fast_query(const pg::MessageView& message);
   net::Task<bool> run_string(std::string sql);
   net::Task<Status> run_statement(std::string_view sql);
   net::Task<Status> run_plan(std::string_view sql, const plan::PlanPtr& plan);
@@ -152,6 +108,16 @@ class Session {
   net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
   void after_statement();
+
+  // --- fast.cc: the hot path ---
+  exec::Backend* fast_query(const pg::MessageView& message);
+  exec::Backend* fast_batch(const pg::MessageView& first);
+  net::Task<bool> relay_fast(exec::Backend& backend, std::size_t owed_bytes);
+  void remember_query(std::string_view sql);
+  net::Task<bool> run_again();
+  bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
+  std::string_view leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
+                                  uint32_t shard, const std::vector<pg::Oid>& types);
 
   // --- relay.cc ---
   enum class Until : uint8_t { ready, answered };
@@ -208,8 +174,13 @@ class Session {
   net::Task<void> end_batch();
   net::Task<Status> send_owed_parse(exec::GroupId group);
   void ensure_statement(exec::Backend& backend, const PreparedPtr& statement, bool owed);
+  void prepare_on(pool::ServerConn& conn, uint32_t number, std::string_view name, std::string_view sql,
+                  const std::vector<pg::Oid>& types, bool internal);
   net::Task<Status> execute_portal(Portal& portal, int32_t max_rows);
-  net::Task<Status> replan(Prepared& statement);
+  net::Task<Status> replan(PreparedPtr& statement);
+  PreparedPtr known_unnamed(const pg::ParseMessage& parse) const;
+  void keep_unnamed(const PreparedPtr& statement);
+  void name_on_groups(Prepared& statement);
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
 
@@ -273,7 +244,6 @@ class Session {
   std::string begin_modes_;        // of the open transaction, for AND CHAIN
   uint32_t pid_ = 0, secret_ = 0;
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0;
-  uint64_t unnamed_serial_ = 0;
   State state_ = State::login;
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
@@ -290,6 +260,8 @@ class Session {
   bool buffering_ = false;         // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;  // an ErrorResponse went to the client during this statement
   bool trusted_ = false;
+  bool plan_was_stale_ = false;  // a leaf's statement was prepared before its table changed: run the statement again
+  std::string again_;            // what to run then: the client's messages; empty: a transaction cannot
   Error termination_{};
 };
 

@@ -15,17 +15,17 @@ bool literals_match(const plan::Plan& plan, std::string_view sql, const sql::Sha
 
 }  // namespace
 
-const plan::PlanPtr* ShapeCache::find(std::string_view sql, const sql::Shape& shape, uint32_t context) const {
+const CachedPlan* ShapeCache::find(std::string_view sql, const sql::Shape& shape, uint32_t context) const {
   auto it = table_.find(key_of(shape, context));
   if (it == table_.end()) return nullptr;
   const Entry& entry = it->second;
   if (entry.context != context || entry.normalized != shape.normalized) return nullptr;
-  for (const plan::PlanPtr& plan : entry.variants)
-    if (literals_match(*plan, sql, shape)) return &plan;
+  for (const CachedPlan& cached : entry.variants)
+    if (literals_match(*cached.plan, sql, shape)) return &cached;
   return nullptr;
 }
 
-void ShapeCache::insert(const sql::Shape& shape, uint32_t context, plan::PlanPtr plan) {
+void ShapeCache::insert(const sql::Shape& shape, uint32_t context, CachedPlan plan) {
   if (table_.size() >= kMaxEntries) table_.clear();
   Entry& entry = table_[key_of(shape, context)];
   if (entry.context != context || entry.normalized != shape.normalized) {

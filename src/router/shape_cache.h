@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -14,11 +15,24 @@
 
 namespace pgmosaic::router {
 
+// The prepared statements of a point read (plan::PointRead) on this worker's backends, by index of the shard: the
+// number in their names, 0 where none was made yet.
+struct LeafStatements {
+  std::vector<uint32_t> numbers;
+};
+
+struct CachedPlan {
+  plan::PlanPtr plan;
+  std::shared_ptr<LeafStatements> leaves;  // null: no point read
+  explicit CachedPlan(plan::PlanPtr made)
+      : plan(std::move(made)), leaves(plan->point ? std::make_shared<LeafStatements>() : nullptr) {}
+};
+
 class ShapeCache {
  public:
   // The plan for a statement of this shape, or null. The literals that shaped the plan must be equal.
-  const plan::PlanPtr* find(std::string_view sql, const sql::Shape& shape, uint32_t context) const;
-  void insert(const sql::Shape& shape, uint32_t context, plan::PlanPtr plan);
+  const CachedPlan* find(std::string_view sql, const sql::Shape& shape, uint32_t context) const;
+  void insert(const sql::Shape& shape, uint32_t context, CachedPlan plan);
   void clear() { table_.clear(); }
   std::size_t size() const { return table_.size(); }
 
@@ -31,7 +45,7 @@ class ShapeCache {
   struct Entry {
     std::string normalized;
     uint32_t context;
-    std::vector<plan::PlanPtr> variants;
+    std::vector<CachedPlan> variants;
   };
   static uint64_t key_of(const sql::Shape& shape, uint32_t context) {
     return shape.hash ^ (context * 0x9E3779B97F4A7C15ull);

@@ -15,8 +15,6 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr std::size_t kRememberedQuery = 1024;  // bytes of a statement kept for logs and activity
-
 const char* plan_kind_name(plan::PlanKind kind) {
   switch (kind) {
     case plan::PlanKind::route: return "route";
@@ -31,11 +29,6 @@ const char* plan_kind_name(plan::PlanKind kind) {
   return "";
 }
 
-bool simple_route(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::route && plan.rewritten_sql.empty() && plan.virtual_relations.empty() &&
-         !plan.effects.sets_config;
-}
-
 }  // namespace
 
 void Session::note_effects(exec::Backend& backend, const plan::Effects& effects) {
@@ -48,54 +41,15 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
   if (effects.not_preparable) backend.not_preparable = true;
 }
 
-// The hot path: a known shape, one group, a free backend. Sends the client's bytes and allocates nothing.
-// Null: take the slow way.
-exec::Backend* Session::fast_query(const pg::MessageView& message) {
-  if (failed_ || !context_current()) return nullptr;
-  if (extended_ && (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse)) return nullptr;
-  std::string_view sql = message.body;
-  if (sql.empty() || sql.back() != '\0') return nullptr;
-  sql.remove_suffix(1);
-  // As split_statements() cuts it, so that both ways find the same plan.
-  while (!sql.empty() && (sql.back() == ';' || sql.back() == ' ' || sql.back() == '\n')) sql.remove_suffix(1);
-  sql::Shape& shape = worker_.shape;
-  sql::scan_shape(sql, shape);
-  if (!shape.single_statement || !shape.complete) return nullptr;
-  const plan::PlanPtr* found = worker_.plans.find(sql, shape, plan_context_id_);
-  if (found == nullptr) return nullptr;
-  const plan::Plan& plan = **found;
-  if (!simple_route(plan)) return nullptr;
-  const exec::Resolution where =
-      exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
-  if (!where.single()) return nullptr;
-  if (worker_.config->log.slow_statement_ms >= 0 || worker_.context.record_queries)
-    last_query_.assign(sql.substr(0, kRememberedQuery));
-  exec::Backend* backend = backends_.get_now(where.one);
-  if (backend == nullptr) return nullptr;
-  WorkerStats::add(worker_.stats.plan_hits);
-  if (extended_) extended_->unnamed.reset();
-  note_effects(*backend, plan.effects);
-  backend->conn->expect({pool::RequestKind::query});
-  backend->conn->send(message.whole);
-  return backend;
-}
-
 net::Task<bool> Session::simple_query(std::string_view whole) {
   pg::MessageView message{'Q', whole.substr(pg::kHeaderSize), whole};
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
   statement_failed_ = timed_out_ = false;
   bool go_on;
+  const std::size_t owed_bytes = out_.size();
   if (exec::Backend* backend = fast_query(message)) {
-    in_.own();
-    go_on = co_await relay(*backend, Until::ready, true);
-    if (!go_on && !client_gone_) {
-      put_ready();
-      go_on = true;
-    } else if (failed_ && go_on && backends_.held(backend->group) == backend &&
-               backend->conn->transaction_status != 'E') {
-      put_ready();
-    }
+    go_on = co_await relay_fast(*backend, owed_bytes);
   } else {
     std::string_view body = message.body;
     if (body.empty() || body.back() != '\0' || body.find('\0') != body.size() - 1) {
@@ -127,7 +81,7 @@ void Session::after_statement() {
 
 // A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
 net::Task<bool> Session::run_string(std::string sql) {
-  last_query_ = sql.substr(0, kRememberedQuery);
+  last_query_ = sql.substr(0, kRememberedBytes);
   if (extended_) {
     // A simple query ends what an extended batch without Sync has begun.
     co_await end_batch();
@@ -181,7 +135,7 @@ net::Task<bool> Session::run_string(std::string sql) {
 net::Task<Status> Session::run_statement(std::string_view sql) {
   CO_TRY(co_await refresh_context());
   sql::scan_shape(sql, worker_.shape);
-  plan::PlanPtr plan = plan_simple(sql);
+  const plan::PlanPtr plan = plan_of(sql, {}, false).plan;
   last_plan_ = plan_kind_name(plan->kind);
   if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");

@@ -17,6 +17,7 @@
 #include "plan/plan.h"
 #include "pool/pool.h"
 #include "router/context.h"
+#include "router/extended.h"
 #include "router/metrics.h"
 #include "router/shape_cache.h"
 #include "sql/shape.h"
@@ -67,6 +68,16 @@ class Worker {
 
   // Number of a prepared statement's text on this worker's backends ("pgm_<n>").
   uint32_t statement_id(const std::string& sql, const std::vector<uint32_t>& types, uint64_t epoch);
+  uint32_t new_statement_id() { return next_statement_id_++; }
+  // Unnamed statements of any session, by hash of text, types and context: parsed again and again they stay one.
+  std::unordered_map<uint64_t, PreparedPtr> unnamed_statements;
+  uint64_t next_unnamed_serial = 1;
+  uint32_t refused_leaves = 0;  // times a full backend had no room for a leaf's statement
+  // Forgets what was planned; statements prepared on leaves get new names.
+  void forget_plans() {
+    plans.clear();
+    unnamed_statements.clear();
+  }
   void session_ended(Session* session);
   void apply_config(std::shared_ptr<const Config> config);
   void forget_greetings() {

@@ -50,7 +50,7 @@ inline void add_unique(catalog::Table& table, const PgQuery__Constraint* constra
   std::vector<std::string> columns = names_of(constraint->n_keys, constraint->keys);
   if (columns.empty()) columns.push_back(column);
   bool primary = constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY;
-  catalog::UniqueKey key{table.name + (primary ? "_pkey" : "_key"), {}};
+  catalog::UniqueKey key{table.name + (primary ? "_pkey" : "_key"), {}, primary};
   for (const std::string& name : columns) {
     key.columns.push_back(table.column_index(name));
     if (primary) table.columns[key.columns.back()].not_null = true;

@@ -1,0 +1,73 @@
+// What a session keeps for the extended protocol and for PREPARE: prepared statements, portals, cursors, the batch at
+// hand.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "exec/backends.h"
+#include "pg/frontend.h"
+#include "plan/plan.h"
+#include "router/shape_cache.h"
+
+namespace pgmosaic::router {
+
+// Names are looked up as they stand in a message.
+struct NameHash : std::hash<std::string_view> {
+  using is_transparent = void;
+};
+template <class T>
+using ByName = std::unordered_map<std::string, T, NameHash, std::equal_to<>>;
+
+// A prepared statement of the client, named or not, from Parse or SQL PREPARE.
+struct Prepared {
+  std::string sql;
+  std::vector<pg::Oid> types;  // as declared
+  plan::PlanPtr plan;
+  std::shared_ptr<LeafStatements> leaves;  // of plan->point
+  bool has_literals = true;                // in its text
+  std::string wire_name;                // name on backends; empty: unnamed there too
+  uint32_t id = 0;                      // number behind wire_name
+  std::vector<pg::Oid> resolved_types;  // of all parameters, once a group was asked
+  uint32_t context = 0;                 // plan context (search path …) the plan belongs to
+  uint64_t serial = 0;                  // of the unnamed statement
+};
+using PreparedPtr = std::shared_ptr<Prepared>;
+
+// A portal that the router itself executes (several groups, session commands); portals of one group live there.
+struct Portal {
+  PreparedPtr statement;
+  std::string bind_body;    // copy of the client's Bind
+  exec::GroupId group = 0;  // != 0: bound at this group under the same name
+  bool done = false;        // executed to the end
+  std::string rows;         // row-limited Execute: DataRow messages not yet delivered
+  std::string tag;
+};
+
+// A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
+struct SqlCursor {
+  exec::GroupId group = 0;  // 0: the router's
+  std::string description;  // RowDescription message
+  std::string rows;         // DataRow messages not yet fetched
+};
+
+// State that only sessions with the extended protocol or PREPARE have.
+struct ExtendedState {
+  ByName<PreparedPtr> statements;
+  PreparedPtr unnamed;
+  ByName<Portal> portals;
+  PreparedPtr owed_parse;  // parsed by the client, not yet sent anywhere; its ParseComplete is owed
+  std::string owed_name;
+  exec::Backend* current = nullptr;                         // backend whose replies are outstanding in this batch
+  std::vector<exec::GroupId> batch;                         // groups that took part since the last Sync
+  std::vector<std::pair<std::string, PreparedPtr>> parsed;  // names of this batch; gone again if it failed before them
+  bool skip_to_sync = false;
+  bool executed_in_batch = false;
+  bool implicit = false;  // this batch's implicit transaction spans groups
+};
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,272 @@
+// The hot path: a statement whose plan is known, for one group with a free backend. It is passed on in one write and
+// answered by one relay(), in either protocol, without an allocation; whatever is not that simple takes the other way.
+//
+// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. A plan that became stale since – the
+// table changed a moment ago – is PostgreSQL's error for a prepared statement; the client sent none, so the router
+// runs what it sent once more, the long way.
+#include <array>
+#include <charconv>
+
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+using pool::RequestKind;
+
+namespace {
+
+constexpr std::size_t kMaxKeyColumns = 8;
+constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
+
+bool simple_route(const plan::Plan& plan) { return plan.kind == plan::PlanKind::route && runs_on_groups(plan); }
+
+bool fits_integer(std::string_view digits, catalog::Oid type) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size()) return false;
+  return type == 20 || (type == 23 ? value == static_cast<int32_t>(value) : value == static_cast<int16_t>(value));
+}
+
+// The part of a Bind behind its names, with a statement's literals as parameters in text and results in text.
+// False: a literal is no value of its column's type, and PostgreSQL would say so.
+bool write_values(std::string& out, const plan::PointRead& point, std::string_view sql, const sql::Shape& shape) {
+  out.assign(2, '\0');
+  append_big_endian(out, static_cast<int16_t>(shape.literals.size()));
+  std::string scratch;
+  for (std::size_t i = 0; i < shape.literals.size(); ++i) {
+    const std::string_view value = sql::literal_value(sql, shape.literals[i], scratch);
+    const catalog::Oid type = point.literal_types[i];
+    if ((type == 20 || type == 21 || type == 23) && !fits_integer(value, type)) return false;
+    append_big_endian(out, static_cast<int32_t>(value.size()));
+    out.append(value);
+  }
+  out.append(2, '\0');
+  return true;
+}
+
+// One batch that the fast way takes: [Parse] Bind [Describe] Execute Sync, all unnamed but the statement.
+struct Batch {
+  const pg::ParseMessage* parse = nullptr;
+  const pg::BindMessage* bind = nullptr;
+  std::string_view parse_bytes, run_bytes;  // the Parse; all behind the Bind
+  bool described = false;
+  std::size_t size_behind_first = 0;
+};
+
+bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batch) {
+  thread_local pg::ParseMessage parse;
+  thread_local pg::BindMessage bind;
+  const std::string_view behind_first = rest;
+  pg::MessageView message = first;
+  auto next = [&] {
+    uint32_t length = 0;
+    if (pg::peek_message(rest, message, length) != pg::FrameStatus::complete) return false;
+    rest.remove_prefix(length);
+    return true;
+  };
+  if (message.type == 'P') {
+    batch.parse_bytes = message.whole;
+    if (!pg::parse_parse(message.body, parse) || !parse.name.empty() || !next()) return false;
+    batch.parse = &parse;
+  }
+  if (message.type != 'B' || !pg::parse_bind(message.body, bind) || !bind.portal.empty()) return false;
+  if (batch.parse != nullptr && !bind.statement.empty()) return false;
+  batch.bind = &bind;
+  const std::string_view run = rest;
+  if (!next()) return false;
+  if (message.type == 'D') {
+    pg::TargetMessage target;
+    if (!pg::parse_target(message.body, target) || target.kind != 'P' || !target.name.empty() || !next()) return false;
+    batch.described = true;
+  }
+  pg::ExecuteMessage execute;
+  if (message.type != 'E' || !pg::parse_execute(message.body, execute) || !execute.portal.empty() ||
+      execute.max_rows != 0 || !next())
+    return false;
+  if (message.type != 'S' || !message.body.empty()) return false;
+  batch.run_bytes = run.substr(0, run.size() - rest.size());
+  batch.size_behind_first = behind_first.size() - rest.size();
+  return true;
+}
+
+}  // namespace
+
+void Session::remember_query(std::string_view sql) {
+  if (worker_.config->log.slow_statement_ms < 0 && !worker_.context.record_queries) return;
+  last_query_.assign(sql.substr(0, kRememberedBytes));
+  last_plan_ = "route";
+}
+
+// Sends the client's query on. Null: not a statement for this way, nothing has happened.
+exec::Backend* Session::fast_query(const pg::MessageView& message) {
+  if (failed_ || !context_current()) return nullptr;
+  if (extended_ && (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse)) return nullptr;
+  std::string_view sql = message.body;
+  if (sql.empty() || sql.back() != '\0') return nullptr;
+  sql.remove_suffix(1);
+  // As split_statements() cuts it, so that both ways find the same plan.
+  while (!sql.empty() && (sql.back() == ';' || sql.back() == ' ' || sql.back() == '\n')) sql.remove_suffix(1);
+  sql::Shape& shape = worker_.shape;
+  sql::scan_shape(sql, shape);
+  if (!shape.single_statement || !shape.complete) return nullptr;
+  const CachedPlan* found = worker_.plans.find(sql, shape, plan_context_id_);
+  if (found == nullptr) return nullptr;
+  const plan::Plan& plan = *found->plan;
+  if (!simple_route(plan)) return nullptr;
+  const exec::Resolution where =
+      exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
+  if (!where.single()) return nullptr;
+  exec::Backend* backend = backends_.get_now(where.one);
+  if (backend == nullptr) return nullptr;
+  remember_query(sql);
+  WorkerStats::add(worker_.stats.plan_hits);
+  if (extended_) extended_->unnamed.reset();
+  note_effects(*backend, plan.effects);
+  pool::ServerConn& conn = *backend->conn;
+  if (found->leaves && !plan.point->literal_types.empty() && read_leaf(*backend, *found, sql, where.shard)) {
+    if (!backends_.in_transaction()) again_.assign(message.whole);
+    conn.flush();
+  } else {
+    conn.expect({RequestKind::query});
+    conn.send(message.whole);
+  }
+  return backend;
+}
+
+// Queues a simple query's point read. False: as text, please.
+bool Session::read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard) {
+  thread_local std::string values;
+  const plan::PointRead& point = *cached.plan->point;
+  if (!write_values(values, point, sql, worker_.shape)) return false;
+  const std::string_view name = leaf_statement(backend, *cached.plan, *cached.leaves, shard, point.literal_types);
+  if (name.empty()) return false;
+  pool::ServerConn& conn = *backend.conn;
+  pg::write_bind(conn.out(), "", name, values);
+  pg::write_describe(conn.out(), 'P', "");
+  pg::write_execute(conn.out(), "", 0);
+  pg::write_sync(conn.out());
+  conn.expect({RequestKind::bind, true});
+  for (RequestKind kind : {RequestKind::describe, RequestKind::execute, RequestKind::sync}) conn.expect({kind});
+  return true;
+}
+
+// The name of the leaf's statement on this backend, where it is prepared now if it was not yet. Empty: the backend has
+// no room for it. The name is valid until the next call.
+std::string_view Session::leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
+                                         uint32_t shard, const std::vector<pg::Oid>& types) {
+  if (!worker_.config->pool.leaf_statements) return {};
+  pool::ServerConn& conn = *backend.conn;
+  if (leaves.numbers.size() <= shard) leaves.numbers.resize(shard + 1);
+  uint32_t& number = leaves.numbers[shard];
+  if (number == 0) number = worker_.new_statement_id();
+  thread_local std::array<char, 16> name{'p', 'g', 'm', '_'};
+  const char* end = std::to_chars(name.data() + 4, name.data() + name.size(), number).ptr;
+  const std::string_view result(name.data(), static_cast<std::size_t>(end - name.data()));
+  if (conn.has_statement(number)) return result;
+  const bool full = conn.statement_count() >= static_cast<std::size_t>(worker_.config->pool.prepared_statements);
+  if (full && ++worker_.refused_leaves % kMakeRoomEvery != 0) return {};
+  const plan::PointRead& point = *plan.point;
+  const uint32_t remainder = database_->colocation(plan.target.colocation)->shards[shard].remainder;
+  std::string leaf = "pgmosaic_shards.";
+  leaf += pool::quote_identifier(point.shard_prefix + "_" + std::to_string(remainder));
+  prepare_on(conn, number, result, point.before_leaf + leaf + point.after_leaf, types, true);
+  return result;
+}
+
+// Sends a whole batch of the extended protocol on. Null: not for this way, nothing has happened.
+exec::Backend* Session::fast_batch(const pg::MessageView& first) {
+  ExtendedState& state = ext();
+  if (failed_ || !context_current() || !state.batch.empty() || state.implicit || state.owed_parse ||
+      state.skip_to_sync || !state.portals.empty() || !again_.empty())
+    return nullptr;
+  Batch batch;
+  if (!read_batch(first, in_.view(), batch)) return nullptr;
+  PreparedPtr statement;
+  if (batch.parse != nullptr) {
+    statement = known_unnamed(*batch.parse);
+  } else if (batch.bind->statement.empty()) {
+    statement = state.unnamed;
+  } else if (auto found = state.statements.find(batch.bind->statement); found != state.statements.end()) {
+    statement = found->second;
+  }
+  if (!statement || statement->context != plan_context_id_ || !simple_route(*statement->plan)) return nullptr;
+  const plan::Plan& plan = *statement->plan;
+  sql::Shape& shape = worker_.shape;
+  if (plan.target.kind == plan::Target::Kind::keys && statement->has_literals) sql::scan_shape(statement->sql, shape);
+  const exec::Resolution where =
+      exec::resolve(plan.target, values_of(statement->sql, shape, batch.bind, plan), *snapshot_, *database_);
+  if (!where.single()) return nullptr;
+  exec::Backend* backend = backends_.get_now(where.one);
+  if (backend == nullptr) return nullptr;
+  remember_query(statement->sql);
+  note_effects(*backend, plan.effects);
+  pool::ServerConn& conn = *backend->conn;
+  std::string_view name;
+  if (statement->leaves && plan.point->literal_types.empty())
+    name = leaf_statement(*backend, plan, *statement->leaves, where.shard, statement->types);
+  if (!name.empty()) {
+    if (batch.parse != nullptr) pg::write_empty(out_, '1');
+    if (!backends_.in_transaction() && statement->wire_name.empty())
+      again_.assign(first.whole).append(in_.view().substr(0, batch.size_behind_first));
+  } else if (batch.parse != nullptr) {
+    conn.out().append(batch.parse_bytes);
+    conn.expect({RequestKind::parse});
+  } else {
+    ensure_statement(*backend, statement, false);
+    name = statement->wire_name;
+  }
+  pg::write_bind(conn.out(), "", name, batch.bind->after_names);
+  conn.expect({RequestKind::bind});
+  if (batch.described) conn.expect({RequestKind::describe});
+  conn.expect({RequestKind::execute});
+  conn.expect({RequestKind::sync});
+  conn.send(batch.run_bytes);
+  if (batch.parse != nullptr) state.unnamed = std::move(statement);
+  backend->unnamed_statement = 0;
+  in_.consume(batch.size_behind_first);
+  return backend;
+}
+
+// Passes the answer to what fast_query() or fast_batch() has sent, up to ReadyForQuery.
+// `owed_bytes`: of out_, from before.
+net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_bytes) {
+  in_.own();
+  const exec::GroupId group = backend.group;
+  const bool answered = co_await relay(backend, Until::ready, true);
+  if (std::exchange(plan_was_stale_, false) && !client_gone_) {
+    out_.resize(std::min(owed_bytes, out_.size()));
+    co_return co_await run_again();
+  }
+  again_.clear();
+  if (client_gone_) co_return false;
+  // The client is told of a failed transaction even if the group that failed has left it.
+  const exec::Backend* held = backends_.held(group);
+  if (!answered || (failed_ && held == &backend && held->conn->transaction_status != 'E')) put_ready();
+  co_return true;
+}
+
+// The client's messages once more, the long way.
+net::Task<bool> Session::run_again() {
+  worker_.forget_plans();
+  backends_.release_idle();
+  const std::string messages = again_;
+  std::string_view rest = messages;
+  pg::MessageView message;
+  uint32_t length = 0;
+  bool go_on = true;
+  while (go_on && pg::peek_message(rest, message, length) == pg::FrameStatus::complete) {
+    rest.remove_prefix(length);
+    if (message.type == 'Q') {
+      std::string sql(message.body.substr(0, message.body.size() - 1));
+      go_on = co_await run_string(std::move(sql));
+    } else {
+      go_on = co_await extended(message);
+    }
+  }
+  again_.clear();
+  co_return go_on;
+}
+
+}  // namespace pgmosaic::router
