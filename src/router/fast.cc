@@ -204,7 +204,8 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   note_effects(*backend, plan.effects);
   pool::ServerConn& conn = *backend->conn;
   std::string_view name;
-  if (statement->leaves && plan.point->literal_types.empty())
+  const bool complete = batch.bind->values.size() == static_cast<std::size_t>(plan.parameter_count);
+  if (statement->leaves && plan.point->literal_types.empty() && complete)
     name = leaf_statement(*backend, plan, *statement->leaves, where.shard, statement->types);
   if (!name.empty()) {
     if (batch.parse != nullptr) pg::write_empty(out_, '1');

@@ -37,6 +37,19 @@ void Session::rename_leaves(std::string& message) const {
   }
 }
 
+// Errors of the groups name prepared statements as they are called there.
+void Session::rename_statements(std::string& message) const {
+  const std::size_t at = message.find("\"pgm_");
+  const std::size_t end = at == std::string::npos ? at : message.find('"', at + 1);
+  if (end == std::string::npos || !extended_) return;
+  const std::string_view wire_name = std::string_view(message).substr(at + 1, end - at - 1);
+  for (const auto& [name, statement] : extended_->statements) {
+    if (statement->wire_name != wire_name) continue;
+    message.replace(at + 1, end - at - 1, name);
+    return;
+  }
+}
+
 // What the session must know of a reply that passes through.
 void Session::observe(const pool::Reply& reply, exec::Backend& backend) {
   switch (reply.message.type) {
@@ -99,6 +112,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
         send_run();
         std::string renamed(reply.message.whole);
         rename_leaves(renamed);
+        rename_statements(renamed);
         store_big_endian<uint32_t>(renamed.data() + 1, static_cast<uint32_t>(renamed.size() - 1));
         if (!client_gone_) out_ += renamed;
       } else if (forward) {

@@ -105,6 +105,7 @@ class Session {
   net::Task<Status> check_with_postgres(std::string_view sql);
   net::Task<Status> check_string(std::string_view sql, const std::vector<std::string_view>& statements);
   void rename_leaves(std::string& error_message) const;
+  void rename_statements(std::string& error_message) const;
   net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
   void after_statement();
