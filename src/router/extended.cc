@@ -30,17 +30,22 @@ uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32
 
 net::Task<bool> Session::extended(pg::MessageView message) {
   ExtendedState& state = ext();
+  std::string kept;
   if (state_ != State::active) {
     state_ = State::active;
     active_since_us_ = worker_.loop.now_us();
     statement_failed_ = timed_out_ = false;
-    const std::size_t owed_bytes = out_.size();
-    exec::Backend* backend = message.type == 'P' || message.type == 'B' ? fast_batch(message) : nullptr;
-    if (backend != nullptr) {
-      const bool go_on = co_await relay_fast(*backend, owed_bytes);
-      after_statement();
-      state_ = State::idle;
-      co_return go_on;
+    if (message.type == 'P' || message.type == 'B') {
+      auto answered = co_await go_fast(message, kept);
+      if (answered.ok() && *answered) {
+        after_statement();
+        state_ = State::idle;
+        co_return !client_gone_;
+      }
+      if (!answered.ok()) {
+        put_error(std::move(answered.error()));
+        state.skip_to_sync = true;
+      }
     }
   }
   if (state.skip_to_sync && message.type != 'S') co_return true;

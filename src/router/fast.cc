@@ -93,6 +93,34 @@ bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batc
 
 }  // namespace
 
+// The one thing amiss is a free backend of this group.
+exec::Backend* Session::wait_for(exec::GroupId group) {
+  wanted_group_ = group;
+  return nullptr;
+}
+
+// Takes the fast way if the client's first message, with those behind it, allows it, and waits for a backend if it must.
+// `message` may be moved to `kept`. Result: whether the whole was answered; an error: why there is no backend.
+net::Task<Result<bool>> Session::go_fast(pg::MessageView& message, std::string& kept) {
+  const std::size_t owed_bytes = out_.size();
+  auto attempt = [this](const pg::MessageView& first) {
+    wanted_group_ = 0;
+    return first.type == 'Q' ? fast_query(first) : fast_batch(first);
+  };
+  exec::Backend* backend = attempt(message);
+  if (backend == nullptr && wanted_group_ != 0) {
+    kept = message.whole;
+    message.whole = kept;
+    message.body = message.whole.substr(pg::kHeaderSize);
+    in_.own();
+    auto found = co_await backends_.get(wanted_group_);
+    if (!found.ok()) co_return std::move(found.error());
+    backend = attempt(message);
+  }
+  if (backend == nullptr) co_return false;
+  co_return co_await relay_fast(*backend, owed_bytes);
+}
+
 void Session::remember_query(std::string_view sql) {
   if (worker_.config->log.slow_statement_ms < 0 && !worker_.context.record_queries) return;
   last_query_.assign(sql.substr(0, kRememberedBytes));
@@ -119,7 +147,7 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
       exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
   if (!where.single()) return nullptr;
   exec::Backend* backend = backends_.get_now(where.one);
-  if (backend == nullptr) return nullptr;
+  if (backend == nullptr) return wait_for(where.one);
   remember_query(sql);
   WorkerStats::add(worker_.stats.plan_hits);
   if (extended_) extended_->unnamed.reset();
@@ -199,7 +227,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
       exec::resolve(plan.target, values_of(statement->sql, shape, batch.bind, plan), *snapshot_, *database_);
   if (!where.single()) return nullptr;
   exec::Backend* backend = backends_.get_now(where.one);
-  if (backend == nullptr) return nullptr;
+  if (backend == nullptr) return wait_for(where.one);
   remember_query(statement->sql);
   note_effects(*backend, plan.effects);
   pool::ServerConn& conn = *backend->conn;
@@ -231,17 +259,19 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
 }
 
 // Passes the answer to what fast_query() or fast_batch() has sent, up to ReadyForQuery.
-// `owed_bytes`: of out_, from before.
+// `owed_bytes`: of out_, from before. True, also when the client has gone.
 net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_bytes) {
   in_.own();
   const exec::GroupId group = backend.group;
+  answer_owed_ = true;
   const bool answered = co_await relay(backend, Until::ready, true);
+  answer_owed_ = false;
   if (std::exchange(plan_was_stale_, false) && !client_gone_) {
     out_.resize(std::min(owed_bytes, out_.size()));
     co_return co_await run_again();
   }
   again_.clear();
-  if (client_gone_) co_return false;
+  if (client_gone_) co_return true;
   // The client is told of a failed transaction even if the group that failed has left it.
   const exec::Backend* held = backends_.held(group);
   if (!answered || (failed_ && held == &backend && held->conn->transaction_status != 'E')) put_ready();
@@ -256,7 +286,7 @@ net::Task<bool> Session::run_again() {
   std::string_view rest = messages;
   pg::MessageView message;
   uint32_t length = 0;
-  bool go_on = true;
+  bool go_on = true;  // else client_gone_ is set, or the session is closing
   while (go_on && pg::peek_message(rest, message, length) == pg::FrameStatus::complete) {
     rest.remove_prefix(length);
     if (message.type == 'Q') {
@@ -267,7 +297,7 @@ net::Task<bool> Session::run_again() {
     }
   }
   again_.clear();
-  co_return go_on;
+  co_return true;
 }
 
 }  // namespace pgmosaic::router

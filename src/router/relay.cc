@@ -91,6 +91,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
     pool::ReplyStatus status;
     while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
       const char type = reply.partial ? 'D' : reply.message.type;
+      answer_owed_ = false;
       bool forward = !(reply.answers && reply.request.internal);
       if (type == 'E' && reply.answers && !again_.empty() && is_stale_plan(reply.message)) plan_was_stale_ = true;
       if (plan_was_stale_) forward = false;
@@ -145,7 +146,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
       continue;
     }
     if (status == pool::ReplyStatus::broken) co_return co_await backend_lost(backend);
-    if (!out_.empty()) {
+    if (!out_.empty() && !answer_owed_) {
       conn.own_input();
       const bool flushed = co_await flush_out();
       if (!flushed) {

@@ -111,8 +111,10 @@ class Session {
   void after_statement();
 
   // --- fast.cc: the hot path ---
+  net::Task<Result<bool>> go_fast(pg::MessageView& message, std::string& kept);
   exec::Backend* fast_query(const pg::MessageView& message);
   exec::Backend* fast_batch(const pg::MessageView& first);
+  exec::Backend* wait_for(exec::GroupId group);
   net::Task<bool> relay_fast(exec::Backend& backend, std::size_t owed_bytes);
   void remember_query(std::string_view sql);
   net::Task<bool> run_again();
@@ -258,10 +260,12 @@ class Session {
   bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
   bool router_failed_ = false;     // the batch failed by an error of the router, not of a group
   bool renew_pools_ = false;       // settings of roles or databases changed in the open transaction
+  bool answer_owed_ = false;       // what is in out_ goes to the client together with the group's first reply
   bool buffering_ = false;         // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;  // an ErrorResponse went to the client during this statement
   bool trusted_ = false;
   bool plan_was_stale_ = false;  // a leaf's statement was prepared before its table changed: run the statement again
+  exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
   std::string again_;            // what to run then: the client's messages; empty: a transaction cannot
   Error termination_{};
 };

@@ -46,16 +46,17 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
   statement_failed_ = timed_out_ = false;
-  bool go_on;
-  const std::size_t owed_bytes = out_.size();
-  if (exec::Backend* backend = fast_query(message)) {
-    go_on = co_await relay_fast(*backend, owed_bytes);
-  } else {
-    std::string_view body = message.body;
+  std::string kept;
+  auto answered = co_await go_fast(message, kept);
+  bool go_on = true;
+  if (!answered.ok()) {
+    put_error(std::move(answered.error()));
+    put_ready();
+  } else if (!*answered) {
+    const std::string_view body = message.body;
     if (body.empty() || body.back() != '\0' || body.find('\0') != body.size() - 1) {
       put_error(make_error("08P01", "invalid message format"));
       put_ready();
-      go_on = true;
     } else {
       std::string sql(body.substr(0, body.size() - 1));
       in_.own();
