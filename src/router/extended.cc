@@ -28,25 +28,30 @@ uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32
 
 }  // namespace
 
+// The first message of a batch. True: the whole batch went the fast way and is answered. `message` may move to `kept`.
+net::Task<bool> Session::start_batch(pg::MessageView& message, std::string& kept) {
+  state_ = State::active;
+  active_since_us_ = worker_.loop.now_us();
+  statement_failed_ = timed_out_ = false;
+  if (message.type != 'P' && message.type != 'B') co_return false;
+  auto answered = co_await go_fast(message, kept);
+  if (!answered.ok()) {
+    put_error(std::move(answered.error()));
+    ext().skip_to_sync = true;
+    co_return false;
+  }
+  if (!*answered) co_return false;
+  after_statement();
+  state_ = State::idle;
+  co_return true;
+}
+
 net::Task<bool> Session::extended(pg::MessageView message) {
   ExtendedState& state = ext();
   std::string kept;
   if (state_ != State::active) {
-    state_ = State::active;
-    active_since_us_ = worker_.loop.now_us();
-    statement_failed_ = timed_out_ = false;
-    if (message.type == 'P' || message.type == 'B') {
-      auto answered = co_await go_fast(message, kept);
-      if (answered.ok() && *answered) {
-        after_statement();
-        state_ = State::idle;
-        co_return !client_gone_;
-      }
-      if (!answered.ok()) {
-        put_error(std::move(answered.error()));
-        state.skip_to_sync = true;
-      }
-    }
+    const bool answered = co_await start_batch(message, kept);
+    if (answered) co_return !client_gone_;
   }
   if (state.skip_to_sync && message.type != 'S') co_return true;
   if (message.type == 'S') {

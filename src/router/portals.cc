@@ -149,7 +149,7 @@ net::Task<Status> Session::on_close(std::string_view body) {
   co_return Status{};
 }
 
-// Sync to every group of the batch; their ReadyForQuery is not the client's.
+// Sync to every group of the batch, whose ReadyForQuery is not the client's, and the end of the transaction it became.
 net::Task<void> Session::sync_batch() {
   ExtendedState& state = ext();
   for (exec::GroupId group : std::vector<exec::GroupId>(state.batch)) {
@@ -159,6 +159,13 @@ net::Task<void> Session::sync_batch() {
     backend->conn->expect({RequestKind::sync, true});
     co_await relay(*backend, Until::ready, false);
     if (client_gone_) break;
+  }
+  if (!state.implicit || !backends_.in_transaction() || !implicit_) co_return;
+  if (statement_failed_) {
+    co_await abort_transaction();
+  } else {
+    Status status = co_await commit_transaction();
+    if (!status.ok()) put_error(std::move(status.error()));
   }
 }
 
@@ -185,14 +192,6 @@ net::Task<void> Session::end_batch() {
   state.owed_parse.reset();
   if (!state.batch.empty()) {
     co_await sync_batch();
-    if (state.implicit && backends_.in_transaction() && implicit_) {
-      if (statement_failed_) {
-        co_await abort_transaction();
-      } else {
-        Status status = co_await commit_transaction();
-        if (!status.ok()) put_error(std::move(status.error()));
-      }
-    }
   }
   forget_batch();
 }
@@ -222,14 +221,6 @@ net::Task<bool> Session::on_sync() {
   } else {
     in_.own();
     co_await sync_batch();
-    if (state.implicit && backends_.in_transaction() && implicit_) {
-      if (statement_failed_) {
-        co_await abort_transaction();
-      } else {
-        Status status = co_await commit_transaction();
-        if (!status.ok()) put_error(std::move(status.error()));
-      }
-    }
     put_ready();
   }
   forget_batch();

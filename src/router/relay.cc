@@ -75,67 +75,106 @@ void Session::drop_backend(exec::Backend& backend) {
   backends_.drop(backend);
 }
 
+// Whether the client sees a reply; notes what the session must know of it.
+bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forward_ready) {
+  const char type = reply.partial ? 'D' : reply.message.type;
+  if (type == 'E' && reply.answers && !again_.empty() && is_stale_plan(reply.message)) plan_was_stale_ = true;
+  if (plan_was_stale_) return false;
+  bool pass = !(reply.answers && reply.request.internal);
+  if (reply.answers && !reply.partial) {
+    if (type == 'E') pass = true;  // also of what the router asked on the client's behalf
+    if (type == 'Z')
+      pass = pass && forward_ready && !suppress_ready_ && !(failed_ && backend.conn->transaction_status != 'E');
+    if (type == 'C' && hold_complete_ && pass) {
+      held_complete_ = reply.message.whole;
+      pass = false;
+    }
+  }
+  if (pass || type == 'E' || type == 'Z') observe(reply, backend);
+  return pass;
+}
+
+// An error of a group in the client's words.
+void Session::pass_error(const pg::MessageView& message) {
+  std::string renamed(message.whole);
+  rename_leaves(renamed);
+  rename_statements(renamed);
+  store_big_endian<uint32_t>(renamed.data() + 1, static_cast<uint32_t>(renamed.size() - 1));
+  if (!client_gone_) out_ += renamed;
+}
+
+// Passes on what has arrived, runs of adjacent messages in one piece.
+Session::Relayed Session::relay_arrived(exec::Backend& backend, Until until, bool forward_ready, bool& copying) {
+  pool::ServerConn& conn = *backend.conn;
+  pool::Reply reply;
+  const char* begin = nullptr;  // run not yet sent
+  const char* end = nullptr;
+  auto send_run = [&] {
+    if (begin != nullptr && !client_gone_) send_now({begin, static_cast<std::size_t>(end - begin)});
+    begin = end = nullptr;
+  };
+  bool done = false;
+  pool::ReplyStatus status = pool::ReplyStatus::reply;
+  while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
+    const char type = reply.partial ? 'D' : reply.message.type;
+    answer_owed_ = false;
+    const bool whole_answer = reply.answers && !reply.partial;
+    if (whole_answer && type == 'G') copying = true;
+    if (whole_answer && (type == 'C' || type == 'E')) copying = false;
+    if (passes(reply, backend, forward_ready)) {
+      const char* first = reply.message.whole.data();
+      if (first != end || (type == 'E' && whole_answer)) send_run();
+      if (type == 'E' && whole_answer) {
+        pass_error(reply.message);
+      } else {
+        if (begin == nullptr) begin = first;
+        end = first + reply.message.whole.size();
+      }
+    }
+    if (whole_answer && type == 'Z') done = until == Until::ready && conn.idle();
+    if (until == Until::answered && conn.idle()) done = true;
+  }
+  send_run();
+  if (done) return Relayed::done;
+  return status == pool::ReplyStatus::broken ? Relayed::broken : Relayed::need_more;
+}
+
+// Waits for more from the group. False: the connection is lost; its last words, if any, went to the client.
+net::Task<bool> Session::hear_more(exec::Backend& backend) {
+  pool::ServerConn& conn = *backend.conn;
+  conn.own_input();
+  if (conn.has_unsent()) {
+    net::WaitSet wait;
+    wait.read(conn.stream());
+    wait.write(conn.stream());
+    co_await wait;
+    if (!conn.flush()) co_return co_await backend_lost(backend);
+  } else if (co_await conn.stream().readable() == net::WaitStatus::interrupted) {
+    co_return co_await backend_lost(backend);
+  }
+  if (!conn.stream().can_read() || conn.receive()) co_return true;
+  pool::Reply reply;
+  if (conn.next_reply(reply, false) == pool::ReplyStatus::reply && reply.message.type == 'E') {
+    put_error(pg::parse_error(reply.message.body));
+    drop_backend(backend);
+    co_return false;
+  }
+  co_return co_await backend_lost(backend);
+}
+
 net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward_ready) {
   pool::ServerConn& conn = *backend.conn;
   if (!conn.flush()) co_return co_await backend_lost(backend);
-  pool::Reply reply;
   bool copying = false;  // the group is taking COPY data
   for (;;) {
-    const char* begin = nullptr;  // run of adjacent messages not yet sent
-    const char* end = nullptr;
-    auto send_run = [&] {
-      if (begin != nullptr && !client_gone_) send_now({begin, static_cast<std::size_t>(end - begin)});
-      begin = end = nullptr;
-    };
-    bool done = false;
-    pool::ReplyStatus status;
-    while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
-      const char type = reply.partial ? 'D' : reply.message.type;
-      answer_owed_ = false;
-      bool forward = !(reply.answers && reply.request.internal);
-      if (type == 'E' && reply.answers && !again_.empty() && is_stale_plan(reply.message)) plan_was_stale_ = true;
-      if (plan_was_stale_) forward = false;
-      if (reply.answers && !reply.partial) {
-        if (type == 'E' && !plan_was_stale_) forward = true;  // also of what the router asked on the client's behalf
-        if (type == 'Z') {
-          done = until == Until::ready && conn.idle();
-          forward = forward && forward_ready && !suppress_ready_ && !(failed_ && conn.transaction_status != 'E');
-        }
-        if (type == 'C' && hold_complete_ && forward) {
-          held_complete_ = reply.message.whole;
-          forward = false;
-        }
-        if (type == 'G') copying = true;
-        if (type == 'C' || type == 'E') copying = false;
-      }
-      if (forward) observe(reply, backend);
-      if (forward && type == 'E' && reply.answers && !reply.partial) {
-        send_run();
-        std::string renamed(reply.message.whole);
-        rename_leaves(renamed);
-        rename_statements(renamed);
-        store_big_endian<uint32_t>(renamed.data() + 1, static_cast<uint32_t>(renamed.size() - 1));
-        if (!client_gone_) out_ += renamed;
-      } else if (forward) {
-        const char* first = reply.message.whole.data();
-        if (first != end) {
-          send_run();
-          begin = first;
-        }
-        end = first + reply.message.whole.size();
-      } else if ((type == 'E' || type == 'Z') && !plan_was_stale_) {
-        observe(reply, backend);
-      }
-      if (until == Until::answered && conn.idle()) done = true;
-    }
-    send_run();
+    const Relayed relayed = relay_arrived(backend, until, forward_ready, copying);
     if (client_gone_) {
       // Nobody listens: stop the backend's work instead of reading it to the end.
       if (!conn.idle()) co_await worker_.pool.cancel(conn);
       if (!conn.idle()) drop_backend(backend);
       co_return false;
     }
-    if (done) co_return true;
+    if (relayed == Relayed::done) co_return true;
     if (copying) {
       const bool flushed = co_await flush_out();
       if (!flushed) co_return false;
@@ -145,7 +184,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
       if (conn.stream().can_read() && !conn.receive()) co_return co_await backend_lost(backend);
       continue;
     }
-    if (status == pool::ReplyStatus::broken) co_return co_await backend_lost(backend);
+    if (relayed == Relayed::broken) co_return co_await backend_lost(backend);
     if (!out_.empty() && !answer_owed_) {
       conn.own_input();
       const bool flushed = co_await flush_out();
@@ -154,25 +193,8 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
         continue;
       }
     }
-    conn.own_input();
-    if (conn.has_unsent()) {
-      net::WaitSet wait;
-      wait.read(conn.stream());
-      wait.write(conn.stream());
-      co_await wait;
-      if (!conn.flush()) co_return co_await backend_lost(backend);
-    } else if (co_await conn.stream().readable() == net::WaitStatus::interrupted) {
-      co_return co_await backend_lost(backend);
-    }
-    if (conn.stream().can_read() && !conn.receive()) {
-      // The last words of a dying backend are still in the buffer.
-      if (conn.next_reply(reply, false) == pool::ReplyStatus::reply && reply.message.type == 'E') {
-        put_error(pg::parse_error(reply.message.body));
-        drop_backend(backend);
-        co_return false;
-      }
-      co_return co_await backend_lost(backend);
-    }
+    const bool heard = co_await hear_more(backend);
+    if (!heard) co_return false;
   }
 }
 

@@ -126,6 +126,11 @@ class Session {
   enum class Until : uint8_t { ready, answered };
   // Passes replies of one backend to the client. Result: false if client or backend is gone.
   net::Task<bool> relay(exec::Backend& backend, Until until, bool forward_ready);
+  enum class Relayed : uint8_t { done, need_more, broken };
+  Relayed relay_arrived(exec::Backend& backend, Until until, bool forward_ready, bool& copying);
+  bool passes(const pool::Reply& reply, exec::Backend& backend, bool forward_ready);
+  void pass_error(const pg::MessageView& message);
+  net::Task<bool> hear_more(exec::Backend& backend);
   net::Task<bool> relay_copy_in(exec::Backend& backend);
   net::Task<bool> backend_lost(exec::Backend& backend);
   void drop_backend(exec::Backend& backend);
@@ -158,6 +163,7 @@ class Session {
 
   // --- extended.cc ---
   net::Task<bool> extended(pg::MessageView message);
+  net::Task<bool> start_batch(pg::MessageView& message, std::string& kept);
   net::Task<Status> on_parse(std::string_view body);
   net::Task<Status> on_bind(pg::MessageView message);
   net::Task<Status> on_describe(pg::MessageView message);
