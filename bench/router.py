@@ -7,10 +7,13 @@ median of the rounds. The servers are the benchmark's own, all with the same set
   points   point SELECTs by key with pgbench over TCP: CPU of the router per statement, and tps, against pgbouncer
   copy     COPY of 5 million rows of 60 bytes into 16 shards against COPY into one server
   idle     resident memory of idle client connections
+  heap     heap allocations of the router per point SELECT
   micro    plan lookup and key hash, from the *_benchmark programs
 """
 import argparse
 import json
+import os
+import pathlib
 import re
 import resource
 import subprocess
@@ -20,6 +23,7 @@ import time
 from support.figures import Figures, median, say, spread
 from support.peers import Peers, cpu_seconds, processes, resident_bytes, run_program
 from harness.dialect import strip_dialect
+from harness.cluster import Router
 from harness.raw import RawClient
 
 ACCOUNTS = 100_000
@@ -79,6 +83,46 @@ def points(peers, figures, options):
         figures.add(f"tps_point_select_{mode}", median(tps), "x_pgbouncer", ">=", 0.97)
     direct = [run_direct(peers, script, options) for _ in range(options.rounds)]
     say(f"points, simple, without any pooler: {median(direct):.0f} tps")
+
+
+class HeapCounter:
+    """Counts the allocations of processes that start in `environment`."""
+
+    def __init__(self, directory):
+        library, self.file = directory / "malloc_count.so", directory / "malloc_count"
+        source = pathlib.Path(__file__).parent / "support" / "malloc_count.c"
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-fno-builtin", "-o", library, source], check=True)
+        self.file.write_bytes(bytes(8))
+        self.environment = {**os.environ, "LD_PRELOAD": str(library), "MALLOC_COUNT_FILE": str(self.file)}
+
+    def count(self):
+        return int.from_bytes(self.file.read_bytes(), sys.byteorder)
+
+
+def heap(peers, figures, options):
+    """A router of its own over the same servers, with every allocation counted."""
+    directory = processes.scratch_directory("heap")
+    counter = HeapCounter(directory)
+    router = Router(peers.groups, name="counted", settings={"log": {"level": "warning"}})
+    script = directory / "points.sql"
+    script.write_text(f"\\set aid random(1, {ACCOUNTS})\nSELECT abalance FROM counted WHERE aid = :aid;\n")
+    router.start(counter.environment)
+    try:
+        router.endpoint.run(POINT_TABLE.replace("accounts", "counted"))
+        for mode in ("simple", "extended", "prepared"):
+            points_once(router, router.endpoint, mode, script, 1)
+            # Two lengths: what a connection costs at its start and end falls out.
+            runs = []
+            for seconds in (1, 1 + options.seconds):
+                before = counter.count()
+                said = run_program("pgbench", router.endpoint, "-n", "-M", mode, "-c", CLIENTS, "-j", 2, "-T", seconds,
+                                   "-f", script)
+                runs.append((int(re.search(r"transactions actually processed: (\d+)", said)[1]), counter.count() - before))
+            per_statement = (runs[1][1] - runs[0][1]) / (runs[1][0] - runs[0][0])
+            say(f"heap, {mode}: {per_statement:.3f} allocations per statement")
+            figures.add(f"allocations_per_point_select_{mode}", max(per_statement, 0), "allocations", "<=", 0.1)
+    finally:
+        router.stop()
 
 
 def run_direct(peers, script, options):
@@ -182,7 +226,7 @@ def benchmark_times(program, pattern):
             if result.get("aggregate_name") == "median" and result["time_unit"] == "ns"}
 
 
-PARTS = {"points": points, "copy": copies, "idle": idle, "micro": micro}
+PARTS = {"points": points, "heap": heap, "copy": copies, "idle": idle, "micro": micro}
 
 
 def main():
