@@ -97,8 +97,10 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
-  CO_TRY(co_await recover(loop, {}));
-  CO_TRY(co_await recover_intents(loop));
+  const Gids all;
+  int settled = 0;
+  CO_TRY(co_await recover(loop, all, settled));
+  CO_TRY(co_await recover_intents(loop, all, settled));
   auto snapshot = std::make_shared<catalog::Snapshot>();
   for (const GroupEndpoint& group : groups_) snapshot->groups.push_back(group.group);
   snapshot->home = home_;

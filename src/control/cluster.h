@@ -61,6 +61,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   exec::Gid next_gid() override;
   net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                   const std::vector<uint32_t>& participants) override;
+  net::Task<Status> finish(net::EventLoop& loop, std::string database, exec::Gid gid,
+                           std::vector<uint32_t> groups) override;
   void leave_to_recovery(const std::string& database, const exec::Gid& gid) override;
 
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
@@ -68,9 +70,14 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
 
  private:
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);
-  net::Task<Status> recover(net::EventLoop& loop, const std::string& only_gid);
-  net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group, const std::string& only_gid);
-  net::Task<Status> recover_intents(net::EventLoop& loop);
+  using Gids = std::set<std::string>;
+  // The transactions in doubt named by `only`; empty: those of all dead routers. `settled` counts what was found.
+  net::Task<Status> recover(net::EventLoop& loop, const Gids& only, int& settled);
+  net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group, const Gids& only, int& settled);
+  net::Task<Status> recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
+                                     exec::Gid gid);
+  net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);
+  net::Task<Status> look(net::EventLoop& loop, const Gids& work);
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
   net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
@@ -89,7 +96,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_
   catalog::SnapshotPtr snapshot_;
   std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
-  std::set<std::string> in_doubt_;
+  Gids in_doubt_;
   std::map<std::string, int> looks_;
   uint64_t tends_ = 0;
   uint64_t reload_ticket_ = 0;

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::string_view kIntentPrefix = "intents/";
 constexpr int kLooks = 30;            // seconds that a transaction in doubt is looked for
+constexpr int64_t kFinishPatienceUs = 10'000'000;
+constexpr int64_t kFinishRetryUs = 100'000;
 constexpr uint64_t kTrimEvery = 300;  // seconds between trims of the commit logs
 
 std::string quoted(const std::string& text) { return pool::quote_literal(text); }
@@ -43,51 +45,87 @@ net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string
   co_return row->rows[0][0] == "f";
 }
 
+net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, exec::Gid gid,
+                                  std::vector<uint32_t> groups) {
+  const std::string sql = "COMMIT PREPARED " + quoted(gid.text());
+  const int64_t deadline_us = loop.now_us() + kFinishPatienceUs;
+  while (!groups.empty()) {
+    Status status;
+    auto conn = co_await connect(loop, groups.back(), database);
+    if (!conn.ok()) {
+      status = std::move(conn.error());
+    } else {
+      auto done = co_await (*conn)->query(sql);
+      // 42704: the lost connection has done it after all. 55000: it is still about it.
+      if (!done.ok() && done.error().sqlstate != "42704")
+        status = group_error(groups.back(), std::move(done.error()));
+    }
+    if (status.ok()) {
+      groups.pop_back();
+    } else if (loop.now_us() > deadline_us) {
+      co_return make_error("08006", "group " + status.error().node + " cannot show it yet: " + status.error().message);
+    } else {
+      co_await loop.sleep(kFinishRetryUs);
+    }
+  }
+  co_return Status{};
+}
+
 void Cluster::leave_to_recovery(const std::string&, const exec::Gid& gid) {
   std::lock_guard lock(mutex_);
   in_doubt_.insert(gid.text());
 }
 
-// Settles the prepared transactions of one group: all of this cluster's dead routers, or just one.
-net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group,
-                                         const std::string& only_gid) {
+net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
+                                            exec::Gid gid) {
+  const std::vector<uint32_t> participants = {gid.anchor, group.group.id};
+  auto committed = co_await resolve(loop, database, gid, participants);
+  if (!committed.ok()) co_return std::move(committed.error());
+  auto conn = co_await connect(loop, group.group.id, database);
+  if (!conn.ok()) co_return std::move(conn.error());
+  const std::string sql = (*committed ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.text());
+  auto done = co_await (*conn)->query(sql);
+  if (!done.ok() && done.error().sqlstate != "42704") co_return group_error(group.group.id, std::move(done.error()));
+  log_info("control", "recovered transaction {} at group {}: {}", gid.text(), group.group.id,
+           *committed ? "committed" : "rolled back");
+  co_return Status{};
+}
+
+// Settles the prepared transactions of one group. One that cannot be settled does not hold up the others.
+net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group, const Gids& only,
+                                         int& settled) {
   auto conn = co_await connect(loop, group.group.id, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared");
   if (!rows.ok()) co_return std::move(rows.error());
+  Status result;
   for (const auto& row : rows->rows) {
     const auto gid = exec::Gid::parse(*row[0]);
     if (!gid || gid->cluster != cluster_id_) continue;  // somebody else's
-    if (only_gid.empty() ? gid->router == router_name_ : *row[0] != only_gid) continue;
-    const std::vector<uint32_t> participants = {gid->anchor, group.group.id};
-    auto committed = co_await resolve(loop, *row[1], *gid, participants);
-    if (!committed.ok()) co_return std::move(committed.error());
-    auto database = co_await connect(loop, group.group.id, *row[1]);
-    if (!database.ok()) co_return std::move(database.error());
-    std::string sql = *committed ? "COMMIT PREPARED " : "ROLLBACK PREPARED ";
-    sql += quoted(*row[0]);
-    auto done = co_await (*database)->query(sql);
-    if (!done.ok() && done.error().sqlstate != "42704") co_return group_error(group.group.id, std::move(done.error()));
-    log_info("control", "recovered transaction {} at group {}: {}", *row[0], group.group.id,
-             *committed ? "committed" : "rolled back");
-  }
-  co_return Status{};
-}
-
-net::Task<Status> Cluster::recover(net::EventLoop& loop, const std::string& only_gid) {
-  Status result;
-  for (const GroupEndpoint& group : groups_) {
-    Status status = co_await recover_group(loop, group, only_gid);
+    if (only.empty() ? gid->router == router_name_ : !only.contains(*row[0])) continue;
+    Status status = co_await recover_prepared(loop, group, *row[1], *gid);
+    if (status.ok()) ++settled;
     if (!status.ok() && result.ok()) result = std::move(status);
   }
   co_return result;
 }
 
-// Schema changes whose router died between the intent and the publication.
-net::Task<Status> Cluster::recover_intents(net::EventLoop& loop) {
+net::Task<Status> Cluster::recover(net::EventLoop& loop, const Gids& only, int& settled) {
+  Status result;
+  for (const GroupEndpoint& group : groups_) {
+    Status status = co_await recover_group(loop, group, only, settled);
+    if (!status.ok() && result.ok()) result = std::move(status);
+  }
+  co_return result;
+}
+
+// Schema changes whose router died between the intent and the publication. A live one must not be touched: the tombstone
+// could overtake its commit.
+net::Task<Status> Cluster::recover_intents(net::EventLoop& loop, const Gids& only, int& settled) {
   CO_TRY_ASSIGN(auto found, store_.read_prefix(kIntentPrefix));
   for (const auto& entry : found.entries) {
     const std::string gid_text = entry.key.substr(kIntentPrefix.size());
+    if (!only.empty() && !only.contains(gid_text)) continue;
     const auto gid = exec::Gid::parse(gid_text);
     const auto intent = nlohmann::json::parse(entry.value, nullptr, false);
     if (!gid || intent.is_discarded())
@@ -106,6 +144,7 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop) {
     txn.deletes.push_back(entry.key);
     CO_TRY_ASSIGN(auto done, store_.commit(txn));
     CHECK(done.committed);
+    ++settled;
     log_info("control", "recovered schema change {}: {}", gid_text, *committed ? "published" : "dropped");
   }
   co_return Status{};
@@ -133,31 +172,39 @@ net::Task<void> Cluster::trim(net::EventLoop& loop) {
     }
 }
 
+// One look at the transactions in doubt.
+net::Task<Status> Cluster::look(net::EventLoop& loop, const Gids& work) {
+  int settled = 0;
+  Status status = co_await recover(loop, work, settled);
+  Status intents = co_await recover_intents(loop, work, settled);
+  if (settled > 0) {  // one of them may have changed the schema
+    std::vector<std::string> databases;
+    for (const auto& [name, database] : snapshot()->databases) databases.push_back(name);
+    for (const std::string& database : databases) {
+      Status loaded = co_await reload(loop, database);
+      if (!loaded.ok() && status.ok()) status = std::move(loaded);
+    }
+  }
+  co_return status.ok() ? std::move(intents) : std::move(status);
+}
+
 net::Task<void> Cluster::tend(net::EventLoop& loop) {
-  std::set<std::string> work;
+  Gids work;
   {
     std::lock_guard lock(mutex_);
     work = in_doubt_;
   }
-  for (const std::string& gid : work) {
-    Status status = co_await recover(loop, gid);
-    if (!status.ok()) {
-      log_warning("control", "transaction {} stays in doubt: {}", gid, status.error().message);
-      continue;
-    }
-    status = co_await recover_intents(loop);
-    if (!status.ok()) continue;
-    std::vector<std::string> databases;
-    {
-      std::lock_guard lock(mutex_);
-      for (const auto& [name, database] : snapshot_->databases) databases.push_back(name);
-    }
-    for (const std::string& database : databases) (void)(co_await reload(loop, database));
+  if (!work.empty()) {
+    Status status = co_await look(loop, work);
+    if (!status.ok())
+      log_warning("control", "{} transactions stay in doubt: {}", work.size(), status.error().message);
     // A PREPARE whose connection was lost may end later than the first look.
     std::lock_guard lock(mutex_);
-    if (++looks_[gid] < kLooks) continue;
-    in_doubt_.erase(gid);
-    looks_.erase(gid);
+    for (const std::string& gid : work) {
+      if (!status.ok() || ++looks_[gid] < kLooks) continue;
+      in_doubt_.erase(gid);
+      looks_.erase(gid);
+    }
   }
   if (++tends_ % kTrimEvery == 0) co_await trim(loop);
 }

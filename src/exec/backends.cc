@@ -338,8 +338,23 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     machine.decided(*decision);
   }
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
+  Status finished = co_await phase_two(machine);
+  machine.finished();
+  if (hook != nullptr) hook->after(machine.gid(), commit);
+  if (!commit) co_return failure;
+  if (finished.ok() || hook != nullptr) co_return Status{};
+  // Told of success, the client would read the old rows of that group.
+  end_transaction(true);
+  co_return make_error("08007", "the transaction is committed, but " + finished.error().message,
+                       "Do not repeat it: what it wrote appears there when that group answers.",
+                       "Transaction " + machine.gid().text());
+}
+
+// Tells the groups the decision. An error: of a committed transaction, some group shows it only after recovery.
+net::Task<Status> Backends::phase_two(const TwoPhase& machine) {
+  const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
   const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
-  bool unfinished = false;
+  std::vector<uint32_t> unfinished;
   // The owner of a prepared transaction is the login user: a role in force may not finish it.
   auto role = settings_->find("role");
   for (GroupId group : machine.prepared()) {
@@ -354,16 +369,17 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     if (!status.ok()) {
       log_warning("exec", "phase two of {} failed at group {}: {}", machine.gid().text(), group,
                   status.error().message);
-      unfinished = true;
+      unfinished.push_back(group);
     }
     held(group)->begun = false;
     held(group)->conn->settings = commit ? settings_ : held(group)->settings_before;
   }
-  machine.finished();
-  if (hook != nullptr) hook->after(machine.gid(), commit);
-  if (unfinished) services_.leave_to_recovery(database_, machine.gid());
-  if (commit) co_return Status{};
-  co_return failure;
+  if (unfinished.empty()) co_return Status{};
+  // A rollback may meet a PREPARE that is still under way: it is left to recovery, which looks for a while.
+  Status finished;
+  if (commit) finished = co_await services_.finish(loop_, database_, machine.gid(), unfinished);
+  if (!commit || !finished.ok()) services_.leave_to_recovery(database_, machine.gid());
+  co_return finished;
 }
 
 void Backends::release_idle() {

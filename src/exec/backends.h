@@ -27,6 +27,9 @@ struct CommitServices {
   // recovery finishes the transaction later.
   virtual net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const Gid& gid,
                                           const std::vector<uint32_t>& participants) = 0;
+  // Phase two of a committed transaction on groups whose connections broke: tries for some seconds.
+  virtual net::Task<Status> finish(net::EventLoop& loop, std::string database, Gid gid,
+                                   std::vector<uint32_t> groups) = 0;
   // Phase two could not be finished here; recovery shall.
   virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
 };
@@ -125,6 +128,7 @@ class Backends {
   void end_transaction(bool committed);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
+  net::Task<Status> phase_two(const TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
 
   net::EventLoop& loop_;
