@@ -42,6 +42,10 @@ void Stream::close() {
   }
 }
 
+void Stream::shutdown_write() {
+  if (fd_ >= 0) ::shutdown(fd_, SHUT_WR);
+}
+
 void Stream::wake(Waiter*& slot, WaitStatus status) {
   if (slot == nullptr) return;
   Waiter* waiter = std::exchange(slot, nullptr);

@@ -47,6 +47,8 @@ class Stream final : public EventHandler {
   int fd() const { return fd_; }
   bool open() const { return fd_ >= 0; }
   void close();
+  // Tells the peer that nothing more comes; its data can still be read.
+  void shutdown_write();
 
   // Reads up to `capacity` bytes. closed: orderly end; failed: the connection broke (error() says how).
   IoResult read(char* buffer, std::size_t capacity);

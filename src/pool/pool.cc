@@ -9,6 +9,8 @@ namespace pgmosaic::pool {
 namespace {
 
 constexpr int kInternalConnections = 8;  // of the internal role, all workers together
+constexpr int kCancels = 20;             // of a statement that nobody waits for
+constexpr int64_t kCancelAgainUs = 1'000'000;
 
 }  // namespace
 
@@ -149,8 +151,39 @@ void Pool::abandon(PoolWaiter& waiter) {
 
 void Pool::discard(std::unique_ptr<ServerConn> conn) {
   if (!conn) return;
-  PoolEntry& entry = *conn->entry;
   live_.erase(conn->id);
+  if (!conn->idle() && conn->stream().open() && !conn->stream().hung_up()) {
+    net::spawn(wind_down(std::move(conn)));
+  } else {
+    close_counted(std::move(conn));
+  }
+}
+
+// In mid-statement PostgreSQL would not notice a closed socket before it writes to it, perhaps in an hour: the statement
+// is cancelled. A cancel that comes before the statement has begun is lost, so it is repeated until the backend is gone.
+net::Task<void> Pool::wind_down(std::unique_ptr<ServerConn> conn) {
+  net::Stream& stream = conn->stream();
+  stream.shutdown_write();  // the end of a backend that waits for us, in COPY or between statements
+  stream.take_interrupt();
+  bool gone = false;
+  for (int tries = 0; tries < kCancels && !gone; ++tries) {
+    co_await cancel_backend(loop_, conn->endpoint(), conn->pid, conn->secret);
+    auto timer = loop_.start_timer(kCancelAgainUs, [&stream] { stream.interrupt(); });
+    for (;;) {
+      const net::IoResult result = stream.read(loop_.scratch(), net::EventLoop::kScratchSize);
+      if (result.kind == net::IoResult::Kind::ok) continue;
+      gone = result.kind != net::IoResult::Kind::would_block;
+      if (gone) break;
+      const net::WaitStatus waited = co_await stream.readable();
+      if (waited == net::WaitStatus::interrupted) break;
+    }
+    if (gone) loop_.cancel_timer(timer);
+  }
+  close_counted(std::move(conn));
+}
+
+void Pool::close_counted(std::unique_ptr<ServerConn> conn) {
+  PoolEntry& entry = *conn->entry;
   conn->close();
   conn.reset();
   --entry.total;

@@ -90,7 +90,7 @@ class Pool {
   void abandon(PoolWaiter& waiter);
   // Takes a backend back: to a waiter, to the idle list, or closes it when it is not clean.
   void release(std::unique_ptr<ServerConn> conn);
-  // Closes a backend whatever its state.
+  // Closes a backend whatever its state; what it still runs is cancelled.
   void discard(std::unique_ptr<ServerConn> conn);
 
   // Asks the group to cancel what this backend does. The backend serves nobody else before that has happened.
@@ -122,6 +122,8 @@ class Pool {
  private:
   net::Task<Result<std::unique_ptr<ServerConn>>> open(PoolEntry& entry);
   net::Task<void> clean(std::unique_ptr<ServerConn> conn);
+  net::Task<void> wind_down(std::unique_ptr<ServerConn> conn);
+  void close_counted(std::unique_ptr<ServerConn> conn);
   void make_idle(std::unique_ptr<ServerConn> conn);
   bool evict_idle(GroupId group, const PoolEntry* except);
   bool fit_for_reuse(const ServerConn& conn) const;

@@ -169,8 +169,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
   for (;;) {
     const Relayed relayed = relay_arrived(backend, until, forward_ready, copying);
     if (client_gone_) {
-      // Nobody listens: stop the backend's work instead of reading it to the end.
-      if (!conn.idle()) co_await worker_.pool.cancel(conn);
+      // Nobody listens: the pool stops the backend's work instead of reading it to the end.
       if (!conn.idle()) drop_backend(backend);
       co_return false;
     }

@@ -261,6 +261,12 @@ void Session::tick(int64_t now_us) {
   auto over = [now_us](int64_t since_us, int limit_ms) {
     return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000;
   };
+  if (state_ == State::active && client_.hung_up()) {
+    // Its last request and its end may have come in one event; and a cancel is lost where it overtakes the statement.
+    client_gone_ = true;
+    backends_.cancel();
+    return;
+  }
   if (closing_ && state_ == State::active) {  // still not out after a cancel: the backend does not react
     // One per tick: the session runs inside interrupt() and may end.
     for (auto& backend : backends_.all())

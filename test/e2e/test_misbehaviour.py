@@ -133,6 +133,21 @@ def test_vanishing_in_the_middle_of_a_result(side):
     assert side.run("SELECT count(*) FROM u") == [(40,)]
 
 
+@pytest.mark.parametrize("how", ["close", "vanish"])
+def test_a_statement_ends_with_its_client(side, how):
+    """Also if the client goes in the same moment in which it asks."""
+    def running():
+        return side.run("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(601)%' AND state = 'active'")
+
+    for _ in range(5):
+        made = RawClient(side)
+        made.login()
+        made.ask(query("SET client_connection_check_interval = '50ms'"))  # one PostgreSQL notices only so
+        made.send(query("SELECT pg_sleep(601) FROM (SELECT FROM pg_class LIMIT 1) AS one"))
+        getattr(made, how)()
+    wait_until(lambda: running() == [(0,)], "the statements to end", timeout_s=10)
+
+
 def test_half_sent_messages_hold_nobody_up(side):
     stuck = [RawClient(side) for _ in range(8)]
     for number, one in enumerate(stuck):
