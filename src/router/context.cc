@@ -117,12 +117,7 @@ net::Task<void> RouterContext::renew_pools(net::EventLoop& loop) {
 }
 
 net::Task<void> RouterContext::announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
-  auto adopt = [&snapshot](Worker& worker) {
-    if (worker.snapshot == nullptr || worker.snapshot->epoch < snapshot->epoch) {
-      worker.snapshot = snapshot;
-      worker.search_paths.clear();
-    }
-  };
+  auto adopt = [&snapshot](Worker& worker) { worker.adopt(snapshot); };
   co_await on_all_workers(workers, loop, adopt);
 }
 

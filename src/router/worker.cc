@@ -70,13 +70,13 @@ void Worker::session_ended(Session* session) {
   loop.post([session] { delete session; });
 }
 
-void Worker::publish(catalog::SnapshotPtr changed) {
-  loop.post([this, changed = std::move(changed)] {
-    if (snapshot == nullptr || snapshot->epoch < changed->epoch) {
-      snapshot = changed;
-      search_paths.clear();
-    }
-  });
+// Plans and numbers of statements belong to one epoch: nobody will find those of the last one again.
+void Worker::adopt(const catalog::SnapshotPtr& changed) {
+  if (snapshot != nullptr && snapshot->epoch >= changed->epoch) return;
+  snapshot = changed;
+  search_paths.clear();
+  plans.clear();
+  statement_ids_.clear();
 }
 
 uint32_t Worker::statement_id(const std::string& sql, const std::vector<uint32_t>& types, uint64_t epoch) {

@@ -47,9 +47,8 @@ class Worker {
 
   void start();  // starts the thread
   void join();
-  void accept(int fd, net::Peer peer);          // any thread
-  void publish(catalog::SnapshotPtr snapshot);  // any thread
-  WorkerGauges gauges() const;                  // any thread; as of the last second
+  void accept(int fd, net::Peer peer);  // any thread
+  WorkerGauges gauges() const;          // any thread; as of the last second
 
   // The members below belong to the worker's thread.
   RouterContext& context;
@@ -80,6 +79,7 @@ class Worker {
   }
   void session_ended(Session* session);
   void apply_config(std::shared_ptr<const Config> config);
+  void adopt(const catalog::SnapshotPtr& changed);  // the catalog, unless it has a newer one
   void forget_greetings() {
     greetings.clear();
     search_paths.clear();
