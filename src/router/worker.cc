@@ -75,7 +75,7 @@ void Worker::adopt(const catalog::SnapshotPtr& changed) {
   if (snapshot != nullptr && snapshot->epoch >= changed->epoch) return;
   snapshot = changed;
   search_paths.clear();
-  plans.clear();
+  forget_plans();
   statement_ids_.clear();
 }
 

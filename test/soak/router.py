@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Half an hour of everything at once: `./x soak router [--minutes 30]`.
 
-64 clients run statements of all kinds over four groups and know what they must find; meanwhile connections, backends and
-whole servers are killed and sockets are left half open, every second. In the end the rows are counted, and nothing may be
-left behind: no backend, no prepared transaction, no memory.
+64 clients run statements of all kinds over four groups and know what they must find; meanwhile every second a connection,
+a backend, a whole server is killed or a socket left half open. Then comes peace: for a while nothing breaks, and nothing
+may fail any more. In the end the rows are counted, and nothing may be left behind: no backend, no prepared transaction, no
+memory.
 
 PGMOSAIC_PRESET=asan (or tsan) runs a build with sanitizers: what they report is a failure too.
 """
@@ -22,30 +23,48 @@ import psycopg
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness.cluster import PostgresServer, Router  # noqa: E402
-from harness.processes import wait_until  # noqa: E402
-from harness.raw import RawClient  # noqa: E402
+from harness.processes import PATIENCE, wait_until  # noqa: E402
+from harness.soak_chaos import Chaos  # noqa: E402
 from harness.soak_client import Client  # noqa: E402
 
 TABLES = [
     "CREATE TABLE account (id bigint PRIMARY KEY, owner int, balance bigint) SHARD BY (id)",
     "CREATE TABLE entry (owner int, n bigint, text text, PRIMARY KEY (owner, n)) SHARD BY (owner)",
+    "CREATE TABLE pair (id bigint PRIMARY KEY, n bigint) SHARD BY (id)",
     "CREATE TABLE kind (id int PRIMARY KEY, name text) WITH (table_type = 'reference')",
+    "CREATE TABLE rate (id int PRIMARY KEY, n bigint) WITH (table_type = 'reference')",
+    "CREATE TABLE note (id bigint PRIMARY KEY, owner int, text text)",
+    "INSERT INTO kind VALUES " + ", ".join(f"({number}, 'kind {number}')" for number in range(10)),
+    "INSERT INTO rate VALUES (0, 5)",
 ]
+ANSWERS = {  # what all transactions together must have left
+    "SELECT count(*) FROM account WHERE owner < 0 OR owner IS NULL": [(0,)],
+    "SELECT count(*) FROM entry WHERE owner < 0": [(0,)],
+    "SELECT n, count(*) FROM pair GROUP BY n HAVING count(*) <> 2": [],
+    "SELECT count(*) FROM kind": [(10,)],
+}
 ALARMS = re.compile(r"AddressSanitizer|ThreadSanitizer|LeakSanitizer|runtime error:|CHECK failed|Segmentation")
+SANITIZERS = {  # memory must show whether it grows; freed memory is kept for a while only
+    "ASAN_OPTIONS": "quarantine_size_mb=16:detect_stack_use_after_return=0:malloc_context_size=12",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "second_deadlock_stack=1:history_size=4",
+}
+PROCESSES = 4
 
 
-def work(endpoint, numbers, seed, calm, verify, problems):
-    """One process of clients: runs them until `calm`, checks what they know after `verify`."""
+def work(endpoint, numbers, seed, phases, problems):
+    """One process of clients: runs them until the end, then checks what they know."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     clients = [Client(endpoint, number, random.Random(f"{seed}/{number}")) for number in numbers]
-    threads = [threading.Thread(target=client.run, args=(calm,), daemon=True) for client in clients]
+    threads = [threading.Thread(target=client.run, args=phases, daemon=True) for client in clients]
     for thread in threads:
         thread.start()
+    phases[-1].wait()
+    deadline = time.monotonic() + 120 * PATIENCE
     for client, thread in zip(clients, threads):
-        thread.join(timeout=240 if calm.wait() else None)
+        thread.join(timeout=max(0, deadline - time.monotonic()))
         if thread.is_alive():
             problems.put(f"client {client.number} hangs in: {client.doing}")
-    verify.wait()
     try:
         for client in clients:
             for problem in client.problems + client.verify():
@@ -57,173 +76,154 @@ def work(endpoint, numbers, seed, calm, verify, problems):
         problems.put(None)
 
 
-class Chaos(threading.Thread):
-    """Something breaks every second."""
-
-    def __init__(self, router, servers, rng):
-        super().__init__(daemon=True)
-        self.router, self.servers, self.random = router, servers, rng
-        self.over = threading.Event()
-        self.half_open = []
-        self.counts = {}
-
-    def run(self):
-        while not self.over.wait(1):
-            action = self.random.choice([self.terminate_backend, self.half_open_socket, self.vanish, self.cancel_backend])
-            try:
-                action()
-            except (psycopg.Error, OSError, AssertionError, PermissionError):
-                pass  # the target may be down already
-            self.counts[action.__name__] = self.counts.get(action.__name__, 0) + 1
-            while len(self.half_open) > 30:
-                self.half_open.pop(0).close()
-
-    def signal_backend(self, function):
-        server = self.random.choice(self.servers)
-        server.endpoint.run(f"SELECT {function}(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                            "AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1")
-
-    def terminate_backend(self):
-        self.signal_backend("pg_terminate_backend")
-
-    def cancel_backend(self):
-        self.signal_backend("pg_cancel_backend")
-
-    def half_open_socket(self):
-        client = RawClient(self.router.endpoint)
-        self.half_open.append(client)
-        if self.random.random() < 0.5:
-            client.login()
-            client.send(b"Q\0\0\0\x30SELECT")
-        else:
-            client.send(b"\0\0")
-
-    def vanish(self):
-        client = RawClient(self.router.endpoint)
-        client.login()
-        client.send(b"Q\0\0\0\x35BEGIN; UPDATE account SET owner = owner; SELECT 1  \0"[:0x36])
-        client.vanish()
-
-    def kill_server(self):
-        """One server dies at once; it comes back and recovers. Called by the main thread: a server ends when the thread
-        that started it does."""
-        self.counts["kill_server"] = self.counts.get("kill_server", 0) + 1
-        server = self.random.choice(self.servers)
-        server.kill(signal.SIGQUIT)
-        wait_until(lambda: not (server.data / "postmaster.pid").exists() or self.gone(server), "a killed server to be gone")
-        (server.data / "postmaster.pid").unlink(missing_ok=True)
-        server.start()
-
-    @staticmethod
-    def gone(server):
-        pid = int((server.data / "postmaster.pid").read_text().split("\n")[0])
-        return not os.path.exists(f"/proc/{pid}")
-
-    def stop(self):
-        self.over.set()
-        self.join()
-        for client in self.half_open:
-            client.close()
-
-
 def resident_mib(pid):
     text = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
 
 
-def leftovers(router, servers):
-    """What must not be there when all clients are gone."""
+def settle(servers):
+    """Waits for the end of recovery after the last strike; yields what stays in doubt."""
     for server in servers:
-        def settled(at=server):
-            return at.endpoint.run("SELECT count(*) FROM pg_prepared_xacts") == [(0,)]
         try:
-            wait_until(settled, "prepared transactions to be settled", timeout_s=60)
+            wait_until(lambda: server.endpoint.run("SELECT count(*) FROM pg_prepared_xacts") == [(0,)],
+                       "prepared transactions to be settled", timeout_s=60)
         except TimeoutError:
             yield f"{server.name}: prepared transactions {server.endpoint.run('SELECT gid FROM pg_prepared_xacts')}"
-        stuck = server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                                    "AND pid <> pg_backend_pid() AND state <> 'idle'")
-        if stuck:
-            yield f"{server.name}: backends that are not idle: {stuck}"
-        count = server.endpoint.run("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0]
-        if count > 60:
-            yield f"{server.name}: {count} backends"
+
+
+def leftovers(router, servers):
+    """What must not be there when all clients are gone."""
+    yield from settle(servers)
+    if not router.running():
+        return
+    for sql, wanted in ANSWERS.items():
+        found = router.endpoint.run(sql)
+        if found != wanted:
+            yield f"{sql}: {found}, must be {wanted}"
+    admin = router.endpoint.change(database="pgmosaic")
+    try:
+        wait_until(lambda: len(admin.run("SHOW CLIENTS")) == 1, "the router to forget its clients")
+    except TimeoutError:
+        yield from (f"the router still has the client {row}" for row in admin.run("SHOW CLIENTS"))
+    in_pools = [0, 0]
+    for row in admin.run("SHOW POOLS"):
+        database, user, group, in_use, idle, waiting = row[:6]
+        if user != "pgmosaic":  # the router's own; they come and go
+            in_pools[0] += in_use + idle
+        if in_use or waiting:
+            yield f"pool {database}/{user}/{group}: {in_use} in use, {waiting} waiting"
+    for server in servers:
+        rows = server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                                   "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
+        in_pools[1] += len(rows)
+        if busy := [row for row in rows if row[1] != "idle"]:
+            yield f"{server.name}: backends that are not idle: {busy}"
+        if held := server.endpoint.run("SELECT locktype, mode, pid FROM pg_locks WHERE pid <> pg_backend_pid()"):
+            yield f"{server.name}: locks are held: {held}"
+    if in_pools[0] != in_pools[1]:
+        yield f"the servers have {in_pools[1]} backends, the router knows {in_pools[0]}"
+
+
+def end(router, servers):
+    """The router stops; what it then says, and what it leaves to the servers."""
     if not router.running():
         yield f"the router ended: {router.tail()}"
+    elif (status := router.stop()) != 0:
+        yield f"the router ended with status {status}"
+    for server in servers:
+        if server.running():
+            server.wait_for_no_clients()
     for line in router.log.read_text(errors="replace").splitlines():
         if ALARMS.search(line):
             yield f"router's log: {line}"
 
 
-def prepare(endpoint):
-    endpoint.run(*TABLES)
-    endpoint.run("INSERT INTO kind VALUES " + ", ".join(f"({number}, 'kind {number}')" for number in range(10)))
+def strike_on(router, seconds, chaos):
+    """One strike every second; returns the memory of the router over the time."""
+    memory = []
+    started = time.monotonic()
+    while (now := time.monotonic() - started) < seconds and router.running():
+        memory.append(resident_mib(router.pid))
+        if len(memory) % 60 == 0:
+            print(f"{now / 60:.0f} min, {memory[-1]:.0f} MiB", flush=True)
+        chaos.strike()
+        time.sleep(max(0, started + len(memory) - time.monotonic()))
+    return memory
 
 
-def soak(options):
+def plant_wrong_row(servers):
+    """Changes one row behind the router's back: a soak that does not see it is worth nothing."""
+    for server in servers:
+        server.endpoint.run("UPDATE account SET balance = balance + 1 WHERE id = (SELECT min(id) FROM account WHERE balance = 77)")
+
+
+def soak(options, servers, router):
     seed = options.seed or random.randrange(1 << 30)
     print(f"seed {seed}, {options.clients} clients, {options.minutes} minutes", flush=True)
-    servers = [PostgresServer(f"g{number}").start() for number in range(1, options.groups + 1)]
-    router = Router(servers, settings={"pool": {"size_per_group": 40}, "log": {"level": "warning"}}).start()
     problems = multiprocessing.Queue()
-    calm, verify = multiprocessing.Event(), multiprocessing.Event()
+    peace, over = multiprocessing.Event(), multiprocessing.Event()
     found, done, failed = [], 0, 0
+    router.endpoint.run(*TABLES)
+    numbers = range(1, options.clients + 1)
+    workers = [multiprocessing.Process(target=work, daemon=True, args=(
+        router.endpoint, list(numbers)[start::PROCESSES], seed, (peace, over), problems)) for start in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+    chaos = Chaos(router, servers, random.Random(seed))
+    memory = strike_on(router, options.minutes * 60, chaos)
+    chaos.stop()
+    time.sleep(5 * PATIENCE)  # connections that the last strikes broke are still being noticed
+    found += settle(servers)
+    peace.set()
+    if options.plant_wrong_row:
+        plant_wrong_row(servers)
+    time.sleep(options.peace)
+    over.set()
+    for _ in workers:
+        while (item := problems.get(timeout=600 * PATIENCE)) is not None:
+            if isinstance(item, tuple):
+                done, failed = done + item[0], failed + item[1]
+            else:
+                found.append(item)
+    found += leftovers(router, servers)
+    early, late = max(memory[:len(memory) // 3]), max(memory[-len(memory) // 3:])
+    if late > early * 1.25 + 16:
+        found.append(f"memory grew from {early:.0f} to {late:.0f} MiB")
+    print(f"{done} statements done, {failed} failed under fire; {chaos.counts}; memory {early:.0f} → {late:.0f} MiB")
+    return found
+
+
+def run(options):
+    servers, router, found = [], None, []
     try:
-        prepare(router.endpoint)
-        numbers = range(1, options.clients + 1)
-        workers = [multiprocessing.Process(target=work, daemon=True, args=(
-            router.endpoint, list(numbers)[start::4], seed, calm, verify, problems)) for start in range(4)]
-        for worker in workers:
-            worker.start()
-        chaos = Chaos(router, servers, random.Random(seed))
-        chaos.start()
-        memory = watch(router, options.minutes * 60, chaos)
-        chaos.stop()
-        calm.set()
-        verify.set()
-        for _ in workers:
-            while (item := problems.get(timeout=600)) is not None:
-                if isinstance(item, tuple):
-                    done, failed = done + item[0], failed + item[1]
-                else:
-                    found.append(item)
-        found += list(leftovers(router, servers))
-        early, late = memory[len(memory) // 5], memory[-1]
-        if late > early * 1.25 + 16:
-            found.append(f"memory grew from {early:.0f} to {late:.0f} MiB")
-        print(f"{done} statements done, {failed} failed under fire; {chaos.counts}; memory {early:.0f} → {late:.0f} MiB")
-        if router.running():
-            router.stop()
+        servers += [PostgresServer(f"g{number}").start() for number in range(1, options.groups + 1)]
+        settings = {"": {"workers": options.workers}, "pool": {"size_per_group": 40}, "log": {"level": "warning"}}
+        router = Router(servers, settings=settings).start(SANITIZERS)
+        found += soak(options, servers, router)
+        found += end(router, servers)
     finally:
+        if router and os.environ.get("PGMOSAIC_KEEP_LOG"):
+            pathlib.Path(os.environ["PGMOSAIC_KEEP_LOG"]).write_bytes(router.log.read_bytes())
         for process in [router, *servers]:
             try:
-                process.stop()
+                if process:
+                    process.stop()
             except RuntimeError as error:
                 found.append(str(error))
     return found
 
 
-def watch(router, seconds, chaos):
-    """Memory of the router over the time of the soak; kills a server now and then."""
-    memory = []
-    started = time.monotonic()
-    while time.monotonic() - started < seconds and router.running():
-        memory.append(resident_mib(router.pid))
-        time.sleep(min(5, seconds / 10))
-        if len(memory) % 12 == 0:
-            print(f"{(time.monotonic() - started) / 60:.0f} min, {memory[-1]:.0f} MiB", flush=True)
-        if len(memory) % 9 == 8:
-            chaos.kill_server()
-    return memory
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--peace", type=float, default=15, help="seconds without strikes before the end")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--groups", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=3, help="threads of the router")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plant-wrong-row", action="store_true", help="the soak must fail: one row is changed behind it")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found = soak(parser.parse_args())
+    found = run(parser.parse_args())
     for problem in found[:50]:
         print(f"problem: {problem}")
     print(f"soak router: {len(found)} problems")
