@@ -41,6 +41,9 @@ struct CommitHook {
   virtual void after(const Gid& gid, bool committed) = 0;
 };
 
+// Sent when a backend becomes a session's own: currval and lastval must not speak of its earlier sessions.
+inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
+
 struct Backend {
   GroupId group = 0;
   std::unique_ptr<pool::ServerConn> conn;
@@ -110,6 +113,16 @@ class Backends {
   bool lost_participant() const { return lost_participant_; }
   // Session pooling: backends stay with the client until it leaves.
   void keep_all(bool keep) { keep_all_ = keep; }
+  // Queues what must run before the statement that pins.
+  void pin(Backend& backend) {
+    if (!backend.pinned) backend.conn->add_internal_query(kForgetSequences);
+    backend.pinned = backend.conn->tainted = true;
+  }
+  // The session's statements on that group all run on one backend that no other session uses meanwhile.
+  bool owns(GroupId group) {
+    const Backend* backend = held(group);
+    return keep_all_ || (backend != nullptr && backend->pinned);
+  }
   // Unpins everything and cleans it (DISCARD ALL, end of session).
   void unpin_all();
 

@@ -250,12 +250,17 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
   if (tree->statement_count() != 1)
     return unsupported("several statements where one is expected", "Send them one by one.");
   auto* create = as<PgQuery__CreateStmt>(tree->statement());
-  if (create == nullptr) return plan_tree(sql, tree->statement(), context);
+  if (create == nullptr) {
+    Plan plan = plan_tree(sql, tree->statement(), context);
+    note_session_state(plan, tree->statement(), context);
+    return plan;
+  }
   if (!*text || create->partbound != nullptr)
     return unsupported("CREATE TABLE ... PARTITION OF is not supported yet",
                        "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
   auto plan = CreateTablePlanner(**text, create, context).run();
   if (!plan) return unsupported(plan.error());
+  note_session_state(*plan, tree->statement(), context);
   return std::move(*plan);
 }
 

@@ -46,6 +46,18 @@ void scan_functions(Planning& p) {
   });
 }
 
+void note_session_state(Plan& plan, const Node* root, const PlanContext& context) {
+  walk(root, [&](const Message* message) {
+    auto* call = as<PgQuery__FuncCall>(message);
+    if (call == nullptr || !function_traits(call, context.database).session_state) return true;
+    plan.shared_backend_error = make_error(
+        "0A000",
+        std::string(last_name(call->n_funcname, call->funcname)) + "() is not supported while sessions share backends",
+        "Take the value from INSERT ... RETURNING or from nextval() itself, or use session pooling.");
+    return false;
+  });
+}
+
 void forbid_several_groups(Planning& p, std::string reason, std::string hint) {
   if (p.plan.multi_group_error) return;
   if (hint.empty()) hint = "Pin the sharded tables to one key: an equality of the distribution column with a value.";

@@ -46,8 +46,8 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
                      info.is(kLargeObject) || info.is(kSetConfig) || info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||
                 traits.reads_tables;
-  bool reads_only = info.name == "currval" || info.name == "lastval";
-  traits.writes = (info.is(kSequence) && !reads_only) || info.is(kLargeObject) || info.name == "pg_notify";
+  traits.session_state = info.name == "currval" || info.name == "lastval";
+  traits.writes = (info.is(kSequence) && !traits.session_state) || info.is(kLargeObject) || info.name == "pg_notify";
   traits.taints = !info.is(kHarmless) && !info.is(kSetConfig) && !info.is(kSessionAdvisoryLock);
 }
 

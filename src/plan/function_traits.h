@@ -21,6 +21,7 @@ struct FunctionTraits {
   bool own_of_group = false;  // every server has its own answer (process id, address, transaction id)
   bool reads_tables = false;  // runs SQL given as text
   bool writes = false;
+  bool session_state = false;  // answers from what earlier statements left in the backend: currval, lastval
   bool sets_config = false;
   bool pins = false;
   bool not_preparable = false;

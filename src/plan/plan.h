@@ -227,6 +227,8 @@ struct Plan {
   // literal numbers count within the client's text behind this prefix.
   std::string explain_prefix;
   std::optional<Error> error;
+  // Why it cannot run on a backend that other sessions use as well: it reads what they left there.
+  std::optional<Error> shared_backend_error;
 
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;

@@ -93,7 +93,9 @@ Plan plan_statement(std::string_view sql, const PlanContext& context) {
   if (!tree) return unsupported(tree.error());
   if (tree->statement_count() == 0) return empty_statement();
   if (tree->statement_count() > 1) return unsupported("several statements where one is expected", "Send them one by one.");
-  return plan_tree(sql, tree->statement(), context);
+  Plan plan = plan_tree(sql, tree->statement(), context);
+  note_session_state(plan, tree->statement(), context);
+  return plan;
 }
 
 }  // namespace pgmosaic::plan

@@ -34,6 +34,8 @@ Plan unsupported(Error error);
 Plan unsupported(std::string message, std::string hint);
 
 // effects.cc
+// Sets plan.shared_backend_error if the statement calls currval() or lastval() anywhere.
+void note_session_state(Plan& plan, const sql::Node* root, const PlanContext& context);
 void scan_functions(Planning& p);
 // Where the statement goes, by pins and the kinds of its tables; sets plan.kind = unsupported on a mixture that no
 // group can answer.

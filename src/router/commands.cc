@@ -185,8 +185,7 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
       (*backend)->wrote = true;
       (*backend)->not_preparable = true;
       if (command.kind == Kind::listen) {
-        (*backend)->pinned = true;
-        (*backend)->conn->tainted = true;
+        backends_.pin(**backend);
       }
       pg::write_query((*backend)->conn->out(), sql);
       (*backend)->conn->expect({pool::RequestKind::query});

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "exec/backends.h"
 #include "exec/keys.h"
 #include "plan/plan.h"
 #include "sql/shape.h"
@@ -27,6 +28,8 @@ struct Execution {
 bool runs_on_groups(const plan::Plan& plan);
 // Answered without asking any group what the statement looks like.
 bool needs_no_group(const plan::Plan& plan);
+// Plan::shared_backend_error, unless the session owns its backend of the home, where sequences live.
+Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home);
 // Statements that PostgreSQL accepts in an aborted transaction.
 bool allowed_in_failed_transaction(const plan::Plan& plan);
 

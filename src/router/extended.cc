@@ -26,6 +26,18 @@ uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32
   return hash;
 }
 
+// A simple query would end PostgreSQL's implicit transaction.
+void pin_in_batch(exec::Backend& backend) {
+  if (backend.pinned) return;
+  pool::ServerConn& conn = *backend.conn;
+  pg::write_parse(conn.out(), "", exec::kForgetSequences, {});
+  pg::write_bind_text(conn.out(), "", "", {}, 0);
+  pg::write_execute(conn.out(), "", 0);
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute}) conn.expect({kind, true});
+  backend.unnamed_statement = 0;
+  backend.pinned = conn.tainted = true;
+}
+
 }  // namespace
 
 // The first message of a batch. True: the whole batch went the fast way and is answered. `message` may move to `kept`.
@@ -371,6 +383,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   if (failed_ && !allowed_in_failed_transaction(plan)) {
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   }
+  CO_TRY(check_owned(plan, backends_, snapshot_->home));
   const std::string portal_name(bind->portal);
   if (!portal_name.empty() && state.portals.contains(portal_name))
     co_return make_error("42P03", "cursor \"" + portal_name + "\" already exists");
@@ -389,12 +402,12 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
       if (!used.ok()) co_return std::move(used.error());
       backend = *used;
     }
+    if (plan.effects.pins) pin_in_batch(*backend);
     if (owed) state.owed_parse.reset();
     ensure_statement(*backend, statement, owed);
     pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
     backend->conn->expect({RequestKind::bind});
-    Portal& portal = state.portals[portal_name];
-    portal = Portal{};
+    Portal& portal = state.portals[portal_name] = Portal{};
     portal.statement = statement;
     portal.group = where.one;
     co_return Status{};
@@ -404,8 +417,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   CO_TRY(co_await settle_current());
   if (state.skip_to_sync) co_return Status{};
   if (!needs_no_group(plan)) CO_TRY(co_await check_bind(*statement, *bind));
-  Portal& portal = state.portals[portal_name];
-  portal = Portal{};
+  Portal& portal = state.portals[portal_name] = Portal{};
   portal.statement = statement;
   portal.bind_body = copy;
   pg::write_empty(out_, '2');
@@ -552,6 +564,11 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
 bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config;
+}
+
+Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {
+  if (!plan.shared_backend_error || backends.owns(home)) return {};
+  return Error(*plan.shared_backend_error);
 }
 
 bool needs_no_group(const plan::Plan& plan) {

@@ -20,7 +20,9 @@ namespace {
 constexpr std::size_t kMaxKeyColumns = 8;
 constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
 
-bool simple_route(const plan::Plan& plan) { return plan.kind == plan::PlanKind::route && runs_on_groups(plan); }
+bool simple_route(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.shared_backend_error;
+}
 
 bool fits_integer(std::string_view digits, catalog::Oid type) {
   int64_t value = 0;

@@ -35,8 +35,7 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
   if (effects.writes || effects.taints) backend.wrote = true;
   if (effects.taints || effects.sets_config) backend.conn->tainted = true;
   if (effects.pins) {
-    backend.pinned = true;
-    backend.conn->tainted = true;
+    backends_.pin(backend);
   }
   if (effects.not_preparable) backend.not_preparable = true;
 }
@@ -191,6 +190,9 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 }
 
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
+  if (Status owned = check_owned(*plan, backends_, snapshot_->home); !owned.ok()) {
+    co_return co_await refuse(sql, std::move(owned.error()));
+  }
   switch (plan->kind) {
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
     case plan::PlanKind::session: command_effects_ = plan->effects; co_return co_await run_command(*plan->session, sql);

@@ -11,6 +11,7 @@ import pytest
 from harness.cluster import program, scram_verifier
 from harness.raw import RawClient
 from harness.processes import PATIENCE, wait_until
+from harness.wire import Session
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v int) SHARD BY (id)"
 ROWS = "INSERT INTO t VALUES " + ", ".join(f"({i}, {i})" for i in range(1, 101))
@@ -169,6 +170,43 @@ def test_other_pool_modes(servers, make_router, mode):
         else:
             connection.execute("CREATE TEMP TABLE own (a int)")
             assert connection.execute("SELECT count(*) FROM own").fetchone() == (0,)
+
+
+NUMBERED = "CREATE TABLE n (id int GENERATED ALWAYS AS IDENTITY, v int)"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_lastval_is_the_session_s_own(servers, make_router, mode):
+    router = make_router(servers, settings={"pool": {"mode": mode, "size_per_group": 1}})
+    router.endpoint.run(NUMBERED, *["INSERT INTO n (v) VALUES (0)"] * 7)
+    session = Session(router.endpoint)
+
+    def sqlstates(sql):
+        return [execute(sql)[0].sqlstate for execute in (session.simple, session.extended)]
+
+    if mode == "transaction":
+        for sql in ("SELECT lastval()", "SELECT v + currval('n_id_seq') FROM n", "EXPLAIN ANALYZE SELECT lastval()"):
+            assert sqlstates(sql) == ["0A000", "0A000"], sql
+        assert session.simple("PREPARE p AS SELECT lastval()")[0].sqlstate == "0A000"
+        assert session.extended("CREATE TEMP TABLE mine (a int)")[0].sqlstate == ""
+    # The backend is the session's own now; what an earlier client drew from the sequence is forgotten.
+    assert sqlstates("SELECT lastval()") == ["55000", "55000"]
+    assert sqlstates("SELECT currval('n_id_seq')") == ["55000", "55000"]
+    session.simple("INSERT INTO n (v) VALUES (1)")
+    assert session.simple("SELECT lastval()")[0].rows == [(b"8",)]
+    assert session.extended("SELECT currval('n_id_seq')")[0].rows == [(b"8",)]
+    session.close()
+
+
+@pytest.mark.parametrize("pin", ["SELECT pg_advisory_lock(1)", "LISTEN c", "CREATE TEMP TABLE mine (a int)"])
+def test_pinning_forgets_the_sequences_of_others(servers, make_router, pin):
+    router = make_router(servers, settings={"pool": {"size_per_group": 1}})
+    router.endpoint.run(NUMBERED, "INSERT INTO n (v) VALUES (0)")
+    for protocol in ("simple", "extended"):
+        session = Session(router.endpoint)
+        assert getattr(session, protocol)(pin)[0].sqlstate == ""
+        assert session.simple("SELECT lastval()")[0].sqlstate == "55000"
+        session.close()
 
 
 def admin(router):
