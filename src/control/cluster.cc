@@ -16,6 +16,7 @@ namespace {
 constexpr int kConnectTimeoutMs = 10000;
 constexpr std::string_view kIntentPrefix = "intents/";
 constexpr std::string_view kClusterKey = "cluster/id";
+constexpr std::string_view kMockSecretKey = "cluster/mock_authentication_secret";
 
 }  // namespace
 
@@ -58,7 +59,7 @@ Status Cluster::load_identity() {
   TRY_ASSIGN(auto entry, store_.get(kClusterKey));
   if (entry) {
     cluster_id_ = entry->value;
-    return {};
+    return load_mock_secret();
   }
   cluster_id_ = random_hex(4);
   meta::Txn txn;
@@ -67,8 +68,22 @@ Status Cluster::load_identity() {
   for (const GroupEndpoint& group : groups_)
     txn.puts.push_back({meta::group_key(group.group.id), meta::encode_group(group.group)});
   TRY_ASSIGN(auto committed, store_.commit(txn));
-  if (!committed.committed) return load_identity();
-  return {};
+  (void)committed;
+  return load_identity();
+}
+
+Status Cluster::load_mock_secret() {
+  TRY_ASSIGN(auto entry, store_.get(kMockSecretKey));
+  if (entry) {
+    mock_secret_ = entry->value;
+    return {};
+  }
+  meta::Txn txn;
+  txn.compares.push_back({std::string(kMockSecretKey), 0});
+  txn.puts.push_back({std::string(kMockSecretKey), random_hex(32)});
+  TRY_ASSIGN(auto committed, store_.commit(txn));
+  (void)committed;  // else another router has just made one
+  return load_mock_secret();
 }
 
 net::Task<Result<std::vector<std::string>>> Cluster::list_databases(net::EventLoop& loop) {

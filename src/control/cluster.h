@@ -38,6 +38,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   void set_announce(Announce announce) { announce_ = std::move(announce); }
   const std::string& cluster_id() const { return cluster_id_; }
   const std::string& router_name() const { return router_name_; }
+  // For pg::mock_verifier(): the same for all routers, for the life of the cluster.
+  const std::string& mock_secret() const { return mock_secret_; }
   const std::vector<GroupEndpoint>& groups() const { return groups_; }
   const pool::Credentials& internal() const { return internal_; }
 
@@ -84,6 +86,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
                const std::string& database, const std::string& gid);
   Status load_identity();
+  Status load_mock_secret();
   Error group_error(catalog::GroupId group, Error error) const;
 
   meta::Store& store_;
@@ -91,7 +94,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   pool::Credentials internal_;
   std::string internal_database_;
   catalog::GroupId home_ = 0;
-  std::string cluster_id_, router_name_;
+  std::string cluster_id_, router_name_, mock_secret_;
   Announce announce_;
   mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_
   catalog::SnapshotPtr snapshot_;

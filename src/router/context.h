@@ -93,6 +93,7 @@ struct RouterContext {
   std::atomic<bool> draining{false};
   bool record_queries = true;  // keep each session's query text for pgmosaic.activity
   std::string server_name;     // of this router, in gids
+  std::string mock_secret;     // for users who do not exist; set before the workers start
   // RELOAD and SHUTDOWN of the admin database; set by the server, called on any thread.
   std::function<void(std::function<void(Status)>)> request_reload;
   std::function<void()> request_shutdown;

@@ -217,7 +217,7 @@ net::Task<Status> Session::authenticate() {
   pg::ScramServer::Options options;
   options.user = user;
   options.known_user = known;
-  options.verifier = known ? *record->verifier : pg::mock_verifier(user, worker_.context.server_name);
+  options.verifier = known ? *record->verifier : pg::mock_verifier(user, worker_.context.mock_secret);
   options.plus = mechanism == pg::kScramSha256Plus;
   if (!binding.empty()) options.channel_binding = binding;
   pg::ScramServer server(std::move(options));

@@ -80,6 +80,7 @@ Status Server::open_cluster() {
   loop_.run();
   loop_.restart();
   if (result.ok()) cluster_opened_ = true;
+  context_.mock_secret = cluster_.mock_secret();
   return result;
 }
 
