@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/log.h"
 
@@ -17,6 +18,7 @@ namespace pgmosaic::net {
 namespace {
 
 constexpr int kBacklog = 4096;
+constexpr int64_t kPauseUs = 100'000;  // until accept is tried again when descriptors or memory have run out
 
 Error listen_error(const std::string& where, int error_number) {
   return make_error(error_number == EADDRINUSE ? "55006" : "F0000",
@@ -31,7 +33,7 @@ Listener::Listener(EventLoop& loop, int fd, Callback callback) : loop_(loop), fd
 }
 
 Listener::~Listener() {
-  loop_.remove(fd_, this);
+  paused_ ? loop_.cancel_timer(resume_timer_) : loop_.remove(fd_, this);
   close(fd_);
   if (!unlink_path_.empty()) unlink(unlink_path_.c_str());
 }
@@ -90,16 +92,34 @@ Result<std::unique_ptr<Listener>> Listener::unix_socket(EventLoop& loop, const s
   return listener;
 }
 
+// What accept() cannot take stays in the backlog, where the loop would find it again at once. Who connects waits there
+// until somebody else leaves.
+void Listener::pause(int error_number) {
+  if (!complained_)
+    log_warning("net", "cannot accept connections for now: {}; raise the limit of open files (ulimit -n)",
+                std::strerror(error_number));
+  paused_ = complained_ = true;
+  loop_.remove(fd_, this);
+  resume_timer_ = loop_.start_timer(kPauseUs, [this] {
+    paused_ = false;
+    loop_.add(fd_, this, EPOLLIN);
+  });
+}
+
 void Listener::on_events(uint32_t) {
   for (int i = 0; i < 64; ++i) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
     const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        pause(errno);
+      } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
         log_warning("net", "accept failed: {}", std::strerror(errno));
+      }
       return;
     }
+    if (std::exchange(complained_, false)) log_info("net", "accepting connections again");
     Peer peer;
     char text[INET6_ADDRSTRLEN] = "";
     if (address.ss_family == AF_INET) {

@@ -34,10 +34,13 @@ class Listener final : public EventHandler {
 
  private:
   Listener(EventLoop& loop, int fd, Callback callback);
+  void pause(int error_number);
   EventLoop& loop_;
   int fd_;
   uint16_t port_ = 0;
   std::string unlink_path_;
+  EventLoop::TimerId resume_timer_{};
+  bool paused_ = false, complained_ = false;
   Callback callback_;
 };
 
