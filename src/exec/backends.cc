@@ -25,6 +25,12 @@ thread_local std::vector<std::unique_ptr<Backend>> spare_backends;
 
 }  // namespace
 
+pool::PoolEntry& Backends::entry(GroupId group) {
+  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
+  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group, trusted_);
+  return *entries_[group];
+}
+
 Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) {
   std::unique_ptr<Backend> backend;
   if (spare_backends.empty()) {
@@ -48,9 +54,7 @@ Backend* Backends::get_now(GroupId group) {
     prepare(*backend);
     return backend;
   }
-  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
-  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group);
-  auto conn = pool_.try_acquire(*entries_[group]);
+  auto conn = pool_.try_acquire(entry(group));
   return conn ? adopt(group, std::move(conn)) : nullptr;
 }
 
@@ -63,23 +67,41 @@ net::Task<Result<Backend*>> Backends::settle(Backend* backend) {
   co_return error;
 }
 
+// Waits where cancel() finds it.
+net::Task<Result<std::unique_ptr<pool::ServerConn>>> Backends::acquire(GroupId group) {
+  pool::PoolWaiter waiter;
+  waiter.holds_others = !held_.empty();
+  waiting_ = &waiter;
+  auto acquired = co_await pool_.acquire(entry(group), waiter);
+  waiting_ = nullptr;
+  if (!acquired.ok()) acquired.error().node = "group " + std::to_string(group);
+  co_return acquired;
+}
+
+net::Task<Result<pool::ServerConn*>> Backends::borrow(GroupId group) {
+  CHECK(borrowed_ == nullptr);
+  auto acquired = co_await acquire(group);
+  if (!acquired.ok()) co_return std::move(acquired.error());
+  borrowed_ = std::move(*acquired);
+  const std::string sql = pool::transition_sql(*borrowed_->settings, *settings_);
+  borrowed_->settings = settings_;
+  if (!sql.empty()) borrowed_->add_internal_query(sql);
+  co_return borrowed_.get();
+}
+
+void Backends::give_back() {
+  CHECK(borrowed_ != nullptr);
+  pool_.release(std::move(borrowed_));
+}
+
 net::Task<Result<Backend*>> Backends::get(GroupId group) {
   if (Backend* backend = held(group)) {
     prepare(*backend);
     co_return co_await settle(backend);
   }
-  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
-  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group);
-  if (auto idle = pool_.try_acquire(*entries_[group])) co_return co_await settle(adopt(group, std::move(idle)));
-  pool::PoolWaiter waiter;
-  waiter.holds_others = !held_.empty();
-  waiting_ = &waiter;
-  auto acquired = co_await pool_.acquire(*entries_[group], waiter);
-  waiting_ = nullptr;
-  if (!acquired.ok()) {
-    acquired.error().node = "group " + std::to_string(group);
-    co_return std::move(acquired.error());
-  }
+  if (auto idle = pool_.try_acquire(entry(group))) co_return co_await settle(adopt(group, std::move(idle)));
+  auto acquired = co_await acquire(group);
+  if (!acquired.ok()) co_return std::move(acquired.error());
   co_return co_await settle(adopt(group, std::move(*acquired)));
 }
 
@@ -410,6 +432,7 @@ void Backends::drop(Backend& backend) {
 }
 
 void Backends::drop_all() {
+  if (borrowed_ != nullptr) pool_.discard(std::move(borrowed_));
   while (!held_.empty()) {
     std::unique_ptr<pool::ServerConn> conn = std::move(held_.back()->conn);
     held_.pop_back();
@@ -430,6 +453,7 @@ void Backends::cancel() {
     pool_.abandon(*waiting_);  // resumes the session, which may be elsewhere by now
     return;
   }
+  if (borrowed_ != nullptr && !borrowed_->idle()) net::spawn(pool_.cancel(*borrowed_));
   for (auto& backend : held_)
     if (!backend->conn->idle()) net::spawn(pool_.cancel(*backend->conn));
 }

@@ -64,6 +64,8 @@ class Backends {
   ~Backends() { drop_all(); }
 
   void open_session(std::string user, std::string database, pool::Settings settings);
+  // The client proved no password: see pool::Pool::entry. REQUIRES: no backend was taken yet.
+  void trust() { trusted_ = true; }
   const std::string& user() const { return user_; }
   const std::string& database() const { return database_; }
 
@@ -101,6 +103,10 @@ class Backends {
   net::Task<Result<Backend*>> get(GroupId group);
   // Backends of all these groups, in order. On error those taken stay held until release_idle().
   net::Task<Result<std::vector<Backend*>>> get_all(const std::vector<GroupId>& groups);
+  // A connection beside those held, for a question of the router: outside the transaction, with the session's settings
+  // queued. cancel() reaches it. REQUIRES: give_back() before the next borrow().
+  net::Task<Result<pool::ServerConn*>> borrow(GroupId group);
+  void give_back();
   // Queues what the backend needs before the session's next statement (settings, BEGIN, replays).
   void prepare(Backend& backend);
 
@@ -136,7 +142,9 @@ class Backends {
     std::string name, sql;
     pool::Settings settings;  // when a savepoint was set
   };
+  pool::PoolEntry& entry(GroupId group);
   Backend* adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn);
+  net::Task<Result<std::unique_ptr<pool::ServerConn>>> acquire(GroupId group);
   net::Task<Result<Backend*>> settle(Backend* backend);
   void end_transaction(bool committed);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
@@ -150,8 +158,9 @@ class Backends {
   std::string user_, database_;
   pool::Settings settings_, settings_at_begin_;
   std::vector<std::unique_ptr<Backend>> held_;
+  std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<pool::PoolEntry*> entries_;  // by group id
-  bool in_transaction_ = false, lost_participant_ = false, keep_all_ = false;
+  bool in_transaction_ = false, lost_participant_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;
   pool::PoolWaiter* waiting_ = nullptr;

@@ -41,13 +41,14 @@ void ConnectionCounter::closed(const std::string& user, const std::string& datab
   if (waiting(group).load(std::memory_order_relaxed) > 0) wake_all();
 }
 
-PoolEntry& Pool::entry(const std::string& user, const std::string& database, GroupId group) {
-  auto& slot = entries_[{user, database, group}];
+PoolEntry& Pool::entry(const std::string& user, const std::string& database, GroupId group, bool trusted) {
+  auto& slot = entries_[{user, database, group, trusted}];
   if (!slot) {
     slot = std::make_unique<PoolEntry>();
     slot->user = user;
     slot->database = database;
     slot->group = group;
+    slot->trusted = trusted;
   }
   return *slot;
 }
@@ -79,7 +80,7 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::open(PoolEntry& entry) {
   auto credentials = credentials_.find(entry.user);
   CHECK(endpoint != endpoints_.end());
   Credentials login;
-  if (credentials != credentials_.end()) login = credentials->second;
+  if (credentials != credentials_.end() && !entry.trusted) login = credentials->second;
   login.user = entry.user;
   const uint64_t generation = generation_;
   auto opened =

@@ -61,6 +61,7 @@ struct PoolWaiter {
 struct PoolEntry {
   std::string user, database;
   GroupId group = 0;
+  bool trusted = false;                           // no password on either side
   std::vector<std::unique_ptr<ServerConn>> idle;  // last used at the back
   int total = 0;                                  // idle, borrowed, being cleaned
   std::deque<PoolWaiter*> waiters;
@@ -77,11 +78,9 @@ class Pool {
   // What to log in with as this user from now on.
   void set_credentials(const Credentials& credentials) { credentials_[credentials.user] = credentials; }
 
-  // A user whom the groups themselves trust; keys known from a password login stay.
-  void add_trusted(const std::string& user) { credentials_.try_emplace(user, Credentials{user, {}, {}}); }
-
-  // Stable for the life of the pool.
-  PoolEntry& entry(const std::string& user, const std::string& database, GroupId group);
+  // Stable for the life of the pool. `trusted`: for sessions that came in without a password. Their backends are logged
+  // in without one too, so that only the group's own trust lets them in, never a key that another session proved.
+  PoolEntry& entry(const std::string& user, const std::string& database, GroupId group, bool trusted = false);
 
   // An idle backend, or null. Never waits.
   std::unique_ptr<ServerConn> try_acquire(PoolEntry& entry);
@@ -112,9 +111,8 @@ class Pool {
   void retry_waiters();  // another worker closed a backend
   void yield_idle();     // other sessions wait: close idle backends of groups at their limit
   int borrowed() const { return borrowed_; }
-  const std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>>& entries() const {
-    return entries_;
-  }
+  using Entries = std::map<std::tuple<std::string, std::string, GroupId, bool>, std::unique_ptr<PoolEntry>>;
+  const Entries& entries() const { return entries_; }
   const std::unordered_map<uint64_t, ServerConn*>& connections() const { return live_; }
   // Before DROP DATABASE: PostgreSQL refuses while our idle backends are connected.
   void close_idle_of(const std::string& database);
@@ -137,7 +135,7 @@ class Pool {
   ConnectionCounter& counter_;
   SettingsRegistry& settings_;
   PoolLimits limits_;
-  std::map<std::tuple<std::string, std::string, GroupId>, std::unique_ptr<PoolEntry>> entries_;
+  Entries entries_;
   std::map<GroupId, Endpoint> endpoints_;
   std::map<std::string, Credentials> credentials_;
   std::unordered_map<uint64_t, ServerConn*> live_;

@@ -192,7 +192,7 @@ net::Task<Status> Session::authenticate() {
                          "Add a rule to the router's configuration.");
   if (rule->method == AuthMethod::trust) {
     trusted_ = true;
-    if (database != config->admin_database) worker_.pool.add_trusted(user);
+    backends_.trust();
     pg::MessageWriter(out_, 'R').int32(0);
     co_return Status{};
   }
@@ -236,7 +236,7 @@ net::Task<Status> Session::greet() {
   RouterContext& context = worker_.context;
   if (context.clients.load() > worker_.config->max_client_connections)
     co_return make_error("53300", "sorry, too many clients already", "Raise max_client_connections of the router.");
-  std::string key = backends_.user() + '\0' + backends_.database();
+  std::string key = backends_.user() + '\0' + backends_.database() + '\0' + (trusted_ ? "trusted" : "");
   for (const auto& [name, sql] : startup_settings_) key += '\0' + sql;
   auto known = worker_.greetings.find(key);
   if (known != worker_.greetings.end() && worker_.snapshot->database(backends_.database()) == nullptr) {
@@ -244,24 +244,14 @@ net::Task<Status> Session::greet() {
     known = worker_.greetings.end();
   }
   if (known == worker_.greetings.end()) {
-    pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), worker_.snapshot->home);
-    pool::PoolWaiter waiter;
-    auto conn = co_await worker_.pool.acquire(entry, waiter);
+    auto conn = co_await backends_.borrow(worker_.snapshot->home);
     if (!conn.ok()) co_return std::move(conn.error());
-    const std::string sql = pool::transition_sql(*(*conn)->settings, *backends_.settings());
-    (*conn)->settings = backends_.settings();
-    if (!sql.empty()) {
-      auto applied = co_await (*conn)->query(sql);
-      if (!applied.ok()) {
-        (*conn)->tainted = true;
-        worker_.pool.release(std::move(*conn));
-        co_return std::move(applied.error());
-      }
-    }
+    Status applied = co_await (*conn)->drain();
     Greeting greeting;
     for (const auto& [name, value] : (*conn)->parameters)
       pg::write_parameter_status(greeting.parameter_status, name, value);
-    worker_.pool.release(std::move(*conn));
+    backends_.give_back();
+    if (!applied.ok()) co_return applied;
     known = worker_.greetings.emplace(key, std::move(greeting)).first;
   }
   out_ += known->second.parameter_status;

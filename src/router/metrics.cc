@@ -12,7 +12,8 @@ WorkerGauges measure(const Worker& worker) {
   WorkerGauges result;
   for (const auto& [key, entry] : worker.pool.entries()) {
     const int idle = static_cast<int>(entry->idle.size());
-    result.pools[key] += {entry->total - idle, idle, static_cast<int>(entry->waiters.size())};
+    result.pools[{entry->user, entry->database, entry->group}] +=
+        {entry->total - idle, idle, static_cast<int>(entry->waiters.size())};
   }
   for (const Session* session : worker.sessions) ++result.clients[static_cast<std::size_t>(session->client_state())];
   result.plans = worker.plans.size();

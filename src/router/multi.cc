@@ -56,14 +56,9 @@ net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::st
   const char* function = hash_function(source.type);
   if (function == nullptr) co_return make_error("0A000", "the key's value cannot be hashed");
   // On a connection of its own: the session's may be in the middle of a COPY.
-  pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), snapshot_->home);
-  pool::PoolWaiter waiter;
-  auto acquired = co_await worker_.pool.acquire(entry, waiter);
-  if (!acquired.ok()) co_return std::move(acquired.error());
-  std::unique_ptr<pool::ServerConn> conn = std::move(*acquired);
-  const std::string settings = pool::transition_sql(*conn->settings, *backends_.settings());
-  conn->settings = backends_.settings();
-  if (!settings.empty()) conn->add_internal_query(settings);
+  auto borrowed = co_await backends_.borrow(snapshot_->home);
+  if (!borrowed.ok()) co_return std::move(borrowed.error());
+  pool::ServerConn* conn = *borrowed;
   std::string expression = function;
   if (source.typmod >= 0) {
     const std::size_t at = expression.find("$1");
@@ -71,7 +66,7 @@ net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::st
         "SELECT pg_catalog.format_type(" + std::to_string(source.type) + ", " + std::to_string(source.typmod) + ")";
     auto name = co_await conn->query(question);
     if (!name.ok()) {
-      worker_.pool.release(std::move(conn));
+      backends_.give_back();
       co_return std::move(name.error());
     }
     expression.replace(at, 2, "(CAST($1 AS " + *name->rows[0][0] + "))");
@@ -80,7 +75,7 @@ net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::st
   const std::vector<pg::Oid> types = {25};
   const std::string question = "SELECT pg_catalog." + expression + ", 8816678312871386365)";
   auto rows = co_await conn->query_params(question, values, types);
-  worker_.pool.release(std::move(conn));
+  backends_.give_back();
   if (!rows.ok()) co_return std::move(rows.error());
   hash = static_cast<uint64_t>(std::stoll(*rows->rows[0][0]));
   co_return Status{};

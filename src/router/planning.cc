@@ -64,21 +64,12 @@ net::Task<Status> Session::refresh_context() {
       if ((backend->begun ? !failed_ : !backends_.in_transaction()) && backend->conn->idle() &&
           backend->conn->alive() && !backend->conn->open_batch())
         participant = backend.get();
-    std::unique_ptr<pool::ServerConn> own;
     pool::ServerConn* conn = participant ? participant->conn.get() : nullptr;
     if (conn == nullptr) {
-      pool::PoolEntry& entry = worker_.pool.entry(backends_.user(), backends_.database(), snapshot_->home);
-      pool::PoolWaiter waiter;
-      auto acquired = co_await worker_.pool.acquire(entry, waiter);
-      if (!acquired.ok()) co_return std::move(acquired.error());
-      own = std::move(*acquired);
-      conn = own.get();
-      const std::string sql = pool::transition_sql(*conn->settings, *backends_.settings());
-      conn->settings = backends_.settings();
-      if (!sql.empty()) conn->add_internal_query(sql);
+      CO_TRY_ASSIGN(conn, co_await backends_.borrow(snapshot_->home));
     }
     auto rows = co_await conn->query("SHOW search_path");
-    if (own) worker_.pool.release(std::move(own));
+    if (participant == nullptr) backends_.give_back();
     if (!rows.ok()) co_return std::move(rows.error());
     auto path = std::make_shared<const std::vector<std::string>>(
         parse_path(rows->rows.empty() ? "" : *rows->rows[0][0], backends_.user()));

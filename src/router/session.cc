@@ -244,7 +244,7 @@ void Session::cancel() {
 void Session::terminate(const char* sqlstate, std::string message) {
   if (termination_.message.empty()) termination_ = make_error(sqlstate, std::move(message));
   closing_ = true;
-  if (state_ == State::active) {
+  if (state_ == State::active || backends_.waiting()) {
     backends_.cancel();
   } else {
     client_.interrupt();

@@ -8,7 +8,7 @@ import urllib.request
 import psycopg
 import pytest
 
-from harness.cluster import program, scram_verifier
+from harness.cluster import PASSWORD, program, scram_verifier
 from harness.raw import RawClient
 from harness.processes import PATIENCE, wait_until
 from harness.wire import Session
@@ -207,6 +207,75 @@ def test_pinning_forgets_the_sequences_of_others(servers, make_router, pin):
         assert getattr(session, protocol)(pin)[0].sqlstate == ""
         assert session.simple("SELECT lastval()")[0].sqlstate == "55000"
         session.close()
+
+
+def test_the_salt_of_unknown_users_stays(servers, make_router):
+    router = make_router(servers)
+
+    def salts():
+        return [RawClient(router.endpoint.change(user=name)).scram_salt() for name in ("nobody", "noone", "postgres")]
+
+    first = salts()
+    assert len(set(first)) == 3 and salts() == first
+    router.stop()
+    router.start()
+    assert salts() == first
+
+
+def test_trust_takes_no_backend_of_a_password_login(servers, make_router, tmp_path):
+    for server in servers:
+        server.endpoint.run(f"CREATE ROLE app LOGIN PASSWORD '{scram_verifier(PASSWORD)}'")
+        server.change_hba(["host all app 127.0.0.1/32 trust", *server.hba])
+    router = make_router(servers, settings={"": {"unix_socket_dir": str(tmp_path)}},
+                         auth=[{"type": "local", "user": "app", "method": "trust"}, {"type": "host", "method": "scram-sha-256"}])
+    # Nobody has logged in yet, and the groups trust no longer.
+    for server in servers:
+        server.change_hba(server.hba)
+    with_password = router.endpoint.change(user="app")
+    without = with_password.change(host=str(tmp_path), password="")
+    assert with_password.run("SELECT current_user") == [("app",)]
+    with pytest.raises(psycopg.OperationalError, match="asks for a password"):
+        without.run("SELECT current_user")
+    assert with_password.run("SELECT current_user") == [("app",)]
+
+
+BUSY = {"pool": {"size_per_group": 1, "wait_timeout_ms": 600000}, "timeouts": {"shutdown_ms": 100}}
+
+
+@pytest.fixture
+def first_statement_waits(servers, make_router):
+    """A router whose only backend of the home is taken, and a session whose first statement waits for it."""
+    router = make_router(servers, settings=BUSY)
+    router.endpoint.run("CREATE TABLE home (a int)")
+    path = router.endpoint.change(options=(("options", "-csearch_path=public"),))
+    path.connect().close()  # what a login must ask is known from now on
+    holder = router.endpoint.connect()
+    holder.execute("BEGIN")
+    holder.execute("SELECT * FROM home")
+    session = Session(path)
+    session.connection.send_query(b"SELECT 1")
+    wait_until(lambda: "waiting" in [row[3] for row in admin(router).run("SHOW CLIENTS")], "the statement to wait")
+    yield router, session
+    holder.close()
+
+
+def test_a_first_statement_that_waits_can_be_cancelled(first_statement_waits):
+    router, session = first_statement_waits
+    session.cancel()
+    assert session._answers(None)[0].sqlstate == "57014"
+    session.close()
+
+
+def test_a_first_statement_that_waits_ends_with_its_client(first_statement_waits):
+    router, session = first_statement_waits
+    session.close()
+    wait_until(lambda: "waiting" not in [row[3] for row in admin(router).run("SHOW CLIENTS")], "the session to end")
+
+
+def test_a_first_statement_that_waits_does_not_hold_up_the_end(first_statement_waits):
+    router, session = first_statement_waits
+    assert router.stop(signal.SIGTERM) == 0
+    assert session._answers(None)[0].sqlstate in ("57014", "57P01")
 
 
 def admin(router):

@@ -138,6 +138,12 @@ class PostgresServer(Process):
     def stop(self, number=signal.SIGINT, timeout_s=30):  # SIGINT is PostgreSQL's fast shutdown
         return super().stop(number, timeout_s)
 
+    def change_hba(self, lines):
+        before = self.endpoint.run("SELECT pg_conf_load_time()")
+        (self.data / "pg_hba.conf").write_text("\n".join(lines) + "\n")
+        self.endpoint.run("SELECT pg_reload_conf()")
+        wait_until(lambda: self.endpoint.run("SELECT pg_conf_load_time()") != before, "the reload")  # a new backend's view
+
     def make_internal_role(self):
         """The role that a router over this server works as."""
         if not self.endpoint.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{config.INTERNAL_USER}'"):

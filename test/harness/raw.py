@@ -133,12 +133,8 @@ class RawClient:
                 self.key = struct.unpack("!II", body)
         return messages
 
-    def authenticate(self):
-        kind, body = self.expect("R")
-        code = struct.unpack("!I", body[:4])[0]
-        if code == 0:
-            return
-        assert code == 10 and b"SCRAM-SHA-256\0" in body, (code, body)
+    def begin_scram(self):
+        """Client-first-message-bare, server-first-message and the latter's attributes."""
         nonce = base64.b64encode(os.urandom(18)).decode()
         first = f"n=,r={nonce}"
         reply = ("n,," + first).encode()
@@ -147,6 +143,23 @@ class RawClient:
         server_first = body[4:].decode()
         values = dict(item.split("=", 1) for item in server_first.split(","))
         assert values["r"].startswith(nonce)
+        return first, server_first, values
+
+    def scram_salt(self):
+        """The salt that is shown before the password is known to be right."""
+        self.send(startup(user=self.endpoint.user, database=self.endpoint.database))
+        self.expect("R")
+        salt = self.begin_scram()[2]["s"]
+        self.close()
+        return salt
+
+    def authenticate(self):
+        kind, body = self.expect("R")
+        code = struct.unpack("!I", body[:4])[0]
+        if code == 0:
+            return
+        assert code == 10 and b"SCRAM-SHA-256\0" in body, (code, body)
+        first, server_first, values = self.begin_scram()
         salted = hashlib.pbkdf2_hmac("sha256", self.endpoint.password.encode(), base64.b64decode(values["s"]),
                                      int(values["i"]))
         without_proof = f"c=biws,r={values['r']}"
