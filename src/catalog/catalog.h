@@ -44,6 +44,7 @@ struct Column {
   Oid collation = 0;
   bool not_null = false;
   bool has_default = false;  // a DEFAULT, identity or generated column
+  bool generated = false;    // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
   bool bytewise_collation = true;  // false: comparing its values needs a PostgreSQL (collation is not C-like)
 };
 

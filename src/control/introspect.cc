@@ -26,7 +26,8 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
        CASE WHEN a.attcollation IN (0, 950, 951) THEN true
             WHEN a.attcollation = 100 THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
             ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
-       (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8'))
+       (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
+       a.attgenerated <> ''
 FROM pg_catalog.pg_attribute a
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -101,6 +102,7 @@ void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog:
     column.has_default = flag(row[7]);
     column.bytewise_collation = flag(row[8]);
     database.bytewise_default = flag(row[9]);
+    column.generated = flag(row[10]);
     draft->second.table->columns.push_back(std::move(column));
     draft->second.attnums.push_back(std::stoi(*row[1]));
   }

@@ -169,9 +169,8 @@ Status CopySplitter::take_row(Scanner& scanner, const char* row) {
 template <class Scanner>
 std::optional<std::string_view> CopySplitter::key_value(const Scanner& scanner, const char* row, std::size_t key) {
   auto value = scanner.value(row, static_cast<std::size_t>(spec_.key_fields[key]), scratch_);
-  if (!value && key < columns_.force_not_null.size() && columns_.force_not_null[key]) return spec_.null_text;
-  if (value && key < columns_.force_null.size() && columns_.force_null[key] && *value == spec_.null_text)
-    return std::nullopt;
+  if (!value && key < spec_.force_not_null.size() && spec_.force_not_null[key]) return spec_.null_text;
+  if (value && key < spec_.force_null.size() && spec_.force_null[key] && *value == spec_.null_text) return std::nullopt;
   return value;
 }
 

@@ -34,8 +34,6 @@ namespace pgmosaic::exec {
 struct CopyColumns {
   std::string table;
   std::vector<std::string> names;  // columns of a row of the stream, in order; empty: not known
-  // CSV, by position in the key; empty: none.
-  std::vector<bool> force_null = {}, force_not_null = {};
 };
 
 class CopySplitter {

@@ -280,12 +280,12 @@ TEST(CopyCsv, NullAndForced) {
   ASSERT_NE(null_group, empty_group);
   EXPECT_EQ(split(spec, colocation, ",1\n").data.at(null_group), ",1\n");
   EXPECT_EQ(split(spec, colocation, "\"\",1\n").data.at(empty_group), "\"\",1\n");
-  CopyColumns forced;
+  auto forced = spec;
   forced.force_not_null = {true};
-  EXPECT_EQ(split(spec, colocation, ",1\n", forced).data.at(empty_group), ",1\n");
-  forced = {};
+  EXPECT_EQ(split(forced, colocation, ",1\n").data.at(empty_group), ",1\n");
+  forced = spec;
   forced.force_null = {true};
-  EXPECT_EQ(split(spec, colocation, "\"\",1\n", forced).data.at(null_group), "\"\",1\n");
+  EXPECT_EQ(split(forced, colocation, "\"\",1\n").data.at(null_group), "\"\",1\n");
 }
 
 TEST(CopyCsv, LinesWithinQuotes) {

@@ -56,8 +56,6 @@ Status read_options(const PgQuery__CopyStmt* copy, CopyIn& out) {
     } else if (name == "encoding") {
       return make_error("0A000", "COPY with ENCODING into a sharded table is not supported",
                         "Set client_encoding instead.");
-    } else if (name == "force_null") {
-      return make_error("0A000", "COPY with FORCE_NULL into a sharded table is not supported", "Leave the option out.");
     } else if (name == "freeze" && value != "false") {
       return make_error("0A000", "COPY FREEZE into a sharded table is not supported", "Leave FREEZE out.");
     }
@@ -68,6 +66,24 @@ Status read_options(const PgQuery__CopyStmt* copy, CopyIn& out) {
     if (!escape_given) out.escape = out.quote;
   }
   return {};
+}
+
+// The columns that FORCE_NULL or FORCE_NOT_NULL lists.
+std::vector<std::string> forced_columns(const PgQuery__CopyStmt* copy, std::string_view option_name) {
+  for (const Node* node : each(copy->n_options, copy->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr || lower(text_of(option->defname)) != option_name) continue;
+    if (auto* list = as<PgQuery__List>(option->arg)) return names_of(list->n_items, list->items);
+  }
+  return {};
+}
+
+// Columns of a row of COPY without a column list.
+std::vector<std::string> copied_columns(const catalog::Table& table) {
+  std::vector<std::string> names;
+  for (const catalog::Column& column : table.columns)
+    if (!column.generated) names.push_back(column.name);
+  return names;
 }
 
 Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
@@ -101,17 +117,20 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
     plan.target.kind = Target::Kind::home;  // which says that there is no such column
     return plan;
   }
+  if (names.empty()) names = copied_columns(*table.table);
+  const auto force_null = forced_columns(copy, "force_null"), force_not_null = forced_columns(copy, "force_not_null");
+  auto contains = [](const std::vector<std::string>& list, const std::string& name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
   for (int key : table.table->key_columns) {
     const catalog::Column& column = table.table->columns[key];
-    int field = key;
-    if (!names.empty()) {
-      auto it = std::find(names.begin(), names.end(), column.name);
-      if (it == names.end())
-        return unsupported("COPY without the distribution column \"" + column.name + "\"",
-                           "List the distribution column among the columns of COPY.");
-      field = static_cast<int>(it - names.begin());
-    }
-    in.key_fields.push_back(field);
+    auto it = std::find(names.begin(), names.end(), column.name);
+    if (it == names.end())
+      return unsupported("COPY without the distribution column \"" + column.name + "\"",
+                         "List the distribution column among the columns of COPY.");
+    in.key_fields.push_back(static_cast<int>(it - names.begin()));
+    in.force_null.push_back(contains(force_null, column.name));
+    in.force_not_null.push_back(contains(force_not_null, column.name));
     in.key_types.push_back(column.base_type != 0 ? column.base_type : column.type);
     in.key_typmods.push_back(column.typmod);
   }
@@ -138,8 +157,7 @@ std::string copy_as_select(std::string_view sql, const PgQuery__CopyStmt* copy, 
     if (depth == 0 && scanner.is_word(token, "to")) break;
   }
   std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
-  if (names.empty())
-    for (const catalog::Column& column : table.table->columns) names.push_back(column.name);
+  if (names.empty()) names = copied_columns(*table.table);
   std::string columns;
   for (const std::string& name : names) columns += (columns.empty() ? "" : ", ") + quote_identifier(name);
   return "COPY (SELECT " + columns + " FROM " + quote_identifier(table.table->schema) + "." +

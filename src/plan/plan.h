@@ -131,6 +131,7 @@ struct CopyIn {
   char escape = '"';
   std::string null_text = "\\N";
   bool header = false;
+  std::vector<bool> force_null, force_not_null;  // CSV, of each key column
 };
 
 // A statement that changes the schema: what each group runs, in one distributed transaction.

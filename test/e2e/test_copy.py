@@ -72,6 +72,48 @@ def test_formats(pair, options, data):
     same_rows(pair)
 
 
+FORCED = b'1,,a\n2,"",b\n3,none,c\n4,"none",d\n'
+
+
+@pytest.mark.parametrize("options", ["FORCE_NOT_NULL (k)", "FORCE_NULL (k)", "FORCE_NULL (v, k)", "FORCE_NOT_NULL (v)",
+                                     "NULL 'none', FORCE_NOT_NULL (k)", "NULL 'none', FORCE_NULL (k), FORCE_NOT_NULL (v)"])
+def test_forced_nulls_in_the_key(tables, options):
+    pair = Pair(*tables)
+    pair.run("CREATE TABLE forced (n int, k text, v text) SHARD BY (k)")
+    for columns in ("", "(n, k, v)", "(v, k, n)"):
+        data = FORCED if columns != "(v, k, n)" else b'a,,1\nb,"",2\nc,none,3\nd,"none",4\n'
+        assert pair.run(f"COPY forced {columns} FROM STDIN (FORMAT csv, {options})", data)[0].tag == "COPY 4"
+    pair.run("SELECT n, k, v FROM forced ORDER BY n, k, v")
+    for condition in ("k = ''", "k = 'none'", "k IS NULL"):
+        pair.run(f"SELECT n, v FROM forced WHERE {condition}")
+    pair.run("DROP TABLE forced")
+    pair.close()
+
+
+def test_generated_and_dropped_columns_before_the_key(tables):
+    pair = Pair(*tables)
+    pair.run("CREATE TABLE made (gone int, twice int GENERATED ALWAYS AS (v * 2) STORED, v int, k int, "
+             "w text) SHARD BY (k)")
+    rows = b"".join(b"%d\t%d\t%d\tw%d\n" % (i, i + 7, 3 * i, i) for i in range(200))
+    assert pair.run("COPY made FROM STDIN", rows)[0].tag == "COPY 200"
+    pair.run("ALTER TABLE made DROP COLUMN gone")
+    rows = b"".join(b"%d\t%d\tx%d\n" % (i + 9, 5 * i, i) for i in range(200))
+    assert pair.run("COPY made FROM STDIN", rows)[0].tag == "COPY 200"
+    assert pair.run("COPY made (w, k, v) FROM STDIN", b"".join(b"y\t%d\t%d\n" % (7 * i, i) for i in range(200)))[0].tag
+    pair.run("SELECT k, v, w, twice FROM made ORDER BY k, v, w")
+    for key in (0, 35, 105, 597):
+        pair.run(f"SELECT * FROM made WHERE k = {key}")
+    out = b"".join(pair.run("COPY made TO STDOUT", strict=Strictness(ordered=False))[0].copied)
+    pair.run("DELETE FROM made")
+    assert pair.run("COPY made FROM STDIN", out)[0].tag == "COPY 600"
+    pair.run("COPY made FROM STDIN (FORMAT binary)", b"".join(
+        pair.router.simple("COPY made TO STDOUT (FORMAT binary)")[0].copied))
+    pair.run("SELECT k, v, w, twice FROM made ORDER BY k, v, w")
+    pair.run("COPY made (k, twice) FROM STDIN", b"1\t2\n")
+    pair.run("DROP TABLE made")
+    pair.close()
+
+
 def test_carriage_returns(pair):
     pair.run("COPY c (id, v) FROM STDIN", b"1\tone\r\n2\ttwo\r\n3\tthree\r\n")
     pair.run("COPY k FROM STDIN (FORMAT csv)", b'a,1\r\n"b\r\nb",2\r\n')
