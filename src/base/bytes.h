@@ -9,6 +9,12 @@
 
 namespace pgmosaic {
 
+inline bool is_ascii(std::string_view text) {
+  for (char c : text)
+    if (static_cast<unsigned char>(c) >= 0x80) return false;
+  return true;
+}
+
 template <class T>
 T load_big_endian(const char* bytes) {
   T value;

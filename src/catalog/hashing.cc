@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 
+#include "base/bytes.h"
 #include "catalog/hashing_types.h"
 
 namespace pgmosaic::catalog {
@@ -309,13 +310,17 @@ std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string
     case kInt4:
     case kInt2: return hash_integer(type, format, value);
     case kText:
-    case kVarchar: return hash_text(value, false);
-    case kBpchar: return hash_text(value, true);
+    case kVarchar:
+    case kBpchar:
+      if (!context.server_encoding && !is_ascii(value)) return std::nullopt;
+      return hash_text(value, type == kBpchar);
     case kUuid:
       if (text) return hash_uuid_text(value);
       if (value.size() != 16) return std::nullopt;
       return hash_bytes(value.data(), value.size());
-    case kBytea: return text ? hash_bytea_text(value) : hash_bytes(value.data(), value.size());
+    case kBytea:
+      if (text && !context.server_encoding && !is_ascii(value)) return std::nullopt;
+      return text ? hash_bytea_text(value) : hash_bytes(value.data(), value.size());
     case kBool: return hash_bool(format, value);
     case kNumeric: return text ? hash_numeric_text(value) : hash_numeric_binary(value);
     case kDate: return hash_date(format, value);

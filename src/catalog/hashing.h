@@ -21,10 +21,14 @@ enum class ValueFormat : uint8_t { text, binary };
 // timestamptz, numeric, bytea. Everything else (enums, reg*, floats, arrays, …) is not supported as a hash key.
 bool hashable_key_type(Oid base_type);
 
+// text, varchar, bpchar: the binary form is the text.
+inline bool is_text_type(Oid base_type) { return base_type == 25 || base_type == 1043 || base_type == 1042; }
+
 // Session settings that change what a text literal means. `iso_mdy`: DateStyle is ISO, MDY or ISO, YMD or ISO, DMY
 // (unambiguous ISO input is accepted under any); `utc_offset_known`: reserved.
 struct TextContext {
   bool standard_timezone_utc = false;  // TimeZone is UTC/GMT, so a timestamptz literal without zone is UTC
+  bool server_encoding = true;         // false: client_encoding is another, in which only ASCII text is as it is stored
 };
 
 // One column's extended hash with the partition seed. `value` is the value as a client sends it, in text or binary

@@ -57,6 +57,26 @@ net::Task<Result<std::vector<std::string>>> type_names(Backend& backend,
   co_return names;
 }
 
+// Arrays and composites may contain what is written inexactly.
+Status check_loss(const std::vector<pg::FieldDescription>& fields, OutputLoss loss) {
+  if (!loss.floats && !loss.zones) return {};
+  for (const auto& field : fields) {
+    const bool simple = builtin_type_name(field.type, -1) != nullptr || field.type == 705 || field.type == 1042;
+    const bool floats = field.type == 700 || field.type == 701, zones = field.type == 1184;
+    if (loss.floats && (floats || !simple))
+      return make_error("0A000",
+                        "not supported over several groups with extra_float_digits below 1: intermediate results "
+                        "of this type would be rounded",
+                        "RESET extra_float_digits, or pin the tables to one key.");
+    if (loss.zones && (zones || !simple))
+      return make_error("0A000",
+                        "not supported over several groups with this DateStyle: intermediate results of this type "
+                        "would lose their time zone",
+                        "SET DateStyle = 'ISO', or pin the tables to one key.");
+  }
+  return {};
+}
+
 }  // namespace
 
 void PartialRows::add(const std::vector<std::optional<std::string_view>>& values) {
@@ -101,7 +121,7 @@ std::string partial_relation(const std::vector<std::string>& types, int first) {
 }
 
 net::Task<Result<GatherResult>> combine(std::vector<RowReader>& readers, const plan::Combine& combine, Request request,
-                                        bool describe, RowSink& sink) {
+                                        bool describe, OutputLoss loss, RowSink& sink) {
   PartialRows partial(combine.partial_columns);
   std::vector<pg::FieldDescription> fields;
   std::vector<std::optional<std::string_view>> values;
@@ -130,6 +150,7 @@ net::Task<Result<GatherResult>> combine(std::vector<RowReader>& readers, const p
     for (RowReader& reader : readers) co_await reader.finish();
     co_return std::move(*error);
   }
+  CO_TRY(check_loss(fields, loss));
   Backend& backend = readers[0].backend();
   auto types = co_await type_names(backend, fields);
   if (!types.ok()) co_return std::move(types.error());

@@ -21,10 +21,16 @@ class PartialRows {
 
 inline constexpr std::size_t kMaxPartialBytes = 256u << 20;  // more: 54000, with a hint
 
+// Values that a session's settings write in a form from which they cannot be read back exactly.
+struct OutputLoss {
+  bool floats = false;  // extra_float_digits <= 0 rounds
+  bool zones = false;   // a DateStyle other than ISO abbreviates time zones
+};
+
 // Reads the partial rows of all readers, then runs the final statement on the first reader's backend and passes its
 // rows to the sink. `request` carries the client's parameters for the final statement.
 net::Task<Result<GatherResult>> combine(std::vector<RowReader>& readers, const plan::Combine& combine, Request request,
-                                        bool describe, RowSink& sink);
+                                        bool describe, OutputLoss loss, RowSink& sink);
 
 // SQL that yields partial rows from array parameters $first…: (SELECT u1::type AS c1, … FROM unnest(…) …) AS alias.
 // `types` are SQL type names.

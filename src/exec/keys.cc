@@ -188,11 +188,14 @@ bool text_value(const KeySource& source, const Values& values, std::string& text
     case KeySource::Kind::literal: {
       std::string scratch;
       text = source.negate ? "-" : "";
-      text += sql::literal_value(values.sql, values.shape->literals[source.index], scratch);
-      return true;
+      const sql::Literal& literal = values.shape->literals[source.index];
+      text += sql::literal_value(values.sql, literal, scratch);
+      // What escapes (E'\303\244', U&'\00e4') stand for is in the server's encoding already.
+      return values.text.server_encoding || is_ascii(text) || values.sql[literal.begin] == '\'';
     }
     case KeySource::Kind::parameter:
-      if (values.bind == nullptr || source.index >= values.bind->values.size() || values.bind->binary(source.index))
+      if (values.bind == nullptr || source.index >= values.bind->values.size() ||
+          (values.bind->binary(source.index) && !catalog::is_text_type(source.type)))
         return false;
       text = values.bind->values[source.index].value_or("");
       return true;

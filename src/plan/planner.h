@@ -19,6 +19,9 @@ struct PlanContext {
   bool default_sharded = false;          // default_table_type = 'sharded'
   uint32_t default_shard_count = 16;
   bool bytewise_default_collation = true;  // database collation compares bytes (C, POSIX, C.UTF-8, ucs_basic)
+  // False: by the session's settings (DateStyle, bytea_output, …) the groups write values so that the router cannot
+  // compare them as PostgreSQL would.
+  bool comparable_output = true;
   // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
   std::vector<catalog::Oid> parameter_types;
 };

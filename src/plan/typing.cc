@@ -244,12 +244,13 @@ bool ordered_by_bytes(const Statement& s, const Level* level, const Node* node) 
   return collation == Collation::c || (collation == Collation::none_or_default && s.context.bytewise_default_collation);
 }
 
-bool is_mergeable(Oid type) {
-  static constexpr std::array<Oid, 16> kTypes{oid::boolean, oid::int2,    oid::int4,      oid::int8,
-                                              oid::oid,     oid::float4,  oid::float8,    oid::numeric,
-                                              oid::date,    oid::timestamp, oid::timestamptz, oid::uuid,
-                                              oid::bytea,   oid::text,    oid::varchar,   0};
-  return type != 0 && std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+bool is_mergeable(const PlanContext& context, Oid type) {
+  static constexpr std::array<Oid, 7> kAlways{oid::boolean, oid::int2,    oid::int4, oid::int8,
+                                              oid::oid,     oid::numeric, oid::uuid};
+  static constexpr std::array<Oid, 8> kAsWritten{oid::float4,      oid::float8, oid::date, oid::timestamp,
+                                                 oid::timestamptz, oid::bytea,  oid::text, oid::varchar};
+  if (std::find(kAlways.begin(), kAlways.end(), type) != kAlways.end()) return true;
+  return context.comparable_output && std::find(kAsWritten.begin(), kAsWritten.end(), type) != kAsWritten.end();
 }
 
 }  // namespace pgmosaic::plan

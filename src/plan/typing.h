@@ -19,6 +19,6 @@ Collation collation_of(const Statement& statement, const Level* level, const sql
 bool ordered_by_bytes(const Statement& statement, const Level* level, const sql::Node* expression);
 
 // Types whose values the router itself can compare.
-bool is_mergeable(catalog::Oid type);
+bool is_mergeable(const PlanContext& context, catalog::Oid type);
 
 }  // namespace pgmosaic::plan

@@ -393,7 +393,7 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   if (!result.ok()) co_return result;
   if (local) {
     backends_.record_local(sql);
-    if (command.name == "search_path" || command.name == "role") {
+    if (decides_plans(command.name)) {
       local_path_ = true;
       plan_context_id_ = 0;
     }
@@ -481,7 +481,7 @@ net::Task<Status> Session::read_back_settings(std::string_view sql) {
     statement.replace(0, 3, "SET LOCAL");
     backends_.record_local(statement);
     local_sql += statement + ";";
-    if (call.name == "search_path" || call.name == "role") local_path_ = true;
+    if (decides_plans(call.name)) local_path_ = true;
   }
   const pool::Settings before = backends_.settings();
   backends_.set_settings(worker_.settings.intern(std::move(map)));

@@ -18,6 +18,10 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   execution.sql = sql;
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
+  if (plan.copy_in->colocation != 0 && plan.copy_in->format != plan::CopyIn::Format::binary &&
+      plan_settings_->encoding == PlanSettings::Encoding::unscannable)
+    co_return make_error("0A000", "COPY into a sharded table with this client_encoding is not supported",
+                         "SET client_encoding to the server's encoding.");
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
   if (execution.where.single()) {
@@ -160,7 +164,7 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
   if (!failure) {
     out_ += announced_copy_;
     if (split) {
-      splitter.emplace(spec, *database_->colocation(spec.colocation), catalog::TextContext{});
+      splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text);
       for (std::size_t i = 0; i < readers.size(); ++i)
         slot[i] = static_cast<std::size_t>(
             std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) -
@@ -246,7 +250,7 @@ net::Task<Status> Session::place_undecided(const plan::CopyIn& spec, exec::CopyS
     uint64_t row_hash = 0;
     for (std::size_t i = 0; i < row.keys.size(); ++i) {
       if (!row.keys[i]) continue;
-      if (spec.format == plan::CopyIn::Format::binary)
+      if (spec.format == plan::CopyIn::Format::binary && !catalog::is_text_type(spec.key_types[i]))
         co_return make_error("0A000", "the shard of a row cannot be told from this binary key",
                              "Use the text or CSV format.", "Row " + std::to_string(row.line));
       plan::KeySource source;

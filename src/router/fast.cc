@@ -95,6 +95,11 @@ bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batc
 
 }  // namespace
 
+// Text in some encodings cannot be scanned: check_encoding() must see it.
+bool Session::may_go_fast() const {
+  return !failed_ && context_current() && plan_settings_->encoding != PlanSettings::Encoding::unscannable;
+}
+
 // The one thing amiss is a free backend of this group.
 exec::Backend* Session::wait_for(exec::GroupId group) {
   wanted_group_ = group;
@@ -131,7 +136,7 @@ void Session::remember_query(std::string_view sql) {
 
 // Sends the client's query on. Null: not a statement for this way, nothing has happened.
 exec::Backend* Session::fast_query(const pg::MessageView& message) {
-  if (failed_ || !context_current()) return nullptr;
+  if (!may_go_fast()) return nullptr;
   if (extended_ && (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse)) return nullptr;
   std::string_view sql = message.body;
   if (sql.empty() || sql.back() != '\0') return nullptr;
@@ -208,7 +213,7 @@ std::string_view Session::leaf_statement(exec::Backend& backend, const plan::Pla
 // Sends a whole batch of the extended protocol on. Null: not for this way, nothing has happened.
 exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   ExtendedState& state = ext();
-  if (failed_ || !context_current() || !state.batch.empty() || state.implicit || state.owed_parse ||
+  if (!may_go_fast() || !state.batch.empty() || state.implicit || state.owed_parse ||
       state.skip_to_sync || !state.portals.empty() || !again_.empty())
     return nullptr;
   Batch batch;

@@ -229,7 +229,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
       exec::Request request;
       request.bind = execution.bind;
       request.types = &execution.types;
-      result = co_await exec::combine(readers, *plan.combine, request, describe, sink);
+      result = co_await exec::combine(readers, *plan.combine, request, describe, plan_settings_->loss, sink);
     } else {
       exec::GatherOptions options;
       options.describe = describe;

@@ -5,41 +5,6 @@
 
 namespace pgmosaic::router {
 
-namespace {
-
-// `"$user", public` as SHOW search_path prints it; "$user" becomes the user's name.
-std::vector<std::string> parse_path(std::string_view shown, const std::string& user) {
-  std::vector<std::string> path;
-  std::string item;
-  bool any = false;
-  auto finish = [&] {
-    if (any && item != "pg_catalog") path.push_back(item == "$user" ? user : item);
-    item.clear();
-    any = false;
-  };
-  for (std::size_t i = 0; i < shown.size(); ++i) {
-    if (shown[i] == '"') {
-      any = true;
-      for (++i; i < shown.size(); ++i) {
-        if (shown[i] == '"') {
-          if (i + 1 >= shown.size() || shown[i + 1] != '"') break;
-          ++i;
-        }
-        item += shown[i];
-      }
-    } else if (shown[i] == ',') {
-      finish();
-    } else if (shown[i] != ' ') {
-      item += shown[i];
-      any = true;
-    }
-  }
-  finish();
-  return path;
-}
-
-}  // namespace
-
 bool Session::context_current() const {
   return plan_context_id_ != 0 && !local_path_ && path_settings_ == backends_.settings() &&
          (staged_ ? snapshot_ == staged_->snapshot : snapshot_ == worker_.snapshot);
@@ -55,9 +20,9 @@ net::Task<Status> Session::refresh_context() {
   }
   std::string key = backends_.user() + '\0' + backends_.database();
   for (const auto& [name, sql] : *backends_.settings())
-    if (name == "search_path" || name == "role" || name == "session_authorization") key += '\0' + sql;
-  auto known = worker_.search_paths.find(key);
-  if (known == worker_.search_paths.end() || local_path_) {
+    if (decides_plans(name)) key += '\0' + sql;
+  auto known = worker_.plan_settings.find(key);
+  if (known == worker_.plan_settings.end() || local_path_) {
     // Ask a PostgreSQL: defaults may come from the role, the database or the server.
     exec::Backend* participant = nullptr;
     for (auto& backend : backends_.all())
@@ -68,22 +33,23 @@ net::Task<Status> Session::refresh_context() {
     if (conn == nullptr) {
       CO_TRY_ASSIGN(conn, co_await backends_.borrow(snapshot_->home));
     }
-    auto rows = co_await conn->query("SHOW search_path");
+    auto rows = co_await conn->query(kAskPlanSettings);
     if (participant == nullptr) backends_.give_back();
     if (!rows.ok()) co_return std::move(rows.error());
-    auto path = std::make_shared<const std::vector<std::string>>(
-        parse_path(rows->rows.empty() ? "" : *rows->rows[0][0], backends_.user()));
+    auto settings = std::make_shared<const PlanSettings>(read_plan_settings(*rows, backends_.user()));
     if (local_path_) {
-      search_path_ = path;
+      plan_settings_ = settings;
     } else {
-      known = worker_.search_paths.insert_or_assign(key, path).first;
+      known = worker_.plan_settings.insert_or_assign(key, settings).first;
     }
   }
-  if (!local_path_) search_path_ = known->second;
+  if (!local_path_) plan_settings_ = known->second;
   path_settings_ = backends_.settings();
   std::string description = backends_.database() + '\0' + std::to_string(snapshot_->epoch) + '\0' + backends_.user();
   if (staged_) description += "\0staged " + std::to_string(pid_) + "/" + std::to_string(staged_serial_);
-  for (const std::string& schema : *search_path_) description += '\0' + schema;
+  for (const std::string& schema : plan_settings_->search_path) description += '\0' + schema;
+  description += '\0' + std::to_string(static_cast<int>(plan_settings_->encoding));
+  description += plan_settings_->comparable_output ? "" : " incomparable";
   plan_context_id_ = worker_.plans.context_id(description);
   co_return Status{};
 }
@@ -93,7 +59,8 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   plan::PlanContext context;
   context.snapshot = snapshot_.get();
   context.database = database_;
-  context.search_path = *search_path_;
+  context.search_path = plan_settings_->search_path;
+  context.comparable_output = plan_settings_->comparable_output;
   context.user = backends_.user();
   context.default_sharded = config.sharding.default_table_type == DefaultTableType::sharded;
   context.default_shard_count = static_cast<uint32_t>(config.sharding.default_shard_count);
@@ -106,6 +73,12 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
 // had from the statement's text later.
 CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared) {
   const sql::Shape& shape = worker_.shape;
+  if (auto error = check_encoding(*plan_settings_, sql, shape)) {
+    auto refused = std::make_shared<plan::Plan>();
+    refused->kind = plan::PlanKind::unsupported;
+    refused->error = std::move(error);
+    return CachedPlan(std::move(refused));
+  }
   uint32_t context = plan_context_id_;
   if (std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type != 0; })) {
     std::string description = "types " + std::to_string(plan_context_id_);
@@ -136,6 +109,7 @@ exec::Values Session::values_of(std::string_view sql, const sql::Shape& shape, c
   values.shape = &shape;
   values.bind = bind;
   values.null_is_value = plan.command == "INSERT";
+  values.text.server_encoding = plan_settings_->encoding == PlanSettings::Encoding::server;
   return values;
 }
 

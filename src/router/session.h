@@ -28,6 +28,7 @@
 #include "plan/planner.h"
 #include "router/context.h"
 #include "router/extended.h"
+#include "router/plan_settings.h"
 
 namespace pgmosaic::exec {
 class CopySplitter;
@@ -112,6 +113,7 @@ class Session {
 
   // --- fast.cc: the hot path ---
   net::Task<Result<bool>> go_fast(pg::MessageView& message, std::string& kept);
+  bool may_go_fast() const;
   exec::Backend* fast_query(const pg::MessageView& message);
   exec::Backend* fast_batch(const pg::MessageView& first);
   exec::Backend* wait_for(exec::GroupId group);
@@ -239,9 +241,9 @@ class Session {
   const catalog::Database* database_ = nullptr;
   exec::StagedPtr staged_;      // schema changed in the open transaction
   uint32_t staged_serial_ = 0;  // distinguishes successive staged_ of one session
-  std::shared_ptr<const std::vector<std::string>> search_path_;
-  pool::Settings path_settings_;  // search_path_ belongs to these
-  bool local_path_ = false;       // SET LOCAL search_path is in force
+  PlanSettingsPtr plan_settings_;
+  pool::Settings path_settings_;  // plan_settings_ belong to these
+  bool local_path_ = false;       // SET LOCAL of one of them is in force
   uint32_t plan_context_id_ = 0;
 
   pool::SettingsMap startup_settings_;

@@ -74,7 +74,7 @@ void Worker::session_ended(Session* session) {
 void Worker::adopt(const catalog::SnapshotPtr& changed) {
   if (snapshot != nullptr && snapshot->epoch >= changed->epoch) return;
   snapshot = changed;
-  search_paths.clear();
+  plan_settings.clear();
   forget_plans();
   statement_ids_.clear();
 }

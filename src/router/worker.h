@@ -19,6 +19,7 @@
 #include "router/context.h"
 #include "router/extended.h"
 #include "router/metrics.h"
+#include "router/plan_settings.h"
 #include "router/shape_cache.h"
 #include "sql/shape.h"
 
@@ -63,7 +64,7 @@ class Worker {
   WorkerStats stats;
   std::unordered_set<Session*> sessions;
   std::unordered_map<std::string, Greeting> greetings;
-  std::unordered_map<std::string, std::shared_ptr<const std::vector<std::string>>> search_paths;
+  std::unordered_map<std::string, PlanSettingsPtr> plan_settings;
 
   // Number of a prepared statement's text on this worker's backends ("pgm_<n>").
   uint32_t statement_id(const std::string& sql, const std::vector<uint32_t>& types, uint64_t epoch);
@@ -82,7 +83,7 @@ class Worker {
   void adopt(const catalog::SnapshotPtr& changed);  // the catalog, unless it has a newer one
   void forget_greetings() {
     greetings.clear();
-    search_paths.clear();
+    plan_settings.clear();
   }
 
  private:

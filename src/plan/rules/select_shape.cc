@@ -151,7 +151,7 @@ std::optional<std::vector<SortItem>> read_sort(Planning& p, Level* level) {
       expression = out.expr;
       if (out.var.valid() || level->set_operation() || expression == nullptr) {
         item.type = out.type;
-        item.mergeable = is_mergeable(out.type) && (!is_collatable(out.type) || out.bytewise);
+        item.mergeable = is_mergeable(p.context, out.type) && (!is_collatable(out.type) || out.bytewise);
         // The default collation is 100; C and POSIX are fixed, too.
         item.collation = !is_collatable(out.type) && out.type != 0 ? Collation::none_or_default
                          : out.collation == 0 || out.collation == 100 ? Collation::none_or_default
@@ -167,7 +167,7 @@ std::optional<std::vector<SortItem>> read_sort(Planning& p, Level* level) {
     if (expression != nullptr) {
       item.type = type_of(p.statement, level, expression);
       item.collation = collation_of(p.statement, level, expression);
-      item.mergeable = is_mergeable(item.type) &&
+      item.mergeable = is_mergeable(p.context, item.type) &&
                        (!is_collatable(item.type) || ordered_by_bytes(p.statement, level, expression));
       walk(expression, [&](const Message* message) {
         if (as<PgQuery__AConst>(message) != nullptr) p.statement.huge_literal = true;  // its size may decide the type

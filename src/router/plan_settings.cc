@@ -1,0 +1,97 @@
+#include "router/plan_settings.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/bytes.h"
+
+namespace pgmosaic::router {
+
+const char* const kAskPlanSettings =
+    "SHOW search_path; SHOW DateStyle; SHOW bytea_output; SHOW extra_float_digits; SHOW client_encoding; "
+    "SHOW server_encoding";
+
+namespace {
+
+// `"$user", public` as SHOW search_path prints it; "$user" becomes the user's name.
+std::vector<std::string> parse_path(std::string_view shown, const std::string& user) {
+  std::vector<std::string> path;
+  std::string item;
+  bool any = false;
+  auto finish = [&] {
+    if (any && item != "pg_catalog") path.push_back(item == "$user" ? user : item);
+    item.clear();
+    any = false;
+  };
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    if (shown[i] == '"') {
+      any = true;
+      for (++i; i < shown.size(); ++i) {
+        if (shown[i] == '"') {
+          if (i + 1 >= shown.size() || shown[i + 1] != '"') break;
+          ++i;
+        }
+        item += shown[i];
+      }
+    } else if (shown[i] == ',') {
+      finish();
+    } else if (shown[i] != ' ') {
+      item += shown[i];
+      any = true;
+    }
+  }
+  finish();
+  return path;
+}
+
+template <std::size_t n>
+bool is_one_of(std::string_view name, const std::array<std::string_view, n>& names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+bool decides_plans(std::string_view name) {
+  static constexpr std::array<std::string_view, 7> kNames{"search_path",    "role",         "session_authorization",
+                                                          "datestyle",      "bytea_output", "extra_float_digits",
+                                                          "client_encoding"};
+  return is_one_of(name, kNames);
+}
+
+PlanSettings read_plan_settings(const pool::ServerConn::Rows& rows, const std::string& user) {
+  static constexpr std::array<std::string_view, 7> kUnscannable{"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK",
+                                                                "UHC",  "GB18030",        "JOHAB"};
+  auto value = [&rows](std::size_t row) { return row < rows.rows.size() ? rows.rows[row][0].value_or("") : ""; };
+  PlanSettings settings;
+  settings.search_path = parse_path(value(0), user);
+  const std::string client = value(4), server = value(5);
+  if (client != server && client != "SQL_ASCII" && server != "SQL_ASCII")
+    settings.encoding =
+        is_one_of(client, kUnscannable) ? PlanSettings::Encoding::unscannable : PlanSettings::Encoding::other;
+  settings.loss.zones = !value(1).starts_with("ISO");
+  settings.loss.floats = std::atoi(value(3).c_str()) <= 0;
+  settings.comparable_output = !settings.loss.zones && !settings.loss.floats && value(2) == "hex" &&
+                               settings.encoding == PlanSettings::Encoding::server;
+  return settings;
+}
+
+std::optional<Error> check_encoding(const PlanSettings& settings, std::string_view sql, const sql::Shape& shape) {
+  if (settings.encoding == PlanSettings::Encoding::server) return std::nullopt;
+  bool understood = true;
+  for (const std::string& schema : settings.search_path) understood = understood && is_ascii(schema);
+  if (!is_ascii(sql)) {
+    understood = understood && settings.encoding != PlanSettings::Encoding::unscannable && shape.complete;
+    std::size_t at = 0;
+    for (const sql::Literal& literal : shape.literals) {
+      understood = understood && is_ascii(sql.substr(at, literal.begin - at));
+      at = literal.end;
+    }
+    understood = understood && is_ascii(sql.substr(at));
+  }
+  if (understood) return std::nullopt;
+  return make_error("0A000",
+                    "text beyond ASCII is not supported here with a client_encoding that differs from the server's",
+                    "SET client_encoding to the server's encoding; most drivers then convert by themselves.");
+}
+
+}  // namespace pgmosaic::router

@@ -1,0 +1,38 @@
+// The settings of a session that decide how its statements are read and its rows are written, so that plans depend on
+// them: search_path, client_encoding, DateStyle and the like. Learnt from a PostgreSQL, because defaults may come from
+// the role, the database or the server.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "exec/combine.h"
+#include "pool/server_conn.h"
+#include "sql/shape.h"
+
+namespace pgmosaic::router {
+
+struct PlanSettings {
+  // client_encoding: the server's; another one in which ASCII bytes are ASCII characters everywhere; or one of those
+  // that have them inside other characters (SJIS, BIG5, GBK, …), which nothing here can scan.
+  enum class Encoding : uint8_t { server, other, unscannable };
+  std::vector<std::string> search_path;
+  Encoding encoding = Encoding::server;
+  bool comparable_output = true;  // see plan::PlanContext
+  exec::OutputLoss loss;
+};
+using PlanSettingsPtr = std::shared_ptr<const PlanSettings>;
+
+// Whether plans depend on the setting; `name` in lower case.
+bool decides_plans(std::string_view name);
+// What to ask, and what the answer means. No snapshot is taken: SET TRANSACTION may follow.
+extern const char* const kAskPlanSettings;
+PlanSettings read_plan_settings(const pool::ServerConn::Rows& rows, const std::string& user);
+// Names beyond ASCII are known in the server's encoding only. nullopt: the text can be planned.
+std::optional<Error> check_encoding(const PlanSettings& settings, std::string_view sql, const sql::Shape& shape);
+
+}  // namespace pgmosaic::router
