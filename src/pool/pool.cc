@@ -1,6 +1,7 @@
 #include "pool/pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 
@@ -14,8 +15,48 @@ constexpr int64_t kCancelAgainUs = 1'000'000;
 
 }  // namespace
 
+bool ConnectionCounter::may_open(const PoolLimits& limits, const Owner& owner) const {
+  auto count = [](const std::map<std::string, int>& counts, const std::string& name) {
+    const auto found = counts.find(name);
+    return found == counts.end() ? 0 : found->second;
+  };
+  return (limits.per_user <= 0 || count(users_, owner.first) < limits.per_user) &&
+         (limits.per_database <= 0 || count(databases_, owner.second) < limits.per_database);
+}
+
+uint64_t ConnectionCounter::start_waiting(const std::string& user, const std::string& database, GroupId group) {
+  std::lock_guard lock(mutex_);
+  shares_[group][{user, database}].tickets.insert(++last_ticket_);
+  return last_ticket_;
+}
+
+void ConnectionCounter::stop_waiting(const PoolLimits& limits, const std::string& user, const std::string& database,
+                                     GroupId group, uint64_t ticket) {
+  bool others = false;
+  {
+    std::lock_guard lock(mutex_);
+    shares_[group][{user, database}].tickets.erase(ticket);
+    if (groups_[group] < limits.per_group)
+      for (const auto& [owner, share] : shares_[group]) others = others || !share.tickets.empty();
+  }
+  if (others) wake_all();
+}
+
+bool ConnectionCounter::shall_yield(const PoolLimits& limits, const std::string& user, const std::string& database,
+                                    GroupId group, uint64_t ticket) {
+  std::lock_guard lock(mutex_);
+  const Owner self{user, database};
+  const int left = shares_[group][self].open - 1;
+  for (const auto& [owner, share] : shares_[group]) {
+    if (owner == self || share.tickets.empty() || !may_open(limits, owner)) continue;
+    // Of equals only those who would have none take turns: closing and opening is dear.
+    if (share.open < left || (share.open == 0 && left == 0 && *share.tickets.begin() < ticket)) return true;
+  }
+  return false;
+}
+
 bool ConnectionCounter::try_open(const PoolLimits& limits, const std::string& user, const std::string& database,
-                                 GroupId group) {
+                                 GroupId group, uint64_t ticket) {
   std::lock_guard lock(mutex_);
   const bool unlimited = user == limits.unlimited_user;
   if (unlimited) {
@@ -29,7 +70,19 @@ bool ConnectionCounter::try_open(const PoolLimits& limits, const std::string& us
   if (limits.per_group > 0 && in_group >= limits.per_group) return false;
   if (limits.per_user > 0 && of_user >= limits.per_user) return false;
   if (limits.per_database > 0 && of_database >= limits.per_database) return false;
-  ++in_group, ++of_user, ++of_database;
+  std::map<Owner, Share>& shares = shares_[group];
+  const Owner self{user, database};
+  Share& own = shares[self];
+  if (limits.per_group > 0) {
+    int room = limits.per_group - in_group;
+    for (const auto& [owner, share] : shares) {
+      if (owner == self || share.tickets.empty() || !may_open(limits, owner)) continue;
+      const bool longer = ticket == 0 || *share.tickets.begin() < ticket;
+      if (share.open < own.open || (share.open == own.open && longer)) --room;
+    }
+    if (room <= 0) return false;
+  }
+  ++in_group, ++of_user, ++of_database, ++own.open;
   return true;
 }
 
@@ -37,6 +90,8 @@ void ConnectionCounter::closed(const std::string& user, const std::string& datab
   {
     std::lock_guard lock(mutex_);
     --groups_[group], --users_[user], --databases_[database];
+    if (auto share = shares_[group].find({user, database}); share != shares_[group].end() && share->second.open > 0)
+      --share->second.open;
   }
   if (waiting(group).load(std::memory_order_relaxed) > 0) wake_all();
 }
@@ -105,7 +160,10 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
   for (;;) {
     if (!held_back(entry) || waiter.holds_others) {
       if (auto conn = take_idle(entry)) co_return conn;
-      if (counter_.try_open(limits_, entry.user, entry.database, entry.group)) co_return co_await open(entry);
+      if (counter_.try_open(limits_, entry.user, entry.database, entry.group, waiter.ticket)) {
+        stop_competing(entry, waiter);
+        co_return co_await open(entry);
+      }
       if (evict_idle(entry.group, &entry)) continue;
     }
     Error busy = make_error("53300",
@@ -117,7 +175,12 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
       busy.hint = "An administrator has paused it; RESUME on the admin database ends that.";
     }
     const int64_t wait_us = deadline_us - loop_.now_us();
-    if (wait_us <= 0 || waiting_ >= limits_.max_waiting) co_return Error(busy);
+    if (wait_us <= 0 || waiting_ >= limits_.max_waiting) {
+      stop_competing(entry, waiter);
+      co_return Error(busy);
+    }
+    if (waiter.ticket == 0 && (!held_back(entry) || waiter.holds_others) && entry.user != limits_.unlimited_user)
+      waiter.ticket = counter_.start_waiting(entry.user, entry.database, entry.group);
     const bool first_wait = !waiter.retry;
     waiter.retry = waiter.timed_out = false;
     first_wait ? entry.waiters.push_back(&waiter) : entry.waiters.push_front(&waiter);
@@ -132,6 +195,7 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
     counter_.waiting(entry.group).fetch_sub(1);
     --waiting_;
     std::erase(entry.waiters, &waiter);
+    if (waiter.timed_out || waiter.abandoned || waiter.conn) stop_competing(entry, waiter);
     if (waiter.timed_out) {
       if (waiter.conn) release(std::move(waiter.conn));
       co_return Error(busy);
@@ -143,6 +207,11 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, P
     }
     if (waiter.conn) co_return std::move(waiter.conn);
   }
+}
+
+void Pool::stop_competing(const PoolEntry& entry, PoolWaiter& waiter) {
+  if (const uint64_t ticket = std::exchange(waiter.ticket, 0))
+    counter_.stop_waiting(limits_, entry.user, entry.database, entry.group, ticket);
 }
 
 void Pool::abandon(PoolWaiter& waiter) {
@@ -229,6 +298,10 @@ net::Task<void> Pool::clean(std::unique_ptr<ServerConn> conn) {
 void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
   PoolEntry& entry = *conn->entry;
   if (PoolWaiter* waiter = next_waiter(entry)) {
+    if (waiter->ticket != 0 && counter_.shall_yield(limits_, entry.user, entry.database, entry.group, waiter->ticket)) {
+      discard(std::move(conn));
+      return;
+    }
     std::erase(entry.waiters, waiter);
     waiter->conn = std::move(conn);
     waiter->signal.notify();
@@ -290,6 +363,13 @@ void Pool::retry_waiters() {
     waiter->retry = true;
     waiter->signal.notify();
   }
+}
+
+void Pool::pause(const std::string& database) {
+  database.empty() ? void(paused_ = true) : void(paused_databases_.insert(database));
+  for (auto& [key, entry] : entries_)
+    for (PoolWaiter* waiter : entry->waiters)
+      if (held_back(*entry) && !waiter->holds_others) stop_competing(*entry, *waiter);
 }
 
 void Pool::resume(const std::string& database) {

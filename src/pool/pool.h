@@ -37,7 +37,18 @@ struct PoolLimits {
 // Counts open backends over all workers. Thread-safe; touched only when a connection is opened or closed.
 class ConnectionCounter {
  public:
-  bool try_open(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group);
+  //
+  // Where a group is full, its users (of a database) get backends in turn: who waits and has fewer goes first, of
+  // equals who has waited longer. `ticket` is the asking session's, 0 if it has not waited yet.
+  bool try_open(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group,
+                uint64_t ticket = 0);
+  uint64_t start_waiting(const std::string& user, const std::string& database, GroupId group);
+  // The session has a backend or has given up; others may have held back for it.
+  void stop_waiting(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group,
+                    uint64_t ticket);
+  // Shall this user give up a backend that has just become free, although its own session with `ticket` waits?
+  bool shall_yield(const PoolLimits& limits, const std::string& user, const std::string& database, GroupId group,
+                   uint64_t ticket);
   void closed(const std::string& user, const std::string& database, GroupId group);
   // Sessions of any worker that wait for a backend of the group.
   std::atomic<int>& waiting(GroupId group) { return waiting_[group % waiting_.size()]; }
@@ -45,8 +56,16 @@ class ConnectionCounter {
   std::function<void()> wake_all = [] {};
 
  private:
+  using Owner = std::pair<std::string, std::string>;  // user, database
+  struct Share {
+    int open = 0;
+    std::set<uint64_t> tickets;  // of the sessions that wait
+  };
+  bool may_open(const PoolLimits& limits, const Owner& owner) const;
   std::array<std::atomic<int>, 256> waiting_{};
   std::mutex mutex_;
+  std::map<GroupId, std::map<Owner, Share>> shares_;
+  uint64_t last_ticket_ = 0;
   std::map<GroupId, int> groups_;
   std::map<std::string, int> users_, databases_;
 };
@@ -55,6 +74,7 @@ struct PoolWaiter {
   net::Signal signal;
   std::unique_ptr<ServerConn> conn;
   bool retry = false, timed_out = false, abandoned = false;
+  uint64_t ticket = 0;        // see ConnectionCounter; 0: does not compete for room
   bool holds_others = false;  // its session holds backends already: a pause must let it finish
 };
 
@@ -100,9 +120,7 @@ class Pool {
   // Backends opened before now are closed as soon as they are idle (role or database settings changed, failover).
   void renew();
   // No backend of the database (empty: of any) goes to a client that holds none; the internal role goes on.
-  void pause(const std::string& database) {
-    database.empty() ? void(paused_ = true) : void(paused_databases_.insert(database));
-  }
+  void pause(const std::string& database);
   // Ends the pause of the database; empty: every pause.
   void resume(const std::string& database);
   bool paused(const std::string& database) const { return paused_ || paused_databases_.contains(database); }
@@ -130,6 +148,7 @@ class Pool {
     return paused(entry.database) && entry.user != limits_.unlimited_user;
   }
   PoolWaiter* next_waiter(const PoolEntry& entry) const;
+  void stop_competing(const PoolEntry& entry, PoolWaiter& waiter);
 
   net::EventLoop& loop_;
   ConnectionCounter& counter_;

@@ -1,7 +1,9 @@
 """`pgmosaic router` over PostgreSQL servers that it did not start: preflight, TLS, SCRAM, limits, reload, health."""
+import concurrent.futures
 import os
 import signal
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 
@@ -237,6 +239,29 @@ def test_trust_takes_no_backend_of_a_password_login(servers, make_router, tmp_pa
     with pytest.raises(psycopg.OperationalError, match="asks for a password"):
         without.run("SELECT current_user")
     assert with_password.run("SELECT current_user") == [("app",)]
+
+
+def test_no_user_starves_beside_a_busy_one(servers, make_router):
+    for server in servers:
+        server.endpoint.run(f"CREATE ROLE app LOGIN PASSWORD '{scram_verifier(PASSWORD)}'")
+    router = make_router(servers, settings={"pool": {"size_per_group": 2, "wait_timeout_ms": 4000}})
+    stop = threading.Event()
+
+    def load():
+        with router.endpoint.connect() as connection:
+            while not stop.is_set():
+                connection.execute("SELECT pg_advisory_xact_lock_shared(1), pg_sleep(0.002)")
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        busy = [threads.submit(load) for _ in range(8)]
+        try:
+            with router.endpoint.change(user="app").connect() as connection:
+                for number in range(20):
+                    assert connection.execute("SELECT pg_advisory_xact_lock_shared(2), %s", (number,)).fetchone()[1] == number
+        finally:
+            stop.set()
+        for future in busy:
+            future.result()
 
 
 BUSY = {"pool": {"size_per_group": 1, "wait_timeout_ms": 600000}, "timeouts": {"shutdown_ms": 100}}
