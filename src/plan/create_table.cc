@@ -38,7 +38,6 @@ class CreateTablePlanner {
   const PgQuery__CreateStmt* create_;
   const PlanContext& context_;
   TableUnderDefinition table_;
-  bool ask_key_types_ = false;
 };
 
 const PgQuery__ColumnDef* CreateTablePlanner::column(std::string_view name) const {
@@ -110,9 +109,8 @@ Status CreateTablePlanner::check_key_types() {
     const PgQuery__ColumnDef* definition = column(key);
     catalog::Oid type = 0;
     KeyType known = definition == nullptr ? KeyType::unknown : classify_key_type(definition->type_name, type);
+    // What the text does not tell (domains, %TYPE, LIKE, collations) the executor asks the home, once it has the table.
     if (known == KeyType::refused) return key_type_refused(key);
-    if (known == KeyType::unknown) ask_key_types_ = true;
-    if (definition != nullptr && definition->coll_clause != nullptr) ask_key_types_ = true;
     table_.key_types.push_back(type);
   }
   return {};
@@ -226,7 +224,6 @@ Result<Plan> CreateTablePlanner::run() {
   sharded.unlogged = text_of(relation->relpersistence) == "u";
   sharded.storage = text_.storage;
   sharded.colocate_with = table_.colocate_with.empty() ? table_.must_colocate_with : table_.colocate_with;
-  ddl.check_key_types = ask_key_types_;
   return plan;
 }
 

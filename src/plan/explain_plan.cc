@@ -72,7 +72,6 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (!ddl.transactional) out += "  not transactional\n";
   for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
   if (ddl.hash_password) out += "  hash password\n";
-  if (ddl.check_key_types) out += "  check key types\n";
   if (ddl.unknown_relation) out += "  unknown relation\n";
 }
 

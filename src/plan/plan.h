@@ -163,9 +163,6 @@ struct Ddl {
   std::string tag;                // command tag for the client
   std::string object;             // CREATE DATABASE, DROP DATABASE: its name
   bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
-  // The key's types are not all known from the text (domains, user types, %TYPE, LIKE): ask the home, after
-  // everywhere ran there, whether each is hashable, and fail with 0A000 if not.
-  bool check_key_types = false;
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
   // then runs on the home group alone, as a plain statement.
   bool unknown_relation = false;

@@ -33,15 +33,9 @@ def router(servers, make_router):
         server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
                             "GRANT USAGE ON SCHEMA public TO public", "DROP SCHEMA IF EXISTS pgmosaic CASCADE",
                             "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE", "DROP ROLE IF EXISTS app", "DROP ROLE IF EXISTS mate")
-    made = launch(make_router(servers, settings={"timeouts": {"shutdown_ms": 2000}}, start=False))
+    made = make_router(servers, settings={"timeouts": {"shutdown_ms": 2000}})
     made.endpoint.run(TABLE, ROWS)
     return made
-
-
-def launch(router):
-    """Starts a router made with start=False; its file names the groups as docs/configuration.md does."""
-    router.file.write_text(router.file.read_text().replace("[[groups]]", "[[group]]"))
-    return router.start()
 
 
 def admin(router, **changes):
@@ -290,7 +284,7 @@ def test_metrics(router):
 
 def test_not_ready_while_no_group_answers(make_server, make_router):
     server = make_server("lonely")
-    router = launch(make_router([server], start=False))
+    router = make_router([server])
     assert page(router, "/ready")[0] == 200
     os.kill(server.pid, signal.SIGQUIT)
     server.process.wait(timeout=30 * PATIENCE)

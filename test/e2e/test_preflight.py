@@ -10,15 +10,9 @@ TCP = "host all all 127.0.0.1/32 scram-sha-256"
 OWN = "local all all trust"
 
 
-def written(router):
-    """Corrects the name of the groups' table in a file made by the harness."""
-    router.file.write_text(router.file.read_text().replace("[[groups]]", "[[group]]"))
-    return router
-
-
 def refusal(router):
     """What a router that must not start says."""
-    said = subprocess.run([program(), "router", "--config", written(router).file], capture_output=True, text=True,
+    said = subprocess.run([program(), "router", "--config", router.file], capture_output=True, text=True,
                           timeout=60 * PATIENCE)
     assert said.returncode == 1, said.stdout + said.stderr
     return said.stderr
@@ -34,7 +28,7 @@ def pair(make_server, make_router):
 
 
 def test_sound_servers_pass(pair):
-    router = written(pair()).start()
+    router = pair().start()
     assert router.endpoint.run("SELECT 1") == [(1,)]
     assert "preflight" not in router.log.read_text()
 
@@ -55,7 +49,7 @@ def test_too_few_prepared_transactions_for_the_pool(pair):
 
 
 def test_warnings_do_not_stop(pair):
-    router = written(pair({"wal_level": "replica"})).start()
+    router = pair({"wal_level": "replica"}).start()
     assert router.endpoint.run("SELECT 1") == [(1,)]
     text = router.log.read_text()
     assert "preflight: group g2" in text and "wal_level is replica" in text and "ALTER SYSTEM SET wal_level = logical;" in text
@@ -134,12 +128,12 @@ def test_trust_where_the_groups_trust(pair, rule, line):
     router = pair(auth=[rule, SCRAM], hba=[OWN, "host all pgmosaic 127.0.0.1/32 scram-sha-256",
                                                       "host all postgres 10.0.0.0/8 md5", line, TCP])
     make_app(router)
-    written(router).start()
+    router.start()
     assert router.endpoint.change(user="app", password="").run("SELECT current_user") == [("app",)]
 
 
 def test_trust_that_a_reload_brings_is_checked(pair):
-    router = written(pair(auth=[SCRAM])).start()
+    router = pair(auth=[SCRAM]).start()
     make_app(router)
     text = router.file.read_text()
     router.file.write_text(text.replace('"scram-sha-256"', '"trust"'))
@@ -153,7 +147,7 @@ def test_trust_that_a_reload_brings_is_checked(pair):
 
 def test_trust_for_the_admin_database_alone(pair):
     router = pair(auth=[{"type": "host", "database": "pgmosaic", "user": "operator", "method": "trust"}, SCRAM])
-    written(router).start()
+    router.start()
     console = router.endpoint.change(database="pgmosaic", user="operator", password="")
     assert console.run("SHOW VERSION")
     with pytest.raises(Exception, match="operator|password"):
