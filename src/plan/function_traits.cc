@@ -23,14 +23,6 @@ bool has(const std::array<std::string_view, n>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// set_config(name, value, true) is undone at the end of the transaction.
-bool is_local_set_config(const PgQuery__FuncCall* call) {
-  if (call->n_args < 3) return false;
-  auto* typecast = as<PgQuery__TypeCast>(call->args[2]);
-  auto* constant = as<PgQuery__AConst>(typecast == nullptr ? call->args[2] : typecast->arg);
-  return constant != nullptr && constant->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL && constant->boolval->boolval;
-}
-
 void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, FunctionTraits& traits) {
   traits.combinable = has(kCombinable, info.name);
   traits.aggregate = info.is(kAggregate) && call->over == nullptr;

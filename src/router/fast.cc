@@ -17,7 +17,6 @@ using pool::RequestKind;
 
 namespace {
 
-constexpr std::size_t kMaxKeyColumns = 8;
 constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
 
 bool simple_route(const plan::Plan& plan) {
