@@ -257,7 +257,8 @@ net::Task<Result<ServerConn::Rows>> ServerConn::query_params(std::string_view sq
 bool ServerConn::has_statement(uint32_t id) {
   auto it = statements_.find(id);
   if (it == statements_.end()) return false;
-  statement_order_.splice(statement_order_.begin(), statement_order_, it->second);
+  if (it->second != statement_order_.begin())
+    statement_order_.splice(statement_order_.begin(), statement_order_, it->second);
   return true;
 }
 

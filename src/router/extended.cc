@@ -42,20 +42,13 @@ void pin_in_batch(exec::Backend& backend) {
 
 // The first message of a batch. True: the whole batch went the fast way and is answered. `message` may move to `kept`.
 net::Task<bool> Session::start_batch(pg::MessageView& message, std::string& kept) {
-  state_ = State::active;
-  active_since_us_ = worker_.loop.now_us();
-  statement_failed_ = timed_out_ = false;
-  if (message.type != 'P' && message.type != 'B') co_return false;
-  auto answered = co_await go_fast(message, kept);
-  if (!answered.ok()) {
-    put_error(std::move(answered.error()));
-    ext().skip_to_sync = true;
-    co_return false;
-  }
-  if (!*answered) co_return false;
-  after_statement();
-  state_ = State::idle;
-  co_return true;
+  start_statement();
+  if (wanted_group_ == 0) co_return false;
+  auto answered = co_await wait_and_go_fast(message, kept);
+  if (answered.ok()) co_return *answered;
+  put_error(std::move(answered.error()));
+  ext().skip_to_sync = true;
+  co_return false;
 }
 
 net::Task<bool> Session::extended(pg::MessageView message) {

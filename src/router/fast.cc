@@ -105,26 +105,32 @@ exec::Backend* Session::wait_for(exec::GroupId group) {
   return nullptr;
 }
 
-// Takes the fast way if the client's first message, with those behind it, allows it, and waits for a backend if it must.
-// `message` may be moved to `kept`. Result: whether the whole was answered; an error: why there is no backend.
-net::Task<Result<bool>> Session::go_fast(pg::MessageView& message, std::string& kept) {
+// Sends a statement on at once. Null: not a message for this way, or wanted_group_ has no free backend; nothing has
+// happened.
+exec::Backend* Session::try_fast(const pg::MessageView& message) {
+  wanted_group_ = 0;
+  const bool query = message.type == 'Q';
+  const bool batch = (message.type == 'P' || message.type == 'B') && state_ != State::active;
+  if ((!query && !batch) || admin_) return nullptr;
+  exec::Backend* backend = query ? fast_query(message) : fast_batch(message);
+  if (backend != nullptr) start_statement();
+  return backend;
+}
+
+// A message that try_fast() has left only for want of a backend waits for one; what is behind it stays in in_.
+// `message` moves to `kept`. Result: whether all of it was answered; an error: why there is no backend.
+net::Task<Result<bool>> Session::wait_and_go_fast(pg::MessageView& message, std::string& kept) {
+  kept = message.whole;
+  message.whole = kept;
+  message.body = message.whole.substr(pg::kHeaderSize);
+  in_.own();
+  auto found = co_await backends_.get(std::exchange(wanted_group_, 0));
+  if (!found.ok()) co_return std::move(found.error());
   const std::size_t owed_bytes = out_.size();
-  auto attempt = [this](const pg::MessageView& first) {
-    wanted_group_ = 0;
-    return first.type == 'Q' ? fast_query(first) : fast_batch(first);
-  };
-  exec::Backend* backend = attempt(message);
-  if (backend == nullptr && wanted_group_ != 0) {
-    kept = message.whole;
-    message.whole = kept;
-    message.body = message.whole.substr(pg::kHeaderSize);
-    in_.own();
-    auto found = co_await backends_.get(wanted_group_);
-    if (!found.ok()) co_return std::move(found.error());
-    backend = attempt(message);
-  }
+  exec::Backend* backend = message.type == 'Q' ? fast_query(message) : fast_batch(message);
   if (backend == nullptr) co_return false;
-  co_return co_await relay_fast(*backend, owed_bytes);
+  co_await relay_fast(*backend, owed_bytes);
+  co_return true;
 }
 
 void Session::remember_query(std::string_view sql) {
@@ -264,35 +270,46 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   return backend;
 }
 
-// Passes the answer to what fast_query() or fast_batch() has sent, up to ReadyForQuery.
-// `owed_bytes`: of out_, from before. True, also when the client has gone.
+// Passes the answer to what fast_query() or fast_batch() has sent, up to ReadyForQuery, and ends the statement.
+// `owed_bytes`: of out_, from before. False: the client has gone.
 net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_bytes) {
   in_.own();
   const exec::GroupId group = backend.group;
   answer_owed_ = true;
-  const bool answered = co_await relay(backend, Until::ready, true);
+  // Most often all of the answer comes at once; relay() knows the other cases.
+  bool answered = false, copying = false;
+  if (!backend.conn->flush()) {
+    co_await backend_lost(backend);
+  } else if (co_await hear_more(backend)) {
+    answered = relay_arrived(backend, Until::ready, true, copying) == Relayed::done && !client_gone_;
+    if (!answered) answered = co_await relay(backend, Until::ready, true);
+  }
   answer_owed_ = false;
   if (std::exchange(plan_was_stale_, false) && !client_gone_) {
     out_.resize(std::min(owed_bytes, out_.size()));
-    co_return co_await run_again();
+    co_await run_again();
+    if (state_ == State::active) end_statement();
+    co_return !client_gone_;
   }
   again_.clear();
-  if (client_gone_) co_return true;
-  // The client is told of a failed transaction even if the group that failed has left it.
-  const exec::Backend* held = backends_.held(group);
-  if (!answered || (failed_ && held == &backend && held->conn->transaction_status != 'E')) put_ready();
-  co_return true;
+  if (!client_gone_) {
+    // The client is told of a failed transaction even if the group that failed has left it.
+    const exec::Backend* held = backends_.held(group);
+    if (!answered || (failed_ && held == &backend && held->conn->transaction_status != 'E')) put_ready();
+  }
+  end_statement();
+  co_return !client_gone_;
 }
 
 // The client's messages once more, the long way.
-net::Task<bool> Session::run_again() {
+net::Task<void> Session::run_again() {
   worker_.forget_plans();
   backends_.release_idle();
   const std::string messages = again_;
   std::string_view rest = messages;
   pg::MessageView message;
   uint32_t length = 0;
-  bool go_on = true;  // else client_gone_ is set, or the session is closing
+  bool go_on = true;  // else the client has gone, or the session is closing
   while (go_on && pg::peek_message(rest, message, length) == pg::FrameStatus::complete) {
     rest.remove_prefix(length);
     if (message.type == 'Q') {
@@ -303,7 +320,6 @@ net::Task<bool> Session::run_again() {
     }
   }
   again_.clear();
-  co_return true;
 }
 
 }  // namespace pgmosaic::router

@@ -225,8 +225,7 @@ net::Task<bool> Session::on_sync() {
   }
   forget_batch();
   for (auto& backend : backends_.all()) backend->unnamed_statement = 0;
-  after_statement();
-  state_ = State::idle;
+  end_statement();
   co_return !client_gone_;
 }
 

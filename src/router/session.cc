@@ -117,7 +117,14 @@ net::Task<void> Session::run() {
       const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
       if (frame == pg::FrameStatus::complete) {
         in_.consume(length);
-        if (!co_await handle(message)) break;
+        const std::size_t owed_bytes = out_.size();
+        bool go_on = true;
+        if (exec::Backend* backend = try_fast(message)) {
+          go_on = co_await relay_fast(*backend, owed_bytes);
+        } else {
+          go_on = co_await handle(message);
+        }
+        if (!go_on) break;
         continue;
       }
       if (frame == pg::FrameStatus::malformed) {
@@ -300,8 +307,8 @@ ClientState Session::client_state() const {
   return backends_.in_transaction() ? ClientState::idle_in_transaction : ClientState::idle;
 }
 
-Session::Info Session::info() {
-  Info result{};
+SessionInfo Session::info() {
+  SessionInfo result{};
   result.pid = pid_;
   result.user = backends_.user();
   result.database = backends_.database();

@@ -54,8 +54,7 @@ class Session {
   void tick(int64_t now_us);  // a few times per second: timeouts, drain
   void close_when_idle();
 
-  using Info = SessionInfo;
-  Info info();
+  SessionInfo info();
   ClientState client_state() const;
   const std::string& user() const { return backends_.user(); }
 
@@ -109,17 +108,19 @@ class Session {
   void rename_statements(std::string& error_message) const;
   net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
-  void after_statement();
+  void start_statement();
+  void end_statement();
 
   // --- fast.cc: the hot path ---
-  net::Task<Result<bool>> go_fast(pg::MessageView& message, std::string& kept);
+  exec::Backend* try_fast(const pg::MessageView& message);
+  net::Task<Result<bool>> wait_and_go_fast(pg::MessageView& message, std::string& kept);
   bool may_go_fast() const;
   exec::Backend* fast_query(const pg::MessageView& message);
   exec::Backend* fast_batch(const pg::MessageView& first);
   exec::Backend* wait_for(exec::GroupId group);
   net::Task<bool> relay_fast(exec::Backend& backend, std::size_t owed_bytes);
   void remember_query(std::string_view sql);
-  net::Task<bool> run_again();
+  net::Task<void> run_again();
   bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
   std::string_view leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
                                   uint32_t shard, const std::vector<pg::Oid>& types);
@@ -260,10 +261,7 @@ class Session {
   bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false;
   bool suppress_ready_ = false;
-  bool client_gone_ = false;
-  bool closing_ = false;
-  bool close_when_idle_ = false;
-  bool timed_out_ = false;
+  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false;
   uint32_t copy_rest_ = 0;         // bytes of a CopyData message still to come from the client
   bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
   bool router_failed_ = false;     // the batch failed by an error of the router, not of a group

@@ -40,34 +40,40 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
   if (effects.not_preparable) backend.not_preparable = true;
 }
 
-net::Task<bool> Session::simple_query(std::string_view whole) {
-  pg::MessageView message{'Q', whole.substr(pg::kHeaderSize), whole};
+void Session::start_statement() {
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
   statement_failed_ = timed_out_ = false;
+}
+
+net::Task<bool> Session::simple_query(std::string_view whole) {
+  pg::MessageView message{'Q', whole.substr(pg::kHeaderSize), whole};
+  start_statement();
   std::string kept;
-  auto answered = co_await go_fast(message, kept);
   bool go_on = true;
-  if (!answered.ok()) {
-    put_error(std::move(answered.error()));
-    put_ready();
-  } else if (!*answered) {
-    const std::string_view body = message.body;
-    if (body.empty() || body.back() != '\0' || body.find('\0') != body.size() - 1) {
-      put_error(make_error("08P01", "invalid message format"));
-      put_ready();
-    } else {
-      std::string sql(body.substr(0, body.size() - 1));
-      in_.own();
-      go_on = co_await run_string(std::move(sql));
-    }
+  Status status;
+  if (wanted_group_ != 0) {
+    auto answered = co_await wait_and_go_fast(message, kept);
+    if (answered.ok() && *answered) co_return !client_gone_;
+    if (!answered.ok()) status = std::move(answered.error());
   }
-  after_statement();
-  state_ = State::idle;
+  const std::string_view body = message.body;
+  if (body.empty() || body.back() != '\0' || body.find('\0') != body.size() - 1)
+    status = make_error("08P01", "invalid message format");
+  if (!status.ok()) {
+    put_error(std::move(status.error()));
+    put_ready();
+  } else {
+    std::string sql(body.substr(0, body.size() - 1));
+    in_.own();
+    go_on = co_await run_string(std::move(sql));
+  }
+  end_statement();
   co_return go_on && !client_gone_;
 }
 
-void Session::after_statement() {
+void Session::end_statement() {
+  state_ = State::idle;
   if (!backends_.in_transaction()) backends_.release_idle();
   WorkerStats::add(worker_.stats.statements);
   const int64_t elapsed_us = worker_.loop.now_us() - active_since_us_;
