@@ -193,9 +193,9 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
 
 // pg_stat_activity of all groups, as this user may see it, joined with the clients the backends work for.
 net::Task<Result<std::string>> Session::activity_rows() {
-  std::vector<Info> clients = co_await worker_.context.all_sessions(worker_.loop);
+  std::vector<SessionInfo> clients = co_await worker_.context.all_sessions(worker_.loop);
   nlohmann::json rows = nlohmann::json::array();
-  auto client_columns = [](nlohmann::json& row, const Info& client) {
+  auto client_columns = [](nlohmann::json& row, const SessionInfo& client) {
     row["pid"] = client.pid;
     row["application_name"] = client.application;
     row["client_addr"] = client.address;
@@ -218,7 +218,7 @@ net::Task<Result<std::string>> Session::activity_rows() {
       for (std::size_t i = 0; i < values.size(); ++i)
         if (values[i]) row[kNames[i]] = *values[i];
       const uint32_t backend_pid = static_cast<uint32_t>(std::stoul(*values[0]));
-      for (const Info& client : clients)
+      for (const SessionInfo& client : clients)
         for (const auto& [group_id, pid] : client.backends)
           if (group_id == group.id && pid == backend_pid) {
             client_columns(row, client);
@@ -230,7 +230,7 @@ net::Task<Result<std::string>> Session::activity_rows() {
   // As in pg_stat_activity, the text of a statement is for its own user and for superusers.
   exec::Backend* home = backends_.held(snapshot_->home);
   const bool superuser = home != nullptr && home->conn->parameters["is_superuser"] == "on";
-  for (Info& client : clients) {
+  for (SessionInfo& client : clients) {
     if (shown.contains(client.pid)) continue;
     if (!superuser && client.user != backends_.user()) client.query = "<insufficient privilege>";
     nlohmann::json row = {
