@@ -150,8 +150,8 @@ net::Task<Status> Session::run_signal(Execution& execution) {
   const bool terminate = call.function == Function::terminate;
   bool known = false;
   if (pid) {
-    const std::vector<Info> sessions = co_await worker_.context.all_sessions(worker_.loop);
-    for (const Info& session : sessions) {
+    const std::vector<SessionInfo> sessions = co_await worker_.context.all_sessions(worker_.loop);
+    for (const SessionInfo& session : sessions) {
       if (session.pid == 0 || session.pid != *pid) continue;
       known = true;
       CO_TRY(co_await may_signal(session.user, terminate));
