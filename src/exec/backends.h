@@ -149,7 +149,7 @@ class Backends {
   void end_transaction(bool committed);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
-  net::Task<Status> phase_two(const TwoPhase& machine);
+  net::Task<void> phase_two(const TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
 
   net::EventLoop& loop_;

@@ -235,12 +235,13 @@ net::Task<void> Pool::wind_down(std::unique_ptr<ServerConn> conn) {
   net::Stream& stream = conn->stream();
   stream.shutdown_write();  // the end of a backend that waits for us, in COPY or between statements
   stream.take_interrupt();
+  char sink[2048];  // not the loop's scratch memory: whoever discards may have borrowed it
   bool gone = false;
   for (int tries = 0; tries < kCancels && !gone; ++tries) {
     co_await cancel_backend(loop_, conn->endpoint(), conn->pid, conn->secret);
     auto timer = loop_.start_timer(kCancelAgainUs, [&stream] { stream.interrupt(); });
     for (;;) {
-      const net::IoResult result = stream.read(loop_.scratch(), net::EventLoop::kScratchSize);
+      const net::IoResult result = stream.read(sink, sizeof sink);
       if (result.kind == net::IoResult::Kind::ok) continue;
       gone = result.kind != net::IoResult::Kind::would_block;
       if (gone) break;

@@ -9,6 +9,7 @@ namespace pgmosaic::router {
 namespace {
 
 constexpr std::size_t kMaxBuffered = 256u << 20;   // rows of a row-limited portal over several groups
+constexpr int64_t kCancelPatienceUs = 3'000'000;   // time that a backend has to heed a cancel before it is cut off
 constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client before its statement waits
 
 }  // namespace
@@ -250,7 +251,7 @@ void Session::cancel() {
 
 void Session::terminate(const char* sqlstate, std::string message) {
   if (termination_.message.empty()) termination_ = make_error(sqlstate, std::move(message));
-  closing_ = true;
+  if (!std::exchange(closing_, true)) closing_since_us_ = worker_.loop.now_us();
   if (state_ == State::active || backends_.waiting()) {
     backends_.cancel();
   } else {
@@ -274,13 +275,16 @@ void Session::tick(int64_t now_us) {
     backends_.cancel();
     return;
   }
-  if (closing_ && state_ == State::active) {  // still not out after a cancel: the backend does not react
-    // One per tick: the session runs inside interrupt() and may end.
-    for (auto& backend : backends_.all())
-      if (!backend->conn->idle()) {
-        backend->conn->stream().interrupt();
-        return;
+  if (closing_ && state_ == State::active) {
+    for (auto& backend : backends_.all()) {
+      if (backend->conn->idle()) continue;
+      if (now_us - closing_since_us_ < kCancelPatienceUs) {
+        backends_.cancel();  // again: one that overtook its statement is lost
+      } else {
+        backend->conn->stream().interrupt();  // one per tick: the session runs inside it and may end
       }
+      return;
+    }
     client_.interrupt();
     return;
   }

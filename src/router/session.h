@@ -255,7 +255,7 @@ class Session {
   plan::Effects command_effects_;  // of the session command at hand
   std::string begin_modes_;        // of the open transaction, for AND CHAIN
   uint32_t pid_ = 0, secret_ = 0;
-  int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0;
+  int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
