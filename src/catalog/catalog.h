@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -70,6 +71,7 @@ struct Table {
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
   bool row_security = false;  // policies apply, and only to statements that name the table itself
+  std::string owner;          // role that owns the table and its leaves, if it may use the table's schema
 
   // Index into `columns`, or -1.
   int column_index(std::string_view column_name) const {
@@ -109,6 +111,7 @@ struct Database {
   std::unordered_map<Oid, std::shared_ptr<const Table>> tables_by_oid;
   std::map<ColocationId, Colocation> colocations;
   // names in pg_proc outside pg_catalog, lower case; calling one taints the backend
+  std::set<std::string, std::less<>> superusers;
   std::map<std::string, bool, std::less<>> user_functions;  // value: true if every overload is immutable or stable SQL
 
   const Table* find(std::string_view schema, std::string_view table) const {

@@ -8,6 +8,7 @@
 #include "catalog/hashing.h"
 #include "control/install_sql.h"
 #include "control/introspect.h"
+#include "control/membership.h"
 
 namespace pgmosaic::control {
 
@@ -107,8 +108,21 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
   co_return Status{};
 }
 
+net::Task<Status> Cluster::check_membership(net::EventLoop& loop) {
+  std::vector<catalog::Group> configured;
+  for (const GroupEndpoint& group : groups_) configured.push_back(group.group);
+  CO_TRY(check_groups(store_, configured));
+  for (const catalog::Group& group : configured) {
+    auto conn = co_await connect(loop, group.id, internal_database_);
+    if (!conn.ok()) co_return std::move(conn.error());
+    CO_TRY(co_await check_member(**conn, cluster_id_, group));
+  }
+  co_return Status{};
+}
+
 net::Task<Status> Cluster::open(net::EventLoop& loop) {
   CO_TRY(load_identity());
+  CO_TRY(co_await check_membership(loop));
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));

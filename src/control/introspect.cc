@@ -13,7 +13,9 @@ constexpr const char* kTables = R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0),
-       c.relrowsecurity
+       c.relrowsecurity,
+       CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
+            THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
@@ -54,6 +56,8 @@ FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
 WHERE v.relkind = 'v')";
 
+constexpr const char* kSuperusers = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper";
+
 constexpr const char* kDomains = "SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'";
 
 constexpr const char* kFunctions = R"(
@@ -81,6 +85,7 @@ void add_tables(const Rows& rows, Drafts& drafts) {
     table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
     table->has_statement_triggers = flag(row[4]);
     table->row_security = flag(row[5]);
+    table->owner = *row[6];
     drafts[table->oid].table = std::move(table);
   }
 }
@@ -161,6 +166,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows unique, co_await home.query(kUnique));
   CO_TRY_ASSIGN(Rows reads, co_await home.query(kViewReads));
   CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
+  CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
   add_tables(tables, drafts);
   add_columns(columns, domains, drafts, *database);
   add_unique_keys(unique, drafts);
@@ -185,6 +191,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     database->tables_by_oid[oid] = draft.table;
   }
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
+  for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
   for (const auto& row : functions.rows) database->user_functions[*row[0]] = flag(row[1]);
   co_return database;
 }

@@ -49,7 +49,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
 }
 
 Backend* Backends::get_now(GroupId group) {
-  if (settings_->contains("role") || settings_->contains("session_authorization")) return nullptr;  // get() settles it
+  if (has_role()) return nullptr;  // get() settles it
   if (Backend* backend = held(group)) {
     prepare(*backend);
     return backend;

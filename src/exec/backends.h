@@ -72,6 +72,8 @@ class Backends {
   // --- settings (DESIGN §4) ---
   const pool::Settings& settings() const { return settings_; }
   void set_settings(pool::Settings settings) { settings_ = std::move(settings); }
+  // A role is set: it must be in force before a statement is sent, so get_now() never has a backend.
+  bool has_role() const { return settings_->contains("role") || settings_->contains("session_authorization"); }
 
   // --- transaction ---
   bool in_transaction() const { return in_transaction_; }

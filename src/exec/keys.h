@@ -25,9 +25,11 @@ struct Values {
 struct Resolution {
   bool undecided = false;    // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
   catalog::GroupId one = 0;  // != 0: exactly this group
-  uint32_t shard = 0;        // target with one key tuple: index of the shard it falls into
+  static constexpr uint32_t kNoShard = ~0U;
+  uint32_t shard = kNoShard;  // index of the shard, where the target's one key tuple is proven
   std::vector<catalog::GroupId> groups;  // else these, ascending
   bool single() const { return one != 0; }
+  bool proven() const { return shard != kNoShard; }
 };
 
 // Hash of one column's value, before it is combined; nullopt: undecided.

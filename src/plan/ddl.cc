@@ -154,7 +154,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   }
   Plan plan = everywhere(tag, sql);
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
-  plan.ddl->aligns_leaves = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
+  plan.ddl->moves_owner = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     return command != nullptr && command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner;
   });
@@ -350,9 +350,9 @@ std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
   if (auto* grant = as<PgQuery__GrantStmt>(root)) {
-    Plan plan = no_new_epoch(grant->is_grant ? "GRANT" : "REVOKE", sql);
-    plan.ddl->aligns_leaves = grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_TABLE;
-    return plan;
+    const char* tag = grant->is_grant ? "GRANT" : "REVOKE";
+    // Whether an owner may use a schema decides plans.
+    return grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA ? everywhere(tag, sql) : no_new_epoch(tag, sql);
   }
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
@@ -391,8 +391,8 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);
     if (tag.empty()) return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
-    Plan plan = no_new_epoch(tag, sql);
-    plan.ddl->aligns_leaves = true;
+    Plan plan = everywhere(tag, sql);
+    plan.ddl->moves_owner = true;
     return plan;
   }
   if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {

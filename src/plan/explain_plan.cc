@@ -68,7 +68,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") + " " +
            (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
-  if (ddl.aligns_leaves) out += "  align leaves\n";
+  if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
   for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
   if (ddl.hash_password) out += "  hash password\n";

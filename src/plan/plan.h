@@ -157,7 +157,7 @@ struct Ddl {
   };
   std::optional<NewTable> new_table;
   bool changes_catalog = true;    // tables or columns may differ afterwards: introspect the home, publish an epoch
-  bool aligns_leaves = false;     // owner or privileges of tables change: their leaves follow
+  bool moves_owner = false;       // tables get another owner: their leaves follow
   bool transactional = true;      // false: CREATE DATABASE and the like
   std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
   std::string tag;                // command tag for the client

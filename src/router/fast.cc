@@ -1,9 +1,9 @@
 // The hot path: a statement whose plan is known, for one group with a free backend. It is passed on in one write and
 // answered by one relay(), in either protocol, without an allocation; whatever is not that simple takes the other way.
 //
-// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. A plan that became stale since – the
-// table changed a moment ago – is PostgreSQL's error for a prepared statement; the client sent none, so the router
-// runs what it sent once more, the long way.
+// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. Where that fails for what the leaf is –
+// the table changed or went a moment ago, the role may not read leaves any more – the client must not see it: the router
+// runs what it sent once more, the long way, by the table's name.
 #include <array>
 #include <charconv>
 
@@ -96,7 +96,8 @@ bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batc
 
 // Text in some encodings cannot be scanned: check_encoding() must see it.
 bool Session::may_go_fast() const {
-  return !failed_ && context_current() && plan_settings_->encoding != PlanSettings::Encoding::unscannable;
+  return !failed_ && context_current() && plan_settings_->encoding != PlanSettings::Encoding::unscannable &&
+         !backends_.has_role();
 }
 
 // The one thing amiss is a free backend of this group.
@@ -126,11 +127,17 @@ net::Task<Result<bool>> Session::wait_and_go_fast(pg::MessageView& message, std:
   in_.own();
   auto found = co_await backends_.get(std::exchange(wanted_group_, 0));
   if (!found.ok()) co_return std::move(found.error());
-  const std::size_t owed_bytes = out_.size();
   exec::Backend* backend = message.type == 'Q' ? fast_query(message) : fast_batch(message);
-  if (backend == nullptr) co_return false;
-  co_await relay_fast(*backend, owed_bytes);
-  co_return true;
+  if (backend != nullptr) {
+    co_await relay_fast(*backend);
+    co_return true;
+  }
+  // Something changed meanwhile. The long way may ask for other backends, and must not do so while it holds this one.
+  if (!backends_.in_transaction()) {
+    (void)(co_await (*found)->conn->drain());
+    backends_.release_idle();
+  }
+  co_return false;
 }
 
 void Session::remember_query(std::string_view sql) {
@@ -165,7 +172,8 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   if (extended_) extended_->unnamed.reset();
   note_effects(*backend, plan.effects);
   pool::ServerConn& conn = *backend->conn;
-  if (found->leaves && !plan.point->literal_types.empty() && read_leaf(*backend, *found, sql, where.shard)) {
+  if (found->leaves && where.proven() && !plan.point->literal_types.empty() &&
+      read_leaf(*backend, *found, sql, where.shard)) {
     if (!backends_.in_transaction()) again_.assign(message.whole);
     conn.flush();
   } else {
@@ -245,10 +253,10 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   pool::ServerConn& conn = *backend->conn;
   std::string_view name;
   const bool complete = batch.bind->values.size() == static_cast<std::size_t>(plan.parameter_count);
-  if (statement->leaves && plan.point->literal_types.empty() && complete)
+  if (statement->leaves && where.proven() && plan.point->literal_types.empty() && complete)
     name = leaf_statement(*backend, plan, *statement->leaves, where.shard, statement->types);
   if (!name.empty()) {
-    if (batch.parse != nullptr) pg::write_empty(out_, '1');
+    parse_complete_owed_ = batch.parse != nullptr;
     if (!backends_.in_transaction() && statement->wire_name.empty())
       again_.assign(first.whole).append(in_.view().substr(0, batch.size_behind_first));
   } else if (batch.parse != nullptr) {
@@ -271,11 +279,10 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
 }
 
 // Passes the answer to what fast_query() or fast_batch() has sent, up to ReadyForQuery, and ends the statement.
-// `owed_bytes`: of out_, from before. False: the client has gone.
-net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_bytes) {
+// False: the client has gone.
+net::Task<bool> Session::relay_fast(exec::Backend& backend) {
   in_.own();
   const exec::GroupId group = backend.group;
-  answer_owed_ = true;
   // Most often all of the answer comes at once; relay() knows the other cases.
   bool answered = false, copying = false;
   if (!backend.conn->flush()) {
@@ -284,9 +291,9 @@ net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_byt
     answered = relay_arrived(backend, Until::ready, true, copying) == Relayed::done && !client_gone_;
     if (!answered) answered = co_await relay(backend, Until::ready, true);
   }
-  answer_owed_ = false;
-  if (std::exchange(plan_was_stale_, false) && !client_gone_) {
-    out_.resize(std::min(owed_bytes, out_.size()));
+  CHECK(!copying || !answered);
+  parse_complete_owed_ = false;
+  if (std::exchange(leaf_failed_, false) && !client_gone_) {
     co_await run_again();
     if (state_ == State::active) end_statement();
     co_return !client_gone_;
@@ -305,7 +312,7 @@ net::Task<bool> Session::relay_fast(exec::Backend& backend, std::size_t owed_byt
 net::Task<void> Session::run_again() {
   worker_.forget_plans();
   backends_.release_idle();
-  const std::string messages = again_;
+  const std::string messages = std::exchange(again_, {});
   std::string_view rest = messages;
   pg::MessageView message;
   uint32_t length = 0;
@@ -319,7 +326,6 @@ net::Task<void> Session::run_again() {
       go_on = co_await extended(message);
     }
   }
-  again_.clear();
 }
 
 }  // namespace pgmosaic::router

@@ -8,10 +8,13 @@ namespace pgmosaic::router {
 
 namespace {
 
-// A prepared statement whose result has other columns since its table changed. The routine's name is in every language.
-bool is_stale_plan(const pg::MessageView& error) {
-  return error.body.find(std::string_view("C0A000\0", 7)) != std::string_view::npos &&
-         error.body.find("RRevalidateCachedQuery") != std::string_view::npos;
+// Errors that the leaf's own name may have made: its table has other columns or is gone (42P01, 42703), the role may not
+// read leaves (42501), or the statement was prepared before the table changed (0A000; the routine's name is in every
+// language). A point read that fails has changed nothing.
+bool may_be_the_leafs(const pg::MessageView& error) {
+  const Error parsed = pg::parse_error(error.body);
+  return parsed.sqlstate.starts_with("42") ||
+         (parsed.sqlstate == "0A000" && error.body.find("RRevalidateCachedQuery") != std::string_view::npos);
 }
 
 }  // namespace
@@ -78,8 +81,8 @@ void Session::drop_backend(exec::Backend& backend) {
 // Whether the client sees a reply; notes what the session must know of it.
 bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forward_ready) {
   const char type = reply.partial ? 'D' : reply.message.type;
-  if (type == 'E' && reply.answers && !again_.empty() && is_stale_plan(reply.message)) plan_was_stale_ = true;
-  if (plan_was_stale_) return false;
+  if (type == 'E' && reply.answers && !again_.empty() && may_be_the_leafs(reply.message)) leaf_failed_ = true;
+  if (leaf_failed_) return false;
   bool pass = !(reply.answers && reply.request.internal);
   if (reply.answers && !reply.partial) {
     if (type == 'E') pass = true;  // also of what the router asked on the client's behalf
@@ -117,11 +120,14 @@ Session::Relayed Session::relay_arrived(exec::Backend& backend, Until until, boo
   pool::ReplyStatus status = pool::ReplyStatus::reply;
   while (!done && (status = conn.next_reply(reply, true)) == pool::ReplyStatus::reply) {
     const char type = reply.partial ? 'D' : reply.message.type;
-    answer_owed_ = false;
     const bool whole_answer = reply.answers && !reply.partial;
     if (whole_answer && type == 'G') copying = true;
     if (whole_answer && (type == 'C' || type == 'E')) copying = false;
     if (passes(reply, backend, forward_ready)) {
+      if (whole_answer && std::exchange(parse_complete_owed_, false)) {
+        send_run();
+        pg::write_empty(out_, '1');
+      }
       const char* first = reply.message.whole.data();
       if (first != end || (type == 'E' && whole_answer)) send_run();
       if (type == 'E' && whole_answer) {
@@ -175,6 +181,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
     }
     if (relayed == Relayed::done) co_return true;
     if (copying) {
+      conn.own_input();
       const bool flushed = co_await flush_out();
       if (!flushed) co_return false;
       const bool copied = co_await relay_copy_in(backend);
@@ -184,7 +191,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
       continue;
     }
     if (relayed == Relayed::broken) co_return co_await backend_lost(backend);
-    if (!out_.empty() && !answer_owed_) {
+    if (!out_.empty()) {
       conn.own_input();
       const bool flushed = co_await flush_out();
       if (!flushed) {

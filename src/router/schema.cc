@@ -12,7 +12,22 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr const char* kAlignLeaves = "SELECT pgmosaic.align_leaves()";
+// Leaves belong to the owner of their table. Run by who has changed that owner, with the same rights.
+constexpr const char* kFollowOwner = R"(DO LANGUAGE plpgsql $pgmosaic$
+DECLARE
+  leaf record;
+BEGIN
+  FOR leaf IN
+    SELECT pg_catalog.format('ALTER TABLE pgmosaic_shards.%I OWNER TO %I', c.relname,
+                             pg_catalog.pg_get_userbyid(p.relowner)) AS command
+    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+         JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'pgmosaic_shards' AND c.relkind IN ('r', 'p') AND c.relowner <> p.relowner
+  LOOP
+    EXECUTE leaf.command;
+  END LOOP;
+END $pgmosaic$)";
 
 std::string qualified(const std::string& schema, const std::string& name) {
   return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
@@ -31,7 +46,7 @@ std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId grou
     if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
     sql += ";";
   }
-  return sql + kAlignLeaves;
+  return sql;
 }
 
 // At most 40 bytes of the table's name, cut at a character's border.
@@ -119,10 +134,10 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
     const std::vector<std::string> rest(others.size(), text);
     CO_TRY(co_await run_on_groups(others, rest));
   }
-  if (ddl.aligns_leaves && !temporary) {
+  if (ddl.moves_owner && !temporary) {
     std::vector<exec::Backend*> every = home;
     every.insert(every.end(), others.begin(), others.end());
-    const std::vector<std::string> texts(every.size(), kAlignLeaves);
+    const std::vector<std::string> texts(every.size(), kFollowOwner);
     CO_TRY(co_await run_on_groups(every, texts));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") renew_pools_ = true;

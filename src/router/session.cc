@@ -118,10 +118,9 @@ net::Task<void> Session::run() {
       const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
       if (frame == pg::FrameStatus::complete) {
         in_.consume(length);
-        const std::size_t owed_bytes = out_.size();
         bool go_on = true;
         if (exec::Backend* backend = try_fast(message)) {
-          go_on = co_await relay_fast(*backend, owed_bytes);
+          go_on = co_await relay_fast(*backend);
         } else {
           go_on = co_await handle(message);
         }

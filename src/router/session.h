@@ -118,7 +118,7 @@ class Session {
   exec::Backend* fast_query(const pg::MessageView& message);
   exec::Backend* fast_batch(const pg::MessageView& first);
   exec::Backend* wait_for(exec::GroupId group);
-  net::Task<bool> relay_fast(exec::Backend& backend, std::size_t owed_bytes);
+  net::Task<bool> relay_fast(exec::Backend& backend);
   void remember_query(std::string_view sql);
   net::Task<void> run_again();
   bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
@@ -266,11 +266,11 @@ class Session {
   bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
   bool router_failed_ = false;     // the batch failed by an error of the router, not of a group
   bool renew_pools_ = false;       // settings of roles or databases changed in the open transaction
-  bool answer_owed_ = false;       // what is in out_ goes to the client together with the group's first reply
+  bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
   bool buffering_ = false;         // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;  // an ErrorResponse went to the client during this statement
   bool trusted_ = false;
-  bool plan_was_stale_ = false;  // a leaf's statement was prepared before its table changed: run the statement again
+  bool leaf_failed_ = false;       // a leaf's statement failed where the table's might not: run again_
   exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
   std::string again_;            // what to run then: the client's messages; empty: a transaction cannot
   Error termination_{};

@@ -34,6 +34,7 @@ class Builder {
   void add_view(const PgQuery__ViewStmt* view);
   void put(catalog::Table table) {
     table.oid = next_oid_++;
+    table.owner = "tester";
     auto shared = std::make_shared<const catalog::Table>(std::move(table));
     database_.schemas[shared->schema][shared->name] = shared;
     database_.tables_by_oid[shared->oid] = shared;
