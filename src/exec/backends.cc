@@ -257,6 +257,13 @@ net::Task<void> Backends::rollback() {
 }
 
 net::Task<Status> Backends::commit(CommitHook* hook) {
+  for (auto& backend : held_) backend->conn->finishing = backend->begun;
+  Status status = co_await commit_participants(hook);
+  for (auto& backend : held_) backend->conn->finishing = false;
+  co_return status;
+}
+
+net::Task<Status> Backends::commit_participants(CommitHook* hook) {
   std::vector<Backend*> readers, writers;
   for (auto& backend : held_)
     if (backend->begun) (backend->wrote ? writers : readers).push_back(backend.get());

@@ -149,6 +149,7 @@ class Backends {
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> acquire(GroupId group);
   net::Task<Result<Backend*>> settle(Backend* backend);
   void end_transaction(bool committed);
+  net::Task<Status> commit_participants(CommitHook* hook);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
   net::Task<void> phase_two(const TwoPhase& machine);

@@ -9,6 +9,7 @@ namespace pgmosaic::pool {
 
 namespace {
 
+constexpr int64_t kForeverUs = int64_t{365} * 24 * 3600 * 1'000'000;  // pool.wait_timeout_ms = 0
 constexpr int kInternalConnections = 8;  // of the internal role, all workers together
 constexpr int kCancels = 20;             // of a statement that nobody waits for
 constexpr int64_t kCancelAgainUs = 1'000'000;
@@ -156,10 +157,14 @@ net::Task<Result<std::unique_ptr<ServerConn>>> Pool::open(PoolEntry& entry) {
 }
 
 net::Task<Result<std::unique_ptr<ServerConn>>> Pool::acquire(PoolEntry& entry, PoolWaiter& waiter) {
-  const int64_t deadline_us = loop_.now_us() + int64_t{limits_.wait_timeout_ms} * 1000;
+  const int64_t patience_us = limits_.wait_timeout_ms > 0 ? int64_t{limits_.wait_timeout_ms} * 1000 : kForeverUs;
+  const int64_t deadline_us = loop_.now_us() + patience_us;
   for (;;) {
     if (!held_back(entry) || waiter.holds_others) {
-      if (auto conn = take_idle(entry)) co_return conn;
+      if (auto conn = take_idle(entry)) {
+        stop_competing(entry, waiter);
+        co_return conn;
+      }
       if (counter_.try_open(limits_, entry.user, entry.database, entry.group, waiter.ticket)) {
         stop_competing(entry, waiter);
         co_return co_await open(entry);
@@ -238,8 +243,12 @@ net::Task<void> Pool::wind_down(std::unique_ptr<ServerConn> conn) {
   char sink[2048];  // not the loop's scratch memory: whoever discards may have borrowed it
   bool gone = false;
   for (int tries = 0; tries < kCancels && !gone; ++tries) {
-    co_await cancel_backend(loop_, conn->endpoint(), conn->pid, conn->secret);
-    auto timer = loop_.start_timer(kCancelAgainUs, [&stream] { stream.interrupt(); });
+    if (!conn->finishing) co_await cancel_backend(loop_, conn->endpoint(), conn->pid, conn->secret);
+    bool fired = false;
+    auto timer = loop_.start_timer(kCancelAgainUs, [&stream, &fired] {
+      fired = true;
+      stream.interrupt();
+    });
     for (;;) {
       const net::IoResult result = stream.read(sink, sizeof sink);
       if (result.kind == net::IoResult::Kind::ok) continue;
@@ -248,7 +257,7 @@ net::Task<void> Pool::wind_down(std::unique_ptr<ServerConn> conn) {
       const net::WaitStatus waited = co_await stream.readable();
       if (waited == net::WaitStatus::interrupted) break;
     }
-    if (gone) loop_.cancel_timer(timer);
+    if (!fired) loop_.cancel_timer(timer);
   }
   close_counted(std::move(conn));
 }
@@ -388,7 +397,7 @@ net::Task<void> Pool::cancel(ServerConn& conn) {
   const uint64_t id = conn.id;
   const Endpoint endpoint = conn.endpoint();
   const uint32_t pid = conn.pid, secret = conn.secret;
-  if (conn.cancelling) co_return;
+  if (conn.cancelling || conn.finishing) co_return;
   conn.cancelling = true;
   const bool delivered = co_await cancel_backend(loop_, endpoint, pid, secret);
   auto alive = live_.find(id);

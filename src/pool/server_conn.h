@@ -113,6 +113,8 @@ class ServerConn {
   // --- state ---
   char transaction_status = 'I';
   bool tainted = false;
+  // PREPARE or COMMIT is under way: a cancel could end its wait for a synchronous standby, so none is sent.
+  bool finishing = false;
   bool cancelling = false;  // a CancelRequest is under way: do not hand this backend to another client
   Settings settings;        // what is applied on the backend outside of a transaction
   std::map<std::string, std::string> parameters;  // ParameterStatus
