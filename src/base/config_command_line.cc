@@ -55,7 +55,9 @@ class CommandLineParser {
     } else if (equals != text.npos) {
       value = text.substr(equals + 1);
     } else if (setting != nullptr && is_boolean(*setting)) {
-      value = "true";
+      // `--fsync` is true; `--fsync false` is as good as `--fsync=false`.
+      const bool spelled = next_ < arguments.size() && (arguments[next_] == "true" || arguments[next_] == "false");
+      value = spelled ? arguments[next_++] : "true";
     } else {
       if (next_ == arguments.size()) return config_error(kFromFlags, fmt::format("--{} needs a value", name));
       value = arguments[next_++];

@@ -143,6 +143,10 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
 int run_dev(const std::vector<std::string>& arguments) {
   auto command_line = parse_command_line(arguments, "dev");
   if (!command_line.ok()) return fail(command_line.error()) + 1;
+  if (!command_line->positional.empty())
+    return fail(make_error("42601", "unexpected argument \"" + command_line->positional[0] + "\"",
+                           "Settings are given as --name value; --help lists them.")) +
+           1;
   if (command_line->help) {
     std::fputs(config_help().c_str(), stdout);
     return 0;

@@ -372,6 +372,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
   machine.finished();
   if (hook != nullptr) hook->after(machine.gid(), commit);
   if (!commit) co_return failure;
+  ++two_phase_commits_;
   co_return Status{};  // decided and durable, also where a group has yet to show it
 }
 

@@ -95,6 +95,7 @@ class Backends {
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
   net::Task<Status> commit(CommitHook* hook = nullptr);
+  uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
   net::Task<void> rollback();
 
   // --- backends ---
@@ -163,6 +164,7 @@ class Backends {
   std::vector<std::unique_ptr<Backend>> held_;
   std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<pool::PoolEntry*> entries_;  // by group id
+  uint64_t two_phase_commits_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;

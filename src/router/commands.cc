@@ -108,6 +108,7 @@ net::Task<Status> Session::commit_transaction() {
     co_return Status{};
   }
   const exec::GroupId watched = watch_parameters();
+  const uint64_t distributed = backends_.two_phase_commits();
   if (staged_) {
     StagedCommit hook(*worker_.context.control, staged_);
     for (auto& backend : backends_.all()) backend->wrote = backend->wrote || backend->begun;
@@ -118,6 +119,7 @@ net::Task<Status> Session::commit_transaction() {
   }
   report_changes(watched);
   WorkerStats::add(worker_.stats.transactions);
+  WorkerStats::add(worker_.stats.distributed_commits, backends_.two_phase_commits() - distributed);
   if (status.ok() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
   end_of_transaction();
   co_return status;

@@ -1,4 +1,6 @@
 // EXPLAIN, and the relations that only the router knows (pgmosaic.tables and the like).
+#include <strings.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -9,6 +11,7 @@
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -20,6 +23,18 @@ std::string group_names(const catalog::Snapshot& snapshot, const std::vector<exe
   std::string names;
   for (exec::GroupId group : groups) names += (names.empty() ? "" : ", ") + snapshot.group(group)->name;
   return names;
+}
+
+// EXPLAIN (FORMAT JSON) and the like: the answer is one value for programs, not lines.
+bool is_structured(const std::string& explain_prefix) {
+  sql::TokenScanner scanner(explain_prefix);
+  for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end; token = scanner.next()) {
+    if (!scanner.is_word(token, "format")) continue;
+    const sql::Token format = scanner.next();
+    const std::string_view text = scanner.text(format);
+    return !scanner.is_word(format, "text") && strcasecmp(std::string(text).c_str(), "'text'") != 0;
+  }
+  return false;
 }
 
 }  // namespace
@@ -39,7 +54,13 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
   if (execution.where.single()) groups = {execution.where.one};
   const bool several = groups.size() > 1;
   if (several && inner.multi_group_error) co_return Error(*inner.multi_group_error);
+  const bool structured = is_structured(plan.explain_prefix);
+  if (structured && (several || inner.kind == plan::PlanKind::insert_split))
+    co_return make_error("0A000", "EXPLAIN over several groups in another format than text", "Leave FORMAT out.");
   if (inner.kind == plan::PlanKind::insert_split) {
+    if (plan.effects.writes)
+      co_return make_error("0A000", "EXPLAIN ANALYZE of an INSERT of several rows",
+                           "EXPLAIN shows where the rows go; to time the INSERT, run it.");
     std::vector<exec::GroupId> targets;
     std::vector<std::string> texts;
     CO_TRY(co_await split_insert(inner, execution, [&](exec::GroupId group, std::string text) {
@@ -69,7 +90,8 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
   if (own) begin_transaction("BEGIN", true);
   const std::string group_sql = plan.explain_prefix + text;
   pg::write_text_row_description(out_, {"QUERY PLAN"});
-  put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") +
+  if (!structured)
+    put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") +
                      group_names(*snapshot_, groups));
   Status status;
   for (exec::GroupId group : groups) {
@@ -85,15 +107,7 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
       break;
     }
     if (several) put_line(out_, "  ->  Group " + snapshot_->group(group)->name);
-    for (const auto& row : rows->rows) {
-      // Other formats than text are one value with line breaks.
-      std::string value = row[0].value_or("");
-      for (std::size_t begin = 0; begin <= value.size();) {
-        const std::size_t end = std::min(value.find('\n', begin), value.size());
-        put_line(out_, (several ? "        " : "  ") + value.substr(begin, end - begin));
-        begin = end + 1;
-      }
-    }
+    for (const auto& row : rows->rows) put_line(out_, (structured ? "" : several ? "        " : "  ") + row[0].value_or(""));
   }
   if (own) {
     if (status.ok()) {

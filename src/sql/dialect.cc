@@ -205,12 +205,12 @@ Status Reader::option(const Token& name) {
     uint32_t count = 0;
     auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), count);
     if (error != std::errc() || end != value.data() + value.size() || count < 1 || count > 1024)
-      return misuse("invalid shard_count: " + value, "It is a number from 1 to 1024.");
+      return make_error("22023", "invalid shard_count: " + value, "It is a number from 1 to 1024.");
     if (result_.shard_count) return misuse("shard_count is given twice", "Give it once.");
     result_.shard_count = count;
   } else if (key == "table_type") {
     if (value != "reference" && value != "local" && value != "sharded")
-      return misuse("invalid table_type: " + value, "It is 'reference', 'local' or 'sharded'.");
+      return make_error("22023", "invalid table_type: " + value, "It is 'reference', 'local' or 'sharded'.");
     if (result_.table_type) return misuse("table_type is given twice", "Give it once.");
     result_.table_type = value;
   } else {

@@ -122,6 +122,9 @@ def test_statistics_count(router):
             client.execute(f"SELECT v FROM t WHERE id = {number}")
     after = counted()
     assert after["statements"] - before["statements"] == 50
+    assert after["distributed_commits"] == before["distributed_commits"]
+    router.endpoint.run("UPDATE t SET v = v WHERE id < 50")
+    assert counted()["distributed_commits"] == before["distributed_commits"] + 1
     assert after["p99_us"] >= after["p50_us"] > 0
 
 

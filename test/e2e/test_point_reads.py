@@ -4,6 +4,8 @@ import threading
 import pytest
 
 from harness.pair import databases
+from harness.processes import wait_until
+from harness.raw import SYNC, RawClient, bind, describe, execute, parse, query
 from harness.wire import Session
 
 TABLE = "CREATE TABLE item (id int PRIMARY KEY, name text) SHARD BY (id)"
@@ -84,3 +86,99 @@ def test_a_table_that_changes_meanwhile(endpoint):
         thread.join(timeout=60)
     assert problems == []
     assert min(reads) > 10
+
+
+def test_keys_that_the_router_cannot_hash(make_server, make_router):
+    """One group holds all shards, so the group is certain and the leaf is not."""
+    router = make_router([make_server("g1")])
+    router.endpoint.run("CREATE TABLE word (k text PRIMARY KEY, v int) SHARD BY (k)",
+                        "INSERT INTO word VALUES ('é', 1), ('ü', 2), ('ö', 3)",
+                        "CREATE TABLE day (d date PRIMARY KEY, v int) SHARD BY (d)",
+                        "INSERT INTO day VALUES ('today', 1)")
+    session = Session(router.endpoint)
+    session.simple("SET client_encoding = 'LATIN1'")
+    for _ in range(3):
+        for number, letter in enumerate("éüö", 1):
+            answer, = session.extended("SELECT v FROM word WHERE k = $1", [letter.encode("latin1")])
+            assert answer.rows == [(str(number).encode(),)]
+        answer, = session.extended("SELECT v FROM day WHERE d = $1", ["today"])
+        assert answer.rows == [(b"1",)]
+    session.close()
+
+
+def test_nobody_reads_more_than_by_the_tables_name(endpoint):
+    endpoint.run("DROP ROLE IF EXISTS point_reader", "CREATE ROLE point_reader LOGIN PASSWORD 'reads'",
+                 "CREATE SCHEMA closed", "CREATE TABLE closed.item (id int PRIMARY KEY, name text) SHARD BY (id)",
+                 "INSERT INTO closed.item VALUES (1, 'one'), (2, 'two')",
+                 "GRANT SELECT ON closed.item, item TO point_reader")
+    leaf = endpoint.run("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'item'::regclass LIMIT 1")[0][0]
+    session = Session(endpoint, user="point_reader", password="reads")
+    try:
+        for sql in ["SELECT name FROM closed.item WHERE id = 1"] * 3 + [f"SELECT count(*) FROM {leaf}"]:
+            answer, = session.simple(sql)
+            assert answer.sqlstate == "42501", sql
+        for _ in range(3):
+            answer, = session.simple("SELECT name FROM item WHERE id = 1")
+            assert answer.rows == [(b"item 1",)]
+    finally:
+        session.close()
+        endpoint.run("DROP TABLE closed.item", "DROP SCHEMA closed", "REVOKE ALL ON item FROM point_reader",
+                     "DROP ROLE point_reader")
+
+
+@pytest.mark.parametrize("change", ["ALTER TABLE item ADD COLUMN more int", "DROP TABLE item; " + TABLE,
+                                    "DROP TABLE item"])
+@pytest.mark.parametrize("setting", [b"", b"SET statement_timeout = '1h'"])
+def test_a_read_that_waits_for_a_change(endpoint, change, setting):
+    """By the table's name, and each message once."""
+    batch = parse("SELECT * FROM item WHERE id = $1") + bind(["5"]) + describe("P") + execute() + SYNC
+    reader, other = RawClient(endpoint), RawClient(endpoint)
+    for client in (reader, other):
+        client.login()
+        for _ in range(3):
+            client.ask(batch)
+    if setting:
+        reader.ask(query(setting.decode()))
+    with endpoint.connect() as changer:
+        with changer.transaction():
+            for statement in change.split("; "):
+                changer.execute(statement)
+            reader.send(batch)
+            wait_until(lambda: waits_for_lock(endpoint), "the read to wait")
+        kinds = "".join(kind for kind, _ in reader.read_until("Z") if kind not in "SN")
+    if change == "DROP TABLE item":
+        assert kinds in ("1EZ", "EZ")
+    else:
+        assert kinds in ("12TDCZ", "12TCZ")
+    for client in (reader, other):
+        client.close()
+
+
+def waits_for_lock(endpoint):
+    return endpoint.run("SELECT count(*) FROM pgmosaic.activity WHERE wait_event_type = 'Lock'") != [(0,)]
+
+
+def test_few_backends_under_changes(make_server, make_router):
+    """Who waits for a backend and finds the catalog changed must not hold one and wait for another."""
+    router = make_router([make_server("g1"), make_server("g2")], settings={"pool": {"size_per_group": 2}})
+    router.endpoint.run(TABLE, ROWS)
+    over = threading.Event()
+    problems = []
+
+    def read(number):
+        session = Session(router.endpoint)
+        while not over.is_set() and not problems:
+            answer, = session.simple(f"SELECT id FROM item WHERE id = {number}")
+            if answer.rows != [(str(number).encode(),)]:
+                problems.append(answer)
+        session.close()
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for number in range(6):
+        router.endpoint.run(f"ALTER TABLE item ADD COLUMN c{number} int")
+    over.set()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert problems == []
