@@ -34,6 +34,10 @@ constexpr const char* kDatabasesSql =
     "coalesce(pg_catalog.pg_database_collation_actual_version(oid), '') "
     "FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
 
+// Users whose logins are passed on; the internal role has its password from the configuration.
+constexpr const char* kVerifiersSql =
+    "SELECT rolname, coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolname <> current_user";
+
 struct DatabaseFacts {
   std::string encoding, collate, ctype, provider, icu_locale, recorded_version, actual_version;
 };
@@ -49,6 +53,7 @@ struct Facts {
   std::string identity;       // of the server process: system identifier and start
   std::set<std::string> extensions;
   std::map<std::string, DatabaseFacts> databases;
+  std::map<std::string, std::string> verifiers;  // by role
 };
 
 struct Findings {
@@ -122,6 +127,9 @@ net::Task<Result<Facts>> ask(pool::ServerConn& conn) {
   auto system = co_await conn.query("SELECT system_identifier FROM pg_catalog.pg_control_system()");
   if (!system.ok()) co_return std::move(system.error());
   facts.identity += " " + *system->rows[0][0];
+  auto verifiers = co_await conn.query(kVerifiersSql);
+  if (!verifiers.ok()) co_return std::move(verifiers.error());
+  for (const auto& each : verifiers->rows) facts.verifiers[*each[0]] = *each[1];
   auto databases = co_await conn.query(kDatabasesSql);
   if (!databases.ok()) co_return std::move(databases.error());
   for (const auto& each : databases->rows)
@@ -192,6 +200,11 @@ std::string collation_text(const DatabaseFacts& facts) {
 
 void compare_databases(const GroupEndpoint& home, const Facts& first, const GroupEndpoint& group, const Facts& facts,
                        Findings& findings) {
+  for (const auto& [name, surplus] : facts.databases)
+    if (!first.databases.contains(name))
+      findings.unfit(group, "has database \"" + name + "\", which " + home.group.name +
+                                " does not have; needed: the same databases on every group; CREATE DATABASE " +
+                                pool::quote_identifier(name) + " there, or drop it here");
   for (const auto& [name, wanted] : first.databases) {
     const auto found = facts.databases.find(name);
     if (found == facts.databases.end()) {
@@ -207,6 +220,24 @@ void compare_databases(const GroupEndpoint& home, const Facts& first, const Grou
                                 "; needed: the same, or merged results come in a wrong order; make the database anew "
                                 "with these locales, on "
                                 "the same release of the operating system (glibc, ICU)");
+  }
+}
+
+// The client's proof is passed on, so a password is good for all groups only with one verifier: the salt counts.
+void compare_roles(const std::string& home, const Facts& first, const Facts& facts, const GroupEndpoint& group,
+                   Findings& findings) {
+  for (const auto& [role, verifier] : first.verifiers) {
+    const auto found = facts.verifiers.find(role);
+    const std::string name = pool::quote_identifier(role);
+    if (found == facts.verifiers.end()) {
+      findings.note(group, "role " + name + " is missing, " + home +
+                               " has it; its logins fail here. Needed: the same roles on every group");
+    } else if (!verifier.empty() && found->second != verifier) {
+      findings.note(group, "role " + name + " has another password verifier than on " + home +
+                               " (the same password with another salt is another one); its logins fail here. Needed: "
+                               "one verifier; ALTER ROLE " +
+                               name + " PASSWORD '…' through the router, or with rolpassword of pg_authid on " + home);
+    }
   }
 }
 
@@ -241,6 +272,7 @@ void compare(const GroupEndpoint& home, const Facts& first, const GroupEndpoint&
                               "or ALTER EXTENSION … UPDATE on " +
                               name);
   if (!first.databases.empty() && !facts.databases.empty()) compare_databases(home, first, group, facts, findings);
+  compare_roles(name, first, facts, group, findings);
 }
 
 net::Task<Status> check_all(net::EventLoop& loop, const Config& config, const std::vector<GroupEndpoint>& groups,

@@ -55,6 +55,22 @@ def test_warnings_do_not_stop(pair):
     assert "preflight: group g2" in text and "wal_level is replica" in text and "ALTER SYSTEM SET wal_level = logical;" in text
 
 
+def test_verifiers_that_differ_are_told(pair):
+    router = pair()
+    for number, server in enumerate(router.servers):
+        server.endpoint.run(f"CREATE ROLE app LOGIN PASSWORD '{scram_verifier('same', salt=b'salt number %d' % number)}'")
+    router.servers[0].endpoint.run("CREATE ROLE only_home LOGIN")
+    router.start()
+    text = router.log.read_text()
+    assert 'role "app" has another password verifier than on g1' in text and 'role "only_home" is missing' in text
+
+
+def test_databases_are_the_same_everywhere(pair):
+    router = pair()
+    router.servers[1].endpoint.run("CREATE DATABASE surplus")
+    assert 'has database "surplus", which g1 does not have' in refusal(router)
+
+
 def test_rights_of_the_internal_role(pair):
     router = pair()
     router.servers[1].endpoint.run("ALTER ROLE pgmosaic NOSUPERUSER")
