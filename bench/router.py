@@ -23,7 +23,7 @@ import time
 from support.figures import Figures, median, say, spread
 from support.peers import Peers, cpu_seconds, processes, resident_bytes, run_program
 from harness.dialect import strip_dialect
-from harness.cluster import Router
+from harness.cluster import PostgresServer, Router
 from harness.raw import RawClient
 
 ACCOUNTS = 100_000
@@ -100,10 +100,12 @@ class HeapCounter:
 
 
 def heap(peers, figures, options):
-    """A router of its own over the same servers, with every allocation counted."""
+    """A router over servers of its own, with every allocation counted."""
+    del peers
     directory = processes.scratch_directory("heap")
     counter = HeapCounter(directory)
-    router = Router(peers.groups, name="counted", settings={"log": {"level": "warning"}})
+    servers = [PostgresServer(f"counted{number}").start() for number in (1, 2)]
+    router = Router(servers, name="counted", settings={"log": {"level": "warning"}})
     script = directory / "points.sql"
     script.write_text(f"\\set aid random(1, {ACCOUNTS})\nSELECT abalance FROM counted WHERE aid = :aid;\n")
     router.start(counter.environment)
@@ -122,7 +124,8 @@ def heap(peers, figures, options):
             say(f"heap, {mode}: {per_statement:.3f} allocations per statement")
             figures.add(f"allocations_per_point_select_{mode}", max(per_statement, 0), "allocations", "<=", 0.1)
     finally:
-        router.stop()
+        for process in (router, *servers):
+            process.stop()
 
 
 def run_direct(peers, script, options):
