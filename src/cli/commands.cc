@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/config.h"
+#include "base/log.h"
 
 namespace pgmosaic::cli {
 
@@ -24,6 +25,44 @@ constexpr const char* kUsage =
     "pgmosaic COMMAND --help lists every setting.\n";
 
 }  // namespace
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "pgmosaic: %s\n", error.message.c_str());
+  if (!error.node.empty()) std::fprintf(stderr, "  server: %s\n", error.node.c_str());
+  if (!error.detail.empty()) std::fprintf(stderr, "  detail: %s\n", error.detail.c_str());
+  if (!error.hint.empty()) std::fprintf(stderr, "  hint: %s\n", error.hint.c_str());
+  return 1;
+}
+
+std::optional<Configured> configure(const std::vector<std::string>& arguments, std::string_view section, int& code) {
+  code = 2;
+  auto command_line = parse_command_line(arguments, section);
+  if (!command_line.ok()) {
+    fail(command_line.error());
+    return std::nullopt;
+  }
+  if (!command_line->positional.empty()) {
+    fail(make_error("42601", "unexpected argument \"" + command_line->positional[0] + "\"",
+                    "Settings are given as --name value; --help lists them."));
+    return std::nullopt;
+  }
+  if (command_line->help) {
+    std::fputs(config_help().c_str(), stdout);
+    code = 0;
+    return std::nullopt;
+  }
+  auto config = load_config(*command_line);
+  if (!config.ok()) {
+    code = fail(config.error());
+    return std::nullopt;
+  }
+  log_level = config->log.level;
+  if (!config->log.file.empty() && !log_to_file(config->log.file)) {
+    code = fail(make_error("F0000", "log.file: cannot write \"" + config->log.file + "\""));
+    return std::nullopt;
+  }
+  return Configured{std::move(*command_line), std::move(*config)};
+}
 
 int run(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);

@@ -1,8 +1,12 @@
 // The subcommands of the pgmosaic binary: dev, router, config.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/config.h"
 
 namespace pgmosaic::cli {
 
@@ -10,5 +14,15 @@ namespace pgmosaic::cli {
 int run(int argc, char** argv);
 int run_dev(const std::vector<std::string>& arguments);
 int run_router(const std::vector<std::string>& arguments);
+
+// Says on stderr what went wrong. Result: 1.
+int fail(const Error& error);
+struct Configured {
+  CommandLine command_line;
+  Config config;
+};
+// The configuration that the arguments name, with the log going where it says. nullopt: the process ends with `code`,
+// after --help or an error that was told. `section`: see parse_command_line().
+std::optional<Configured> configure(const std::vector<std::string>& arguments, std::string_view section, int& code);
 
 }  // namespace pgmosaic::cli

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -22,13 +23,6 @@ namespace pgmosaic::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-int fail(const Error& error) {
-  std::fprintf(stderr, "pgmosaic dev: %s\n", error.message.c_str());
-  if (!error.detail.empty()) std::fprintf(stderr, "  detail: %s\n", error.detail.c_str());
-  if (!error.hint.empty()) std::fprintf(stderr, "  hint: %s\n", error.hint.c_str());
-  return 1;
-}
 
 std::string read_line(const fs::path& file) {
   std::ifstream in(file);
@@ -138,25 +132,29 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
   return {};
 }
 
+// What differs from a router's defaults where neither a flag nor a file says otherwise.
+void choose_unless_told(Config& config, const CommandLine& command_line, const fs::path& dir) {
+  if (!command_line.config_file.empty()) return;
+  auto told = [&](std::string_view name) {
+    return std::any_of(command_line.settings.begin(), command_line.settings.end(),
+                       [&](const auto& setting) { return setting.first == name; });
+  };
+  // Ctrl-C should not wait for long transactions.
+  if (!told("timeouts.shutdown_ms")) config.timeouts.shutdown_ms = 3000;
+  if (told("port")) return;
+  // Clients find the cluster at the port it had last.
+  const std::string last = read_line(dir / "port");
+  config.port = last.empty() ? 0 : std::atoi(last.c_str());
+}
+
 }  // namespace
 
 int run_dev(const std::vector<std::string>& arguments) {
-  auto command_line = parse_command_line(arguments, "dev");
-  if (!command_line.ok()) return fail(command_line.error()) + 1;
-  if (!command_line->positional.empty())
-    return fail(make_error("42601", "unexpected argument \"" + command_line->positional[0] + "\"",
-                           "Settings are given as --name value; --help lists them.")) +
-           1;
-  if (command_line->help) {
-    std::fputs(config_help().c_str(), stdout);
-    return 0;
-  }
-  auto loaded = load_config(*command_line);
-  if (!loaded.ok()) return fail(loaded.error());
-  Config config = std::move(*loaded);
-  log_level = config.log.level;
-  if (!config.log.file.empty() && !log_to_file(config.log.file))
-    return fail(make_error("F0000", "log.file: cannot write \"" + config.log.file + "\""));
+  int code = 0;
+  auto configured = configure(arguments, "dev", code);
+  if (!configured) return code;
+  Config& config = configured->config;
+  const CommandLine& command_line = configured->command_line;
   std::error_code problem;
   const fs::path dir = fs::absolute(config.dev.data_dir, problem);
   fs::create_directories(dir, problem);
@@ -165,19 +163,7 @@ int run_dev(const std::vector<std::string>& arguments) {
   if (geteuid() == 0)
     fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
 
-  // Ctrl-C should not wait for long transactions, unless told so.
-  bool patience_given = false;
-  for (const auto& [name, value] : command_line->settings)
-    patience_given = patience_given || name == "timeouts.shutdown_ms";
-  if (!patience_given && command_line->config_file.empty()) config.timeouts.shutdown_ms = 3000;
-
-  // Clients find the cluster at the port it had last, unless told otherwise.
-  bool port_given = false;
-  for (const auto& [name, value] : command_line->settings) port_given = port_given || name == "port";
-  if (!port_given && command_line->config_file.empty()) {
-    const std::string last = read_line(dir / "port");
-    config.port = last.empty() ? 0 : std::atoi(last.c_str());
-  }
+  choose_unless_told(config, command_line, dir);
   auto password = user_password(config, dir);
   if (!password.ok()) return fail(password.error());
   auto store = meta::open_sqlite_store((dir / "metadata.db").string());
@@ -204,7 +190,7 @@ int run_dev(const std::vector<std::string>& arguments) {
   const std::string url_user = config.dev.user, url_password = *password;
   Status status;
   {
-    router::Server server(config, *command_line, **store, groups, internal);
+    router::Server server(config, command_line, **store, groups, internal);
     status = server.run(
         [&](uint16_t port) {
           write_private(dir / "port", std::to_string(port));

@@ -12,14 +12,6 @@ namespace pgmosaic::cli {
 
 namespace {
 
-int fail(const Error& error) {
-  std::fprintf(stderr, "pgmosaic: %s\n", error.message.c_str());
-  if (!error.node.empty()) std::fprintf(stderr, "  server: %s\n", error.node.c_str());
-  if (!error.detail.empty()) std::fprintf(stderr, "  detail: %s\n", error.detail.c_str());
-  if (!error.hint.empty()) std::fprintf(stderr, "  hint: %s\n", error.hint.c_str());
-  return 1;
-}
-
 Result<std::string> internal_password(const Config& config) {
   if (config.internal.password_file.empty()) return config.internal.password;
   FILE* file = std::fopen(config.internal.password_file.c_str(), "r");
@@ -55,21 +47,10 @@ Result<std::vector<control::GroupEndpoint>> endpoints(const Config& config) {
 }  // namespace
 
 int run_router(const std::vector<std::string>& arguments) {
-  auto command_line = parse_command_line(arguments);
-  if (!command_line.ok()) return fail(command_line.error()) + 1;
-  if (!command_line->positional.empty())
-    return fail(make_error("42601", "unexpected argument \"" + command_line->positional[0] + "\"",
-                           "Settings are given as --name value; --help lists them.")) +
-           1;
-  if (command_line->help) {
-    std::fputs(config_help().c_str(), stdout);
-    return 0;
-  }
-  auto config = load_config(*command_line);
-  if (!config.ok()) return fail(config.error());
-  log_level = config->log.level;
-  if (!config->log.file.empty() && !log_to_file(config->log.file))
-    return fail(make_error("F0000", "log.file: cannot write \"" + config->log.file + "\""));
+  int code = 0;
+  auto configured = configure(arguments, {}, code);
+  if (!configured) return code;
+  const Config* config = &configured->config;
   if (config->groups.empty())
     return fail(
         make_error("F0000", "no [[group]] is configured", "Name at least one PostgreSQL server, or use pgmosaic dev."));
@@ -82,7 +63,7 @@ int run_router(const std::vector<std::string>& arguments) {
   if (!checked.ok()) return fail(checked.error());
   auto store = meta::open_sqlite_store(config->metadata.path);
   if (!store.ok()) return fail(store.error());
-  router::Server server(*config, *command_line, **store, *groups, internal);
+  router::Server server(*config, configured->command_line, **store, *groups, internal);
   Status status = server.run(
       [&](uint16_t port) {
         std::printf("ready: router on %s port %u, %zu groups\n",
