@@ -71,7 +71,7 @@ struct Table {
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
   bool row_security = false;  // policies apply, and only to statements that name the table itself
-  std::string owner;          // role that owns the table and its leaves, if it may use the table's schema
+  std::string owner;          // role that owns the table and its leaves, if it may read the table by its name
 
   // Index into `columns`, or -1.
   int column_index(std::string_view column_name) const {

@@ -15,6 +15,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0),
        c.relrowsecurity,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
+                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -349,11 +349,8 @@ std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
-  if (auto* grant = as<PgQuery__GrantStmt>(root)) {
-    const char* tag = grant->is_grant ? "GRANT" : "REVOKE";
-    // Whether an owner may use a schema decides plans.
-    return grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA ? everywhere(tag, sql) : no_new_epoch(tag, sql);
-  }
+  // Whether an owner may read tables and use schemas decides plans.
+  if (auto* grant = as<PgQuery__GrantStmt>(root)) return everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql);
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
   if (auto* role = as<PgQuery__CreateRoleStmt>(root)) return plan_role(sql, "CREATE ROLE", role->n_options, role->options);

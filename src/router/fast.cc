@@ -174,7 +174,10 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   pool::ServerConn& conn = *backend->conn;
   if (found->leaves && where.proven() && !plan.point->literal_types.empty() &&
       read_leaf(*backend, *found, sql, where.shard)) {
-    if (!backends_.in_transaction()) again_.assign(message.whole);
+    if (!backends_.in_transaction()) {
+      again_.assign(message.whole);
+      leaves_in_use_ = found->leaves;
+    }
     conn.flush();
   } else {
     conn.expect({RequestKind::query});
@@ -200,11 +203,11 @@ bool Session::read_leaf(exec::Backend& backend, const CachedPlan& cached, std::s
   return true;
 }
 
-// The name of the leaf's statement on this backend, where it is prepared now if it was not yet. Empty: the backend has
-// no room for it. The name is valid until the next call.
+// The name of the leaf's statement on this backend, where it is prepared now if it was not yet. Empty: by the table's
+// name, please. The name is valid until the next call.
 std::string_view Session::leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
                                          uint32_t shard, const std::vector<pg::Oid>& types) {
-  if (!worker_.config->pool.leaf_statements) return {};
+  if (leaves.failed || !worker_.config->pool.leaf_statements) return {};
   pool::ServerConn& conn = *backend.conn;
   if (leaves.numbers.size() <= shard) leaves.numbers.resize(shard + 1);
   uint32_t& number = leaves.numbers[shard];
@@ -257,8 +260,10 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
     name = leaf_statement(*backend, plan, *statement->leaves, where.shard, statement->types);
   if (!name.empty()) {
     parse_complete_owed_ = batch.parse != nullptr;
-    if (!backends_.in_transaction() && statement->wire_name.empty())
+    if (!backends_.in_transaction() && statement->wire_name.empty()) {
       again_.assign(first.whole).append(in_.view().substr(0, batch.size_behind_first));
+      leaves_in_use_ = statement->leaves;
+    }
   } else if (batch.parse != nullptr) {
     conn.out().append(batch.parse_bytes);
     conn.expect({RequestKind::parse});
@@ -293,7 +298,8 @@ net::Task<bool> Session::relay_fast(exec::Backend& backend) {
   }
   CHECK(!copying || !answered);
   parse_complete_owed_ = false;
-  if (std::exchange(leaf_failed_, false) && !client_gone_) {
+  // A connection that broke behind the leaf's error has put an error of its own into the answer.
+  if (std::exchange(leaf_failed_, false) && answered && !client_gone_) {
     co_await run_again();
     if (state_ == State::active) end_statement();
     co_return !client_gone_;
@@ -310,7 +316,7 @@ net::Task<bool> Session::relay_fast(exec::Backend& backend) {
 
 // The client's messages once more, the long way.
 net::Task<void> Session::run_again() {
-  worker_.forget_plans();
+  leaves_in_use_->failed = true;
   backends_.release_idle();
   const std::string messages = std::exchange(again_, {});
   std::string_view rest = messages;

@@ -259,8 +259,7 @@ class Session {
   State state_ = State::login;
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
-  bool hold_complete_ = false;
-  bool suppress_ready_ = false;
+  bool hold_complete_ = false, suppress_ready_ = false;
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false;
   uint32_t copy_rest_ = 0;         // bytes of a CopyData message still to come from the client
   bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
@@ -273,6 +272,7 @@ class Session {
   bool leaf_failed_ = false;       // a leaf's statement failed where the table's might not: run again_
   exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
   std::string again_;            // what to run then: the client's messages; empty: a transaction cannot
+  std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   Error termination_{};
 };
 

@@ -19,6 +19,7 @@ namespace pgmosaic::router {
 // number in their names, 0 where none was made yet.
 struct LeafStatements {
   std::vector<uint32_t> numbers;
+  bool failed = false;  // one of them, for what its leaf is: by the table's name until the next epoch's plan
 };
 
 struct CachedPlan {

@@ -126,6 +126,21 @@ def test_nobody_reads_more_than_by_the_tables_name(endpoint):
                      "DROP ROLE point_reader")
 
 
+def test_an_owner_without_the_right_to_read(endpoint):
+    endpoint.run("DROP ROLE IF EXISTS point_owner", "CREATE ROLE point_owner LOGIN PASSWORD 'owns'",
+                 "ALTER TABLE item OWNER TO point_owner")
+    session = Session(endpoint, user="point_owner", password="owns")
+    try:
+        for _ in range(3):
+            assert session.simple("SELECT name FROM item WHERE id = 1")[0].rows == [(b"item 1",)]
+        endpoint.run("REVOKE SELECT ON item FROM point_owner")
+        for _ in range(3):
+            assert session.simple("SELECT name FROM item WHERE id = 1")[0].sqlstate == "42501"
+    finally:
+        session.close()
+        endpoint.run("DROP TABLE item", "DROP ROLE point_owner")
+
+
 @pytest.mark.parametrize("change", ["ALTER TABLE item ADD COLUMN more int", "DROP TABLE item; " + TABLE,
                                     "DROP TABLE item"])
 @pytest.mark.parametrize("setting", [b"", b"SET statement_timeout = '1h'"])
