@@ -39,13 +39,13 @@ enum class TableKind {
 
 struct Column {
   std::string name;
-  Oid type = 0;        // of the home group's pg_type
-  Oid base_type = 0;   // the type under a domain, else == type
+  Oid type = 0;       // of the home group's pg_type
+  Oid base_type = 0;  // the type under a domain, else == type
   int32_t typmod = -1;
   Oid collation = 0;
   bool not_null = false;
-  bool has_default = false;  // a DEFAULT, identity or generated column
-  bool generated = false;    // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
+  bool has_default = false;        // a DEFAULT, identity or generated column
+  bool generated = false;          // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
   bool bytewise_collation = true;  // false: comparing its values needs a PostgreSQL (collation is not C-like)
 };
 
@@ -66,7 +66,7 @@ struct Table {
   // sharded only:
   std::vector<int> key_columns;  // distribution columns, indexes into `columns`, in key order
   ColocationId colocation = 0;
-  std::string shard_prefix;      // leaf of remainder r: pgmosaic_shards."<shard_prefix>_<r>"
+  std::string shard_prefix;  // leaf of remainder r: pgmosaic_shards."<shard_prefix>_<r>"
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
@@ -96,7 +96,7 @@ struct Colocation {
   std::vector<Oid> key_types;       // base types
   std::vector<Oid> key_collations;  // 0 where the type has none
   std::vector<Shard> shards;
-  bool explicit_only = false;       // made with WITH (colocate_with = 'none')
+  bool explicit_only = false;  // made with WITH (colocate_with = 'none')
 
   uint32_t shard_of_hash(uint64_t hash) const { return static_cast<uint32_t>(hash % shards.size()); }
   GroupId group_of_hash(uint64_t hash) const { return shards[shard_of_hash(hash)].group; }

@@ -33,7 +33,8 @@ const catalog::Group* find(const std::vector<catalog::Group>& groups, const std:
 
 Status check_groups(meta::Store& store, const std::vector<catalog::Group>& configured) {
   TRY_ASSIGN(std::vector<catalog::Group> recorded, meta::read_groups(store));
-  const std::string hint = "Configure the groups that the cluster was made with, in this order: " + names_of(recorded) + ".";
+  const std::string hint =
+      "Configure the groups that the cluster was made with, in this order: " + names_of(recorded) + ".";
   for (const catalog::Group& group : configured)
     if (find(recorded, group.name) == nullptr)
       return make_error("F0000", "group \"" + group.name + "\" is not of this cluster", hint,
@@ -66,11 +67,12 @@ net::Task<Status> check_member(pool::ServerConn& conn, std::string cluster_id, c
   const std::string& name = *rows->rows[0][1];
   const std::string where = group.host + " port " + std::to_string(group.port);
   if (theirs != cluster_id)
-    co_return make_error("F0000", "the server at " + where + " belongs to another cluster (" + theirs + ")",
-                         "Set metadata.path to the store that this cluster was made with. To make a new cluster of a "
-                         "server that is no longer in use: DROP SCHEMA pgmosaic, pgmosaic_shards CASCADE in each of its "
-                         "databases.",
-                         "Cluster " + cluster_id + " is the one in the configured metadata store.");
+    co_return make_error(
+        "F0000", "the server at " + where + " belongs to another cluster (" + theirs + ")",
+        "Set metadata.path to the store that this cluster was made with. To make a new cluster of a "
+        "server that is no longer in use: DROP SCHEMA pgmosaic, pgmosaic_shards CASCADE in each of its "
+        "databases.",
+        "Cluster " + cluster_id + " is the one in the configured metadata store.");
   if (name != group.name)
     co_return make_error("F0000", "the server at " + where + " is group \"" + name + "\", not \"" + group.name + "\"",
                          "Correct host and port of the [[group]] sections.");

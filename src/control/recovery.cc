@@ -11,7 +11,7 @@ namespace pgmosaic::control {
 namespace {
 
 constexpr std::string_view kIntentPrefix = "intents/";
-constexpr int kLooks = 30;            // seconds that a transaction in doubt is looked for
+constexpr int kLooks = 30;  // seconds that a transaction in doubt is looked for
 constexpr int64_t kFinishPatienceUs = 10'000'000;
 constexpr int64_t kFinishRetryUs = 100'000;
 constexpr uint64_t kTrimEvery = 300;  // seconds between trims of the commit logs
@@ -57,8 +57,7 @@ net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, ex
     } else {
       auto done = co_await (*conn)->query(sql);
       // 42704: the lost connection has done it after all. 55000: it is still about it.
-      if (!done.ok() && done.error().sqlstate != "42704")
-        status = group_error(groups.back(), std::move(done.error()));
+      if (!done.ok() && done.error().sqlstate != "42704") status = group_error(groups.back(), std::move(done.error()));
     }
     if (status.ok()) {
       groups.pop_back();
@@ -119,8 +118,8 @@ net::Task<Status> Cluster::recover(net::EventLoop& loop, const Gids& only, int& 
   co_return result;
 }
 
-// Schema changes whose router died between the intent and the publication. A live one must not be touched: the tombstone
-// could overtake its commit.
+// Schema changes whose router died between the intent and the publication. A live one must not be touched: the
+// tombstone could overtake its commit.
 net::Task<Status> Cluster::recover_intents(net::EventLoop& loop, const Gids& only, int& settled) {
   CO_TRY_ASSIGN(auto found, store_.read_prefix(kIntentPrefix));
   for (const auto& entry : found.entries) {
@@ -196,8 +195,7 @@ net::Task<void> Cluster::tend(net::EventLoop& loop) {
   }
   if (!work.empty()) {
     Status status = co_await look(loop, work);
-    if (!status.ok())
-      log_warning("control", "{} transactions stay in doubt: {}", work.size(), status.error().message);
+    if (!status.ok()) log_warning("control", "{} transactions stay in doubt: {}", work.size(), status.error().message);
     // A PREPARE whose connection was lost may end later than the first look.
     std::lock_guard lock(mutex_);
     for (const std::string& gid : work) {

@@ -26,7 +26,7 @@ struct Resolution {
   bool undecided = false;    // a key's hash cannot be computed here exactly: ask a PostgreSQL, or use all groups
   catalog::GroupId one = 0;  // != 0: exactly this group
   static constexpr uint32_t kNoShard = ~0U;
-  uint32_t shard = kNoShard;  // index of the shard, where the target's one key tuple is proven
+  uint32_t shard = kNoShard;             // index of the shard, where the target's one key tuple is proven
   std::vector<catalog::GroupId> groups;  // else these, ascending
   bool single() const { return one != 0; }
   bool proven() const { return shard != kNoShard; }

@@ -68,8 +68,8 @@ struct FromNode {
   Kind kind = Kind::leaf;
   int instance = -1;
   std::unique_ptr<FromNode> left, right;
-  int region = -1;         // where the join stands
-  int nullable_left = -1;  // full
+  int region = -1;          // where the join stands
+  int nullable_left = -1;   // full
   int nullable_right = -1;  // left, full
   // JOIN … USING: merged columns come first in *.
   std::vector<OutputColumn> merged;
@@ -79,7 +79,7 @@ struct FromNode {
 struct SubLinkUse {
   Level* level = nullptr;
   const PgQuery__SubLink* link = nullptr;
-  bool positive = false;  // stands where NULL and false have the same effect (WHERE, ON; under AND/OR only)
+  bool positive = false;    // stands where NULL and false have the same effect (WHERE, ON; under AND/OR only)
   std::vector<Var> tested;  // (x, y) IN (SELECT …)
 };
 
@@ -125,8 +125,8 @@ struct Level {
   bool outputs_known = true;
   std::vector<const PgQuery__FuncCall*> aggregates, windows;
   bool recursive = false;
-  bool writes = false;             // DML
-  bool order_sensitive = false;    // volatile functions, TABLESAMPLE, aggregates that depend on the order of rows
+  bool writes = false;           // DML
+  bool order_sensitive = false;  // volatile functions, TABLESAMPLE, aggregates that depend on the order of rows
   // The enclosing level's columns that are this level's results (the columns of the derived table, or x in
   // x IN (SELECT …)): a condition on them is a condition on this level's rows where the level lets it through.
   std::vector<Var> outer_columns;
@@ -134,7 +134,9 @@ struct Level {
   bool aggregated() const { return !aggregates.empty() || has_group() || (select && select->having_clause); }
   bool has_group() const { return select != nullptr && select->n_group_clause > 0; }
   bool set_operation() const { return !arms.empty(); }
-  bool limited() const { return select != nullptr && (select->limit_count != nullptr || select->limit_offset != nullptr); }
+  bool limited() const {
+    return select != nullptr && (select->limit_count != nullptr || select->limit_offset != nullptr);
+  }
 
   Distribution from_distribution;  // of FROM and WHERE
 };
@@ -193,8 +195,8 @@ class Statement {
   bool row_locks = false;
   bool dml_in_cte = false;
   bool reference_write_in_cte = false;
-  std::vector<Level*> dml_levels;  // of data-modifying WITH
-  bool too_complex = false;  // something could not be bound at all: refuse
+  std::vector<Level*> dml_levels;   // of data-modifying WITH
+  bool too_complex = false;         // something could not be bound at all: refuse
   bool constants_by_value = false;  // literal numbers do not refer to the client's text
   bool huge_literal = false;        // a literal's size decided something: do not cache
   std::vector<std::string> virtual_relations;

@@ -56,8 +56,6 @@ Status read_options(const PgQuery__CopyStmt* copy, CopyIn& out) {
     } else if (name == "encoding") {
       return make_error("0A000", "COPY with ENCODING into a sharded table is not supported",
                         "Set client_encoding instead.");
-    } else if (name == "freeze" && value != "false") {
-      return make_error("0A000", "COPY FREEZE into a sharded table is not supported", "Leave FREEZE out.");
     }
   }
   if (out.format == CopyIn::Format::csv) {
@@ -86,6 +84,22 @@ std::vector<std::string> copied_columns(const catalog::Table& table) {
   return names;
 }
 
+// PostgreSQL refuses FREEZE for partitioned tables, as our sharded ones are. It only spares a later VACUUM's work (as
+// `pgbench -i` does), so the groups get the statement without it. Empty: there is none.
+Result<std::string> without_freeze(const PgQuery__CopyStmt* copy) {
+  Arena arena;
+  std::vector<Node*> options;
+  for (std::size_t i = 0; i < copy->n_options; ++i) {
+    auto* option = as<PgQuery__DefElem>(copy->options[i]);
+    if (option == nullptr || lower(text_of(option->defname)) != "freeze") options.push_back(copy->options[i]);
+  }
+  if (options.size() == copy->n_options) return std::string();
+  PgQuery__CopyStmt* plain = arena.shallow(copy);
+  plain->n_options = options.size();
+  plain->options = arena.list(options);
+  return deparse_statement(arena.node(plain));
+}
+
 Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
   Plan plan;
   plan.command = "COPY";
@@ -108,6 +122,9 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
   if (table.table->has_statement_triggers)
     return unsupported("COPY into a sharded table with statement-level triggers",
                        "They would fire once per group: use row-level triggers.");
+  auto text = without_freeze(copy);
+  if (!text.ok()) return unsupported(text.error());
+  plan.rewritten_sql = std::move(*text);
   in.table = table.table->oid;
   in.colocation = table.table->colocation;
   plan.target = Target{Target::Kind::all, in.colocation, {}};
@@ -197,8 +214,8 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.multi_group_error = query.multi_group_error;
   describe_stream(copy, plan);
   bool plain = query.gather && query.gather->sql.empty() && query.gather->merge.empty() &&
-               !query.gather->limit.constant && query.gather->limit.parameter == 0 &&
-               !query.gather->offset.constant && query.gather->offset.parameter == 0;
+               !query.gather->limit.constant && query.gather->limit.parameter == 0 && !query.gather->offset.constant &&
+               query.gather->offset.parameter == 0;
   bool several = query.target.kind == Target::Kind::all || query.target.kind == Target::Kind::keys ||
                  query.target.kind == Target::Kind::everywhere;
   if (several && !plain && !plan.multi_group_error)

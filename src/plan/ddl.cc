@@ -65,7 +65,9 @@ bool is_key(const TableUnderDefinition& table, std::string_view column) {
   return std::find(table.key_columns.begin(), table.key_columns.end(), column) != table.key_columns.end();
 }
 
-Error refused(std::string message, std::string hint) { return make_error("0A000", std::move(message), std::move(hint)); }
+Error refused(std::string message, std::string hint) {
+  return make_error("0A000", std::move(message), std::move(hint));
+}
 
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
@@ -148,7 +150,8 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   for (const Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     if (command == nullptr) continue;
-    if (auto status = tag == "ALTER TABLE" || tag == "ALTER VIEW" ? check_alter(definition, command, context) : Status();
+    if (auto status =
+            tag == "ALTER TABLE" || tag == "ALTER VIEW" ? check_alter(definition, command, context) : Status();
         !status)
       return unsupported(status.error());
   }
@@ -192,7 +195,8 @@ std::string drop_tag(PgQuery__ObjectType type) {
 
 Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanContext& context) {
   std::string tag = drop_tag(drop->remove_type);
-  if (tag.empty()) return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
+  if (tag.empty())
+    return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
   if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
   Plan plan = everywhere(tag, sql);
   for (const Node* node : each(drop->n_objects, drop->objects)) {
@@ -285,7 +289,8 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
 Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery__IntoClause* into,
                     const PlanContext& context) {
   auto* select = as<PgQuery__SelectStmt>(query_node);
-  if (select == nullptr) return unsupported("CREATE TABLE ... AS EXECUTE is not supported", "Use CREATE TABLE ... AS SELECT.");
+  if (select == nullptr)
+    return unsupported("CREATE TABLE ... AS EXECUTE is not supported", "Use CREATE TABLE ... AS SELECT.");
   Arena arena;
   auto* plain = arena.shallow(select);
   plain->into_clause = nullptr;
@@ -318,8 +323,8 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
   }
   if (!into->skip_data) plan.ddl->home_instead = std::string(sql);
   if (into->skip_data) plan.ddl->tag = plan.command = "CREATE TABLE AS";
-  plan.ddl->new_table = Ddl::NewTable{std::string(text_of(into->rel->schemaname)), std::string(text_of(into->rel->relname)),
-                                      TableKind::local};
+  plan.ddl->new_table = Ddl::NewTable{std::string(text_of(into->rel->schemaname)),
+                                      std::string(text_of(into->rel->relname)), TableKind::local};
   return plan;
 }
 
@@ -353,8 +358,10 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
   if (auto* grant = as<PgQuery__GrantStmt>(root)) return everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql);
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
-  if (auto* role = as<PgQuery__CreateRoleStmt>(root)) return plan_role(sql, "CREATE ROLE", role->n_options, role->options);
-  if (auto* role = as<PgQuery__AlterRoleStmt>(root)) return plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+  if (auto* role = as<PgQuery__CreateRoleStmt>(root))
+    return plan_role(sql, "CREATE ROLE", role->n_options, role->options);
+  if (auto* role = as<PgQuery__AlterRoleStmt>(root))
+    return plan_role(sql, "ALTER ROLE", role->n_options, role->options);
   if (as<PgQuery__AlterRoleSetStmt>(root) != nullptr) return no_new_epoch("ALTER ROLE", sql);
   if (as<PgQuery__DropRoleStmt>(root) != nullptr) return no_new_epoch("DROP ROLE", sql);
   if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr) return no_new_epoch("ALTER DATABASE", sql);
@@ -387,7 +394,8 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);
-    if (tag.empty()) return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
+    if (tag.empty())
+      return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
     Plan plan = everywhere(tag, sql);
     plan.ddl->moves_owner = true;
     return plan;
@@ -400,9 +408,9 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   }
   if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
     if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
-      return unsupported("CREATE MATERIALIZED VIEW is not supported yet", "Create a table and fill it with INSERT ... SELECT.");
-    if (statement->if_not_exists)
-      return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
+      return unsupported("CREATE MATERIALIZED VIEW is not supported yet",
+                         "Create a table and fill it with INSERT ... SELECT.");
+    if (statement->if_not_exists) return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
     return plan_create_as(sql, statement->query, statement->into, context);
   }
   if (auto* select = as<PgQuery__SelectStmt>(root)) {

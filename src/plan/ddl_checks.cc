@@ -24,8 +24,9 @@ std::string kind_name(TableKind kind) {
 Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::Table* referenced,
                                     const std::vector<std::string>& from, const std::vector<std::string>& to,
                                     const PlanContext& context) {
-  const char* hint = "Give both tables the same distribution key and shard count and include it in the foreign key, or "
-                     "make the referenced table a reference table.";
+  const char* hint =
+      "Give both tables the same distribution key and shard count and include it in the foreign key, or "
+      "make the referenced table a reference table.";
   if (table.kind != TableKind::sharded)
     return refused("a foreign key from a " + kind_name(table.kind) + " table to a sharded table", hint);
   bool self = referenced == nullptr;
@@ -34,10 +35,9 @@ Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::
     referenced_keys.clear();
     for (int key : referenced->key_columns) referenced_keys.push_back(referenced->columns[key].name);
     const catalog::Colocation* shards = context.database->colocation(referenced->colocation);
-    bool together = table.colocation != 0
-                        ? table.colocation == referenced->colocation
-                        : shards != nullptr && shards->shards.size() == table.shard_count &&
-                              shards->key_types == table.key_types && table.colocate_with != "none";
+    bool together = table.colocation != 0 ? table.colocation == referenced->colocation
+                                          : shards != nullptr && shards->shards.size() == table.shard_count &&
+                                                shards->key_types == table.key_types && table.colocate_with != "none";
     if (!together) return refused("a foreign key to a sharded table that is not co-located with this one", hint);
     table.must_colocate_with = referenced->schema + "." + referenced->name;
   }
@@ -59,8 +59,9 @@ Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint*
   if (from.empty() && !column.empty()) from.emplace_back(column);
   std::vector<std::string> to = names_of(constraint->n_pk_attrs, constraint->pk_attrs);
   const catalog::Table* referenced = lookup(context, constraint->pktable);
-  bool self = text_of(constraint->pktable->relname) == table.name &&
-              (text_of(constraint->pktable->schemaname).empty() || text_of(constraint->pktable->schemaname) == table.schema);
+  bool self =
+      text_of(constraint->pktable->relname) == table.name &&
+      (text_of(constraint->pktable->schemaname).empty() || text_of(constraint->pktable->schemaname) == table.schema);
   if (self) {
     if (table.kind != TableKind::sharded) return {};
     // Without a list the primary key is meant, which holds the distribution columns in an order not known here.
@@ -139,9 +140,9 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
           return refused("a constraint USING INDEX of a sharded table", "Add the constraint with its columns.");
         return {};
       }
-      return check_unique(table, columns,
-                          constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY ? "the primary key"
-                                                                                       : "a unique constraint");
+      return check_unique(
+          table, columns,
+          constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY ? "the primary key" : "a unique constraint");
     }
     case PG_QUERY__CONSTR_TYPE__CONSTR_EXCLUSION:
       if (table.kind == TableKind::sharded)

@@ -15,12 +15,12 @@ namespace pgmosaic::plan {
 struct TableUnderDefinition {
   catalog::TableKind kind = catalog::TableKind::local;
   std::string schema, name;
-  std::vector<std::string> key_columns;     // sharded
-  std::vector<catalog::Oid> key_types;      // 0: not known here
+  std::vector<std::string> key_columns;  // sharded
+  std::vector<catalog::Oid> key_types;   // 0: not known here
   uint32_t shard_count = 0;
-  std::string colocate_with;                // "none": with no other table
-  catalog::ColocationId colocation = 0;     // of an existing table
-  std::string must_colocate_with;           // set by a foreign key: the table it must share shards with
+  std::string colocate_with;             // "none": with no other table
+  catalog::ColocationId colocation = 0;  // of an existing table
+  std::string must_colocate_with;        // set by a foreign key: the table it must share shards with
 };
 
 // One constraint, written with a column (`column` is its name) or by itself.

@@ -166,8 +166,8 @@ Distribution DistributionAnalysis::join(FromNode::Kind kind, Distribution left, 
 // All rows that the query reads for one outer row are on that row's group.
 bool DistributionAnalysis::within_outer(Level* level, const Distribution& outer) {
   if (level->set_operation())
-    return !level->recursive && std::all_of(level->arms.begin(), level->arms.end(),
-                                            [&](Level* arm) { return within_outer(arm, outer); });
+    return !level->recursive &&
+           std::all_of(level->arms.begin(), level->arms.end(), [&](Level* arm) { return within_outer(arm, outer); });
   const Distribution& own = level->from_distribution;
   if (own.kind == Kind::bad || level->writes || level->recursive) return false;
   if (own.kind == Kind::replicated) return result_of(level).kind == Kind::replicated;
@@ -249,7 +249,8 @@ std::optional<std::string> DistributionAnalysis::not_shareable(Level* level) {
 }
 
 Distribution DistributionAnalysis::result_of(Level* level) {
-  if (level->writes) return bad("a data-modifying WITH over several groups", "Run the parts as statements of their own.");
+  if (level->writes)
+    return bad("a data-modifying WITH over several groups", "Run the parts as statements of their own.");
   if (level->set_operation()) return of_arms(level);
   Distribution result = level->from_distribution;
   if (result.kind == Kind::bad) return result;
@@ -361,7 +362,8 @@ bool DistributionAnalysis::windows_within_key(Level* level) {
         if (auto* reference = as<PgQuery__ColumnRef>(node)) vars.push_back(statement_.resolve(reference, level));
     };
     collect(call->over);
-    std::string_view base = text_of(call->over->name).empty() ? text_of(call->over->refname) : text_of(call->over->name);
+    std::string_view base =
+        text_of(call->over->name).empty() ? text_of(call->over->refname) : text_of(call->over->name);
     for (int hops = 0; !base.empty() && hops < 10; ++hops) {
       std::string_view next;
       for (const Node* node : each(level->select->n_window_clause, level->select->window_clause)) {

@@ -57,9 +57,7 @@ class DistributionAnalysis {
   // The rows of a query as another query sees them, or bad with the reason.
   Distribution result_of(Level* level);
   // The rows that the outermost query makes before it sorts and cuts them.
-  Distribution rows_of(Level* top) {
-    return top->set_operation() ? of_arms(top, true) : top->from_distribution;
-  }
+  Distribution rows_of(Level* top) { return top->set_operation() ? of_arms(top, true) : top->from_distribution; }
   // True if the expressions' columns determine the group: rows with equal values are all on one group.
   bool covers_key(Level* level, const Distribution& distribution, const std::vector<Var>& vars);
   // The result column that is key column i for certain, -1 if none.

@@ -129,10 +129,10 @@ void choose_target(Planning& p) {
         auto same = [](const KeySource& a, const KeySource& b) {
           return a.kind == b.kind && a.index == b.index && a.negate == b.negate && a.text == b.text;
         };
-        bool known = target.keys.size() < 64 &&
-                     std::any_of(target.keys.begin(), target.keys.end(), [&](const KeyTuple& other) {
-                       return std::equal(key.begin(), key.end(), other.begin(), other.end(), same);
-                     });
+        bool known =
+            target.keys.size() < 64 && std::any_of(target.keys.begin(), target.keys.end(), [&](const KeyTuple& other) {
+              return std::equal(key.begin(), key.end(), other.begin(), other.end(), same);
+            });
         if (!known) target.keys.push_back(key);
       }
     }
@@ -152,8 +152,8 @@ void set_cacheable(Planning& p) {
   Statement& s = p.statement;
   plan.parameter_count = s.parameter_count();
   plan.cacheable = plan.kind != PlanKind::unsupported && s.shape.complete && !s.shape.has_hint &&
-                   s.shape.single_statement && !s.huge_literal && !s.constants_by_value && s.virtual_relations.empty() &&
-                   plan.rewritten_sql.empty();
+                   s.shape.single_statement && !s.huge_literal && !s.constants_by_value &&
+                   s.virtual_relations.empty() && plan.rewritten_sql.empty();
   if (!plan.cacheable) return;
   for (uint32_t index : s.structural) {
     const Literal& literal = s.shape.literals[index];

@@ -41,12 +41,38 @@ void add_effects(const Effects& effects, std::string& line) {
 }
 
 std::string_view session_name(SessionCommand::Kind kind) {
-  static constexpr std::string_view kNames[] = {
-      "begin", "commit", "rollback", "savepoint", "release", "rollback_to", "prepare_transaction", "commit_prepared",
-      "rollback_prepared", "set", "set_local", "reset", "reset_all", "discard_all", "discard_plans", "discard_temp",
-      "discard_sequences", "prepare", "execute", "deallocate", "deallocate_all", "listen", "unlisten", "unlisten_all",
-      "declare_cursor", "fetch_cursor", "close_cursor", "close_all_cursors", "set_constraints", "set_transaction",
-      "set_session_characteristics", "empty"};
+  static constexpr std::string_view kNames[] = {"begin",
+                                                "commit",
+                                                "rollback",
+                                                "savepoint",
+                                                "release",
+                                                "rollback_to",
+                                                "prepare_transaction",
+                                                "commit_prepared",
+                                                "rollback_prepared",
+                                                "set",
+                                                "set_local",
+                                                "reset",
+                                                "reset_all",
+                                                "discard_all",
+                                                "discard_plans",
+                                                "discard_temp",
+                                                "discard_sequences",
+                                                "prepare",
+                                                "execute",
+                                                "deallocate",
+                                                "deallocate_all",
+                                                "listen",
+                                                "unlisten",
+                                                "unlisten_all",
+                                                "declare_cursor",
+                                                "fetch_cursor",
+                                                "close_cursor",
+                                                "close_all_cursors",
+                                                "set_constraints",
+                                                "set_transaction",
+                                                "set_session_characteristics",
+                                                "empty"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -65,8 +91,8 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     out += "\n";
   }
   if (ddl.new_table)
-    out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") + " " +
-           (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
+    out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") +
+           " " + (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
@@ -149,8 +175,8 @@ std::string describe_plan(const Plan& plan) {
       break;
     }
     case PlanKind::insert_split:
-      out += "split " + std::to_string(plan.insert_split->colocation) + flags + "\n  prefix: " +
-             plan.insert_split->prefix + "\n";
+      out += "split " + std::to_string(plan.insert_split->colocation) + flags +
+             "\n  prefix: " + plan.insert_split->prefix + "\n";
       for (const InsertSplit::Row& row : plan.insert_split->rows)
         out += "  row " + std::to_string(row.begin) + "-" + std::to_string(row.end) + " " + key_text(row.key) + "\n";
       if (!plan.insert_split->suffix.empty()) out += "  suffix:" + plan.insert_split->suffix + "\n";

@@ -15,8 +15,8 @@ constexpr std::array<std::string_view, 10> kCombinable{"count",    "sum",     "a
                                                        "bool_and", "bool_or", "every", "bit_and", "bit_or"};
 // Differ between groups, but no more than between two rows or two moments of one server.
 constexpr std::array<std::string_view, 9> kOfTheMoment{
-    "now",    "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday",
-    "random", "gen_random_uuid",       "age",                 "uuid_generate_v4"};
+    "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday", "random", "gen_random_uuid",
+    "age", "uuid_generate_v4"};
 
 template <size_t n>
 bool has(const std::array<std::string_view, n>& names, std::string_view name) {
@@ -35,7 +35,8 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.not_preparable = info.is(kNotPreparable) || info.is(kSessionAdvisoryLock);
   traits.sets_config = info.is(kSetConfig);
   traits.home_only = info.is(kSequence) || info.is(kSessionAdvisoryLock) || info.is(kNotPreparable) ||
-                     info.is(kLargeObject) || info.is(kSetConfig) || info.name.find("advisory") != std::string_view::npos;
+                     info.is(kLargeObject) || info.is(kSetConfig) ||
+                     info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||
                 traits.reads_tables;
   traits.session_state = info.name == "currval" || info.name == "lastval";
@@ -87,8 +88,7 @@ bool names_a_moment(const Node* expression) {
 bool immutable_expression(const Node* expression, const catalog::Database* database) {
   bool immutable = !names_a_moment(expression);
   walk(expression, [&](const Message* message) {
-    if (auto* call = as<PgQuery__FuncCall>(message))
-      immutable = immutable && function_traits(call, database).immutable;
+    if (auto* call = as<PgQuery__FuncCall>(message)) immutable = immutable && function_traits(call, database).immutable;
     if (as<PgQuery__SubLink>(message) != nullptr) immutable = false;
     if (auto* value = as<PgQuery__SQLValueFunction>(message))
       immutable = immutable && value->op >= PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE;

@@ -1,5 +1,5 @@
-// What the planner must know about a function that is called: whether several groups may compute it, and what it does to
-// the session. Names outside pg_catalog come from the catalog's list; a name in neither place does not exist, and
+// What the planner must know about a function that is called: whether several groups may compute it, and what it does
+// to the session. Names outside pg_catalog come from the catalog's list; a name in neither place does not exist, and
 // PostgreSQL says so.
 #pragma once
 

@@ -38,10 +38,10 @@ class InsertPlanner {
   Statement& s_;
   const PgQuery__InsertStmt* insert_;
   const PgQuery__SelectStmt* select_;
-  Level* level_ = nullptr;        // of the target, ON CONFLICT and RETURNING
-  Level* source_ = nullptr;       // of INSERT … SELECT
+  Level* level_ = nullptr;   // of the target, ON CONFLICT and RETURNING
+  Level* source_ = nullptr;  // of INSERT … SELECT
   int target_ = -1;
-  std::vector<int> columns_;      // table column of each value
+  std::vector<int> columns_;  // table column of each value
 };
 
 void InsertPlanner::run() {
@@ -248,7 +248,8 @@ void InsertPlanner::values_into_sharded() {
     plan.target.keys.push_back(split.rows[0].key);
     return set_cacheable(p_);
   }
-  if (!slice_rows(split)) return refuse("this form of INSERT ... VALUES", "Write VALUES (...), (...) without parentheses around it.");
+  if (!slice_rows(split))
+    return refuse("this form of INSERT ... VALUES", "Write VALUES (...), (...) without parentheses around it.");
   plan.kind = PlanKind::insert_split;
   plan.insert_split = std::move(split);
   set_cacheable(p_);
@@ -287,15 +288,15 @@ void InsertPlanner::select_into_sharded() {
     }
     ConstValue value;
     all_constant = all_constant && out.expr != nullptr && s_.read_constant(out.expr, value) &&
-                   s_.comparable(value, Var{target_, column}) &&
-                   s_.parameter_type_certain(value, constant.type);
+                   s_.comparable(value, Var{target_, column}) && s_.parameter_type_certain(value, constant.type);
     KeySource literal = value.source;
     literal.type = constant.type;
     literal.typmod = key.typmod;
     constants.push_back(literal);
   }
   if (s_.sharded.empty()) {
-    if (!all_constant) return refuse("INSERT ... SELECT into a sharded table from tables that are not co-located", hint);
+    if (!all_constant)
+      return refuse("INSERT ... SELECT into a sharded table from tables that are not co-located", hint);
     plan.target = Target{Target::Kind::keys, table->colocation, {constants}};
     return set_cacheable(p_);
   }

@@ -85,8 +85,8 @@ struct PointRead {
 struct Gather {
   // What each group runs. Empty: the client's own text, untouched.
   std::string sql;
-  std::vector<SortKey> merge;      // empty: plain concatenation
-  uint16_t hidden_columns = 0;     // trailing columns of the groups' rows that the client must not see
+  std::vector<SortKey> merge;   // empty: plain concatenation
+  uint16_t hidden_columns = 0;  // trailing columns of the groups' rows that the client must not see
   // LIMIT/OFFSET that the router applies after merging: a constant, a parameter number or absent.
   struct Bound {
     std::optional<uint64_t> constant;
@@ -101,7 +101,8 @@ struct Gather {
 //                unnest over arrays or a working table. It may contain the statement's parameters.
 struct Combine {
   std::string partial_sql;
-  std::string final_prefix;   // final_sql = final_prefix + <the relation with alias pgmosaic_partial(c1,…)> + final_suffix
+  std::string
+      final_prefix;  // final_sql = final_prefix + <the relation with alias pgmosaic_partial(c1,…)> + final_suffix
   std::string final_suffix;
   uint16_t partial_columns = 0;
 };
@@ -121,10 +122,10 @@ struct InsertSplit {
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.
 struct CopyIn {
   catalog::Oid table = 0;
-  std::vector<int> key_fields;          // position of each key column in a row of the stream
+  std::vector<int> key_fields;  // position of each key column in a row of the stream
   std::vector<catalog::Oid> key_types;
-  std::vector<int32_t> key_typmods;     // see KeySource::typmod
-  catalog::ColocationId colocation = 0; // 0: reference (every group) or local (home): see target
+  std::vector<int32_t> key_typmods;      // see KeySource::typmod
+  catalog::ColocationId colocation = 0;  // 0: reference (every group) or local (home): see target
   enum class Format : uint8_t { text, csv, binary } format = Format::text;
   char delimiter = '\t';
   char quote = '"';
@@ -173,39 +174,66 @@ struct Ddl {
 // Statements that the session itself handles.
 struct SessionCommand {
   enum class Kind : uint8_t {
-    begin, commit, rollback, savepoint, release, rollback_to, prepare_transaction, commit_prepared, rollback_prepared,
-    set, set_local, reset, reset_all, discard_all, discard_plans, discard_temp, discard_sequences,
-    prepare, execute, deallocate, deallocate_all,
-    listen, unlisten, unlisten_all, declare_cursor, fetch_cursor, close_cursor, close_all_cursors,
-    set_constraints, set_transaction, set_session_characteristics, empty,
+    begin,
+    commit,
+    rollback,
+    savepoint,
+    release,
+    rollback_to,
+    prepare_transaction,
+    commit_prepared,
+    rollback_prepared,
+    set,
+    set_local,
+    reset,
+    reset_all,
+    discard_all,
+    discard_plans,
+    discard_temp,
+    discard_sequences,
+    prepare,
+    execute,
+    deallocate,
+    deallocate_all,
+    listen,
+    unlisten,
+    unlisten_all,
+    declare_cursor,
+    fetch_cursor,
+    close_cursor,
+    close_all_cursors,
+    set_constraints,
+    set_transaction,
+    set_session_characteristics,
+    empty,
   };
   Kind kind = Kind::empty;
   std::string name;  // setting, prepared statement, savepoint, cursor or channel
   std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
   bool chain = false;
-  std::vector<std::string> arguments;        // EXECUTE: argument expressions as SQL; PREPARE: type names
+  std::vector<std::string> arguments;  // EXECUTE: argument expressions as SQL; PREPARE: type names
   // DECLARE CURSOR: plan of its query, whose text is inner->rewritten_sql; literal numbers count in the whole statement
   std::shared_ptr<const struct Plan> inner;
 };
 
 enum class PlanKind : uint8_t {
-  route,         // client's bytes to the one group that `target` gives; several groups: `gather`/`combine`/sum of tags
+  route,  // client's bytes to the one group that `target` gives; several groups: `gather`/`combine`/sum of tags
   insert_split,
   copy_in,
-  copy_out,      // COPY TO STDOUT: streams of the target groups, concatenated
+  copy_out,  // COPY TO STDOUT: streams of the target groups, concatenated
   ddl,
   session,
-  explain,       // EXPLAIN of `inner`
-  unsupported,   // `error` says what and how to go on
+  explain,      // EXPLAIN of `inner`
+  unsupported,  // `error` says what and how to go on
 };
 
 struct Plan {
   PlanKind kind = PlanKind::route;
   Effects effects;
   Target target;
-  bool returns_rows = true;     // SELECT or RETURNING; else the command tags of several groups are added up
-  std::string command;          // first word of the command tag: SELECT, INSERT, UPDATE, …
-  std::string rewritten_sql;    // route: text to send instead of the client's (dialect hints stripped); empty: as is
+  bool returns_rows = true;        // SELECT or RETURNING; else the command tags of several groups are added up
+  std::string command;             // first word of the command tag: SELECT, INSERT, UPDATE, …
+  std::string rewritten_sql;       // route: text to send instead of the client's (dialect hints stripped); empty: as is
   std::optional<Gather> gather;    // how to go on when target resolves to more than one group …
   std::optional<PointRead> point;  // target.keys holds one tuple
   std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
@@ -214,9 +242,9 @@ struct Plan {
   std::optional<CopyIn> copy_in;  // copy_out: only its format and header
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
-  bool reference_write = false;    // runs everywhere; the client gets the rows and the tag of one group only
-  bool single_tag = false;         // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
-  bool no_transaction = false;     // VACUUM and the like: refused inside a transaction block by PostgreSQL
+  bool reference_write = false;  // runs everywhere; the client gets the rows and the tag of one group only
+  bool single_tag = false;  // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
+  bool no_transaction = false;  // VACUUM and the like: refused inside a transaction block by PostgreSQL
   // gather->sql or combine hold literals of this very statement. When a plan from the shape cache resolves to
   // several groups and this is set, the statement must be planned afresh.
   bool rewritten_literals = false;

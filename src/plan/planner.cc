@@ -92,7 +92,8 @@ Plan plan_statement(std::string_view sql, const PlanContext& context) {
   // The executor shows such a statement to a PostgreSQL, so that the error is PostgreSQL's own.
   if (!tree) return unsupported(tree.error());
   if (tree->statement_count() == 0) return empty_statement();
-  if (tree->statement_count() > 1) return unsupported("several statements where one is expected", "Send them one by one.");
+  if (tree->statement_count() > 1)
+    return unsupported("several statements where one is expected", "Send them one by one.");
   Plan plan = plan_tree(sql, tree->statement(), context);
   note_session_state(plan, tree->statement(), context);
   return plan;

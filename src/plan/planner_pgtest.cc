@@ -1,8 +1,6 @@
 // Plans against the oracle: one PostgreSQL with a schema that holds all rows and three that play the groups. Whatever
 // the planner says can run over several groups is run there and put together as the executor would; rows, column names
 // and types must be those of the one schema. Statements come from the golden files and from a generator.
-#include "plan/planner.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include "harness/pg_connection.h"
 #include "harness/postgres_server.h"
 #include "plan/explain_plan.h"
+#include "plan/planner.h"
 #include "plan/query_generator.h"
 #include "plan/test_catalog.h"
 #include "sql/deparse.h"
@@ -64,16 +63,14 @@ const TableRows kRows[] = {
      "timestamptz '2020-01-01 00:00Z' + g * interval '7 hours' FROM generate_series(1, 60) g"},
     {"items", "user_id int8, order_id int8, sku text, n int2", "user_id",
      "SELECT CASE WHEN g % 9 > 0 THEN g % 13 END, g % 20, chr(97 + g % 4), g % 5 FROM generate_series(1, 50) g"},
-    {"tags", "tag text PRIMARY KEY, weight int4", "tag",
-     "SELECT chr(97 + g), g % 4 FROM generate_series(0, 12) g"},
+    {"tags", "tag text PRIMARY KEY, weight int4", "tag", "SELECT chr(97 + g), g % 4 FROM generate_series(0, 12) g"},
     {"pairs", "a int4, b text, v int4, PRIMARY KEY (a, b)", "a || ':' || b",
      "SELECT g % 4, chr(97 + g % 5), g FROM generate_series(0, 19) g"},
     {"days", "d date, ts timestamp, n int4", "d",
      "SELECT date '2024-01-01' + g % 5, date '2024-01-01' + g % 6, g FROM generate_series(1, 20) g"},
     {"countries", "code text PRIMARY KEY, name text, region_id int4", nullptr,
      "SELECT chr(97 + g), chr(97 + g % 3), g % 4 FROM generate_series(0, 5) g"},
-    {"regions", "id int4 PRIMARY KEY, name text", nullptr,
-     "SELECT g, chr(97 + g) FROM generate_series(0, 4) g"},
+    {"regions", "id int4 PRIMARY KEY, name text", nullptr, "SELECT g, chr(97 + g) FROM generate_series(0, 4) g"},
 };
 
 // The group of a key, as a function of its text; all that matters is that equal keys meet.
@@ -195,8 +192,9 @@ class PlannerOracle : public testing::Test {
       final_sql += (c > 1 ? ", c" : "c") + std::to_string(c) + " AS \"" + shape.names[c - 1] + "\"";
     for (const SortKey& key : plan.gather->merge) {
       EXPECT_EQ(key.type, shape.types[key.column]) << sql;
-      order += (order.empty() ? " ORDER BY pgmosaic_partial.c" : ", pgmosaic_partial.c") + std::to_string(key.column + 1) +
-               (key.descending ? " DESC" : "") + (key.nulls_first ? " NULLS FIRST" : " NULLS LAST");
+      order += (order.empty() ? " ORDER BY pgmosaic_partial.c" : ", pgmosaic_partial.c") +
+               std::to_string(key.column + 1) + (key.descending ? " DESC" : "") +
+               (key.nulls_first ? " NULLS FIRST" : " NULLS LAST");
     }
     final_sql += " FROM pgmosaic_partial" + order;
     if (plan.gather->limit.constant) final_sql += " LIMIT " + std::to_string(*plan.gather->limit.constant);
@@ -247,7 +245,8 @@ class PlannerOracle : public testing::Test {
     return true;
   }
 
-  void compare(const std::string& sql, const Plan& plan, const std::set<int>& targets, Rows expected, bool exact_order) {
+  void compare(const std::string& sql, const Plan& plan, const std::set<int>& targets, Rows expected,
+               bool exact_order) {
     Rows actual;
     try {
       actual = run(sql, plan, targets);

@@ -173,7 +173,8 @@ bool Statement::usable(const ConstValue& value, catalog::Oid base_type) const {
 void Statement::count_parameters(const Node* root) {
   if (root == nullptr) return;
   walk(root, [&](const Message* message) {
-    if (auto* parameter = as<PgQuery__ParamRef>(message)) parameter_locations_[parameter->number].insert(parameter->location);
+    if (auto* parameter = as<PgQuery__ParamRef>(message))
+      parameter_locations_[parameter->number].insert(parameter->location);
     return true;
   });
 }
@@ -188,8 +189,7 @@ bool Statement::parameter_type_certain(const ConstValue& value, catalog::Oid bas
   if (seen == parameter_locations_.end() || seen->second.size() <= 1) return true;
   if (uses == parameter_uses_.end() || uses->second.size() != seen->second.size()) return false;
   uint32_t family = type_family(base_type) * 2 + (value.written == ConstValue::Written::array_parameter ? 1 : 0);
-  return std::all_of(uses->second.begin(), uses->second.end(),
-                     [&](const auto& use) { return use.second == family; });
+  return std::all_of(uses->second.begin(), uses->second.end(), [&](const auto& use) { return use.second == family; });
 }
 
 Var Statement::column_of(Level* level, const Node* node) const {
@@ -296,7 +296,8 @@ void Statement::collect_any(Level* level, const PgQuery__AExpr* expr, const Fact
     (void)parameter;
     if (element != 0) {
       if (value.type != 0 && type_family(array_element(value.type)) != type_family(element)) return;
-      for (catalog::Oid candidate : {1000u, 1001u, 1016u, 1005u, 1007u, 1009u, 1014u, 1015u, 1182u, 1115u, 1185u, 1231u, 2951u})
+      for (catalog::Oid candidate :
+           {1000u, 1001u, 1016u, 1005u, 1007u, 1009u, 1014u, 1015u, 1182u, 1115u, 1185u, 1231u, 2951u})
         if (array_element(candidate) == element && value.type == 0) value.type = candidate;
       if (value.source.value_type == 0) value.source.value_type = value.type;
       value.location = -1;

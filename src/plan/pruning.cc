@@ -61,7 +61,8 @@ void EqualityClasses::add(const Fact& fact) {
   if (fact.values[0].written == ConstValue::Written::array_parameter) return;
   const OutputColumn* column = statement_.column(fact.a);
   if (column == nullptr) return;
-  unite(node(fact.a), node(constant_name(statement_, fact.values[0], type_family(column->type)), fact.values[0].source));
+  unite(node(fact.a),
+        node(constant_name(statement_, fact.values[0], type_family(column->type)), fact.values[0].source));
 }
 
 bool EqualityClasses::is_constant(Var var) {

@@ -31,7 +31,9 @@ Plan plan_transaction(std::string_view sql, const PgQuery__TransactionStmt* stat
   Plan plan;
   switch (statement->kind) {
     case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_BEGIN: plan = session_plan(Kind::begin, "BEGIN"); break;
-    case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_START: plan = session_plan(Kind::begin, "START TRANSACTION"); break;
+    case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_START:
+      plan = session_plan(Kind::begin, "START TRANSACTION");
+      break;
     case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_COMMIT: plan = session_plan(Kind::commit, "COMMIT"); break;
     case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_ROLLBACK: plan = session_plan(Kind::rollback, "ROLLBACK"); break;
     case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_SAVEPOINT: plan = named(Kind::savepoint, "SAVEPOINT"); break;
@@ -61,7 +63,8 @@ Plan plan_set(std::string_view sql, const PgQuery__VariableSetStmt* statement) {
     case PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL: return session_plan(Kind::reset_all, "RESET");
     case PG_QUERY__VARIABLE_SET_KIND__VAR_SET_MULTI: {
       if (name == "TRANSACTION SNAPSHOT")
-        return unsupported("SET TRANSACTION SNAPSHOT is not supported", "A snapshot of one group means nothing to others.");
+        return unsupported("SET TRANSACTION SNAPSHOT is not supported",
+                           "A snapshot of one group means nothing to others.");
       Plan plan = session_plan(
           name == "SESSION CHARACTERISTICS" ? Kind::set_session_characteristics : Kind::set_transaction, "SET", name);
       plan.session->sql = std::string(sql);
@@ -178,7 +181,8 @@ std::optional<Plan> plan_session_command(std::string_view sql, const Node* root,
   }
   if (auto* statement = as<PgQuery__DeclareCursorStmt>(root)) return plan_declare(sql, statement, context);
   if (auto* statement = as<PgQuery__FetchStmt>(root)) {
-    Plan plan = session_plan(Kind::fetch_cursor, statement->ismove ? "MOVE" : "FETCH", std::string(text_of(statement->portalname)));
+    Plan plan = session_plan(Kind::fetch_cursor, statement->ismove ? "MOVE" : "FETCH",
+                             std::string(text_of(statement->portalname)));
     plan.session->sql = std::string(sql);
     plan.returns_rows = !statement->ismove;
     return plan;

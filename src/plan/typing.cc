@@ -89,15 +89,29 @@ Oid function_type(const Statement& s, const Level* level, const PgQuery__FuncCal
   if (s.context.database != nullptr && s.context.database->user_functions.contains(name)) return 0;
   Oid first = call->n_args > 0 ? type_of(s, level, call->args[0]) : 0;
   if (Oid type = aggregate_type(name, first)) return type;
-  static const std::map<std::string_view, Oid> kFixed{
-      {"length", oid::int4},       {"char_length", oid::int4}, {"character_length", oid::int4},
-      {"octet_length", oid::int4}, {"ascii", oid::int4},       {"strpos", oid::int4},
-      {"position", oid::int4},     {"cardinality", oid::int4}, {"array_length", oid::int4},
-      {"extract", oid::numeric},   {"date_part", oid::float8}, {"upper", oid::text},
-      {"lower", oid::text},        {"md5", oid::text},         {"concat", oid::text},
-      {"initcap", oid::text},      {"now", oid::timestamptz},  {"random", oid::float8},
-      {"to_char", oid::text},      {"row_number", oid::int8},  {"rank", oid::int8},
-      {"dense_rank", oid::int8},   {"gen_random_uuid", oid::uuid}};
+  static const std::map<std::string_view, Oid> kFixed{{"length", oid::int4},
+                                                      {"char_length", oid::int4},
+                                                      {"character_length", oid::int4},
+                                                      {"octet_length", oid::int4},
+                                                      {"ascii", oid::int4},
+                                                      {"strpos", oid::int4},
+                                                      {"position", oid::int4},
+                                                      {"cardinality", oid::int4},
+                                                      {"array_length", oid::int4},
+                                                      {"extract", oid::numeric},
+                                                      {"date_part", oid::float8},
+                                                      {"upper", oid::text},
+                                                      {"lower", oid::text},
+                                                      {"md5", oid::text},
+                                                      {"concat", oid::text},
+                                                      {"initcap", oid::text},
+                                                      {"now", oid::timestamptz},
+                                                      {"random", oid::float8},
+                                                      {"to_char", oid::text},
+                                                      {"row_number", oid::int8},
+                                                      {"rank", oid::int8},
+                                                      {"dense_rank", oid::int8},
+                                                      {"gen_random_uuid", oid::uuid}};
   if (auto it = kFixed.find(name); it != kFixed.end()) {
     // upper and lower also take ranges.
     bool text_only = name == "upper" || name == "lower";
@@ -107,8 +121,8 @@ Oid function_type(const Statement& s, const Level* level, const PgQuery__FuncCal
   if (name == "date_trunc" && call->n_args == 2) {
     Oid type = type_of(s, level, call->args[1]);
     return type == oid::timestamp || type == oid::timestamptz || type == oid::interval ? type
-           : type == oid::date                                                       ? oid::timestamptz
-                                                                                      : 0;
+           : type == oid::date                                                         ? oid::timestamptz
+                                                                                       : 0;
   }
   for (std::string_view rounding : {"round", "ceil", "ceiling", "floor", "trunc", "sign", "sqrt", "exp", "ln"}) {
     if (name != rounding) continue;
@@ -129,7 +143,8 @@ Oid operator_type(const Statement& s, const Level* level, const PgQuery__AExpr* 
   for (std::string_view comparison : {"=", "<", ">", "<=", ">=", "<>", "!=", "~", "!~", "~*", "!~*", "~~"})
     if (op == comparison) return oid::boolean;
   Oid right = type_of(s, level, expr->rexpr);
-  if (expr->lexpr == nullptr) return op == "-" || op == "+" ? (rank(right) > 0 || right == oid::interval ? right : 0) : 0;
+  if (expr->lexpr == nullptr)
+    return op == "-" || op == "+" ? (rank(right) > 0 || right == oid::interval ? right : 0) : 0;
   Oid left = type_of(s, level, expr->lexpr);
   if (op == "||") return is_collatable(left) && (is_collatable(right) || right == oid::unknown) ? oid::text : 0;
   return arithmetic_type(op, left, right);

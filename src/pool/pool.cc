@@ -10,8 +10,8 @@ namespace pgmosaic::pool {
 namespace {
 
 constexpr int64_t kForeverUs = int64_t{365} * 24 * 3600 * 1'000'000;  // pool.wait_timeout_ms = 0
-constexpr int kInternalConnections = 8;  // of the internal role, all workers together
-constexpr int kCancels = 20;             // of a statement that nobody waits for
+constexpr int kInternalConnections = 8;                               // of the internal role, all workers together
+constexpr int kCancels = 20;                                          // of a statement that nobody waits for
 constexpr int64_t kCancelAgainUs = 1'000'000;
 
 }  // namespace
@@ -234,8 +234,9 @@ void Pool::discard(std::unique_ptr<ServerConn> conn) {
   }
 }
 
-// In mid-statement PostgreSQL would not notice a closed socket before it writes to it, perhaps in an hour: the statement
-// is cancelled. A cancel that comes before the statement has begun is lost, so it is repeated until the backend is gone.
+// In mid-statement PostgreSQL would not notice a closed socket before it writes to it, perhaps in an hour: the
+// statement is cancelled. A cancel that comes before the statement has begun is lost, so it is repeated until the
+// backend is gone.
 net::Task<void> Pool::wind_down(std::unique_ptr<ServerConn> conn) {
   net::Stream& stream = conn->stream();
   stream.shutdown_write();  // the end of a backend that waits for us, in COPY or between statements

@@ -92,7 +92,7 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
   pg::write_text_row_description(out_, {"QUERY PLAN"});
   if (!structured)
     put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") +
-                     group_names(*snapshot_, groups));
+                       group_names(*snapshot_, groups));
   Status status;
   for (exec::GroupId group : groups) {
     auto backend = co_await backends_.get(group);
@@ -107,7 +107,8 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
       break;
     }
     if (several) put_line(out_, "  ->  Group " + snapshot_->group(group)->name);
-    for (const auto& row : rows->rows) put_line(out_, (structured ? "" : several ? "        " : "  ") + row[0].value_or(""));
+    for (const auto& row : rows->rows)
+      put_line(out_, (structured ? "" : several ? "        " : "  ") + row[0].value_or(""));
   }
   if (own) {
     if (status.ok()) {

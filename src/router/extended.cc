@@ -17,8 +17,8 @@ using pool::RequestKind;
 namespace {
 
 constexpr std::size_t kPipelineBytes = 64 * 1024;  // queued for a group before its replies are fetched
-constexpr std::size_t kMaxUnnamed = 4096;       // statements shared by the sessions of a worker …
-constexpr std::size_t kMaxUnnamedBytes = 4096;  // … of this length at most
+constexpr std::size_t kMaxUnnamed = 4096;          // statements shared by the sessions of a worker …
+constexpr std::size_t kMaxUnnamedBytes = 4096;     // … of this length at most
 
 uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32_t context) {
   uint64_t hash = std::hash<std::string_view>()(sql) ^ (context * 0x9E3779B97F4A7C15ull);
@@ -278,8 +278,7 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
     backend.unnamed_statement = 0;
     return;
   }
-  if (!unnamed)
-    return prepare_on(conn, statement->id, statement->wire_name, statement->sql, statement->types, !owed);
+  if (!unnamed) return prepare_on(conn, statement->id, statement->wire_name, statement->sql, statement->types, !owed);
   pg::write_parse(conn.out(), "", statement->sql, statement->types);
   conn.expect({RequestKind::parse, !owed});
   backend.unnamed_statement = statement->serial;

@@ -30,11 +30,11 @@ struct Prepared {
   plan::PlanPtr plan;
   std::shared_ptr<LeafStatements> leaves;  // of plan->point
   bool has_literals = true;                // in its text
-  std::string wire_name;                // name on backends; empty: unnamed there too
-  uint32_t id = 0;                      // number behind wire_name
-  std::vector<pg::Oid> resolved_types;  // of all parameters, once a group was asked
-  uint32_t context = 0;                 // plan context (search path …) the plan belongs to
-  uint64_t serial = 0;                  // of the unnamed statement
+  std::string wire_name;                   // name on backends; empty: unnamed there too
+  uint32_t id = 0;                         // number behind wire_name
+  std::vector<pg::Oid> resolved_types;     // of all parameters, once a group was asked
+  uint32_t context = 0;                    // plan context (search path …) the plan belongs to
+  uint64_t serial = 0;                     // of the unnamed statement
 };
 using PreparedPtr = std::shared_ptr<Prepared>;
 

@@ -1,9 +1,9 @@
 // The hot path: a statement whose plan is known, for one group with a free backend. It is passed on in one write and
 // answered by one relay(), in either protocol, without an allocation; whatever is not that simple takes the other way.
 //
-// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. Where that fails for what the leaf is –
-// the table changed or went a moment ago, the role may not read leaves any more – the client must not see it: the router
-// runs what it sent once more, the long way, by the table's name.
+// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. Where that fails for what the leaf is
+// – the table changed or went a moment ago, the role may not read leaves any more – the client must not see it: the
+// router runs what it sent once more, the long way, by the table's name.
 #include <array>
 #include <charconv>
 
@@ -229,8 +229,8 @@ std::string_view Session::leaf_statement(exec::Backend& backend, const plan::Pla
 // Sends a whole batch of the extended protocol on. Null: not for this way, nothing has happened.
 exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   ExtendedState& state = ext();
-  if (!may_go_fast() || !state.batch.empty() || state.implicit || state.owed_parse ||
-      state.skip_to_sync || !state.portals.empty() || !again_.empty())
+  if (!may_go_fast() || !state.batch.empty() || state.implicit || state.owed_parse || state.skip_to_sync ||
+      !state.portals.empty() || !again_.empty())
     return nullptr;
   Batch batch;
   if (!read_batch(first, in_.view(), batch)) return nullptr;

@@ -29,96 +29,11 @@ class ClientSink final : public exec::RowSink {
   void* session_;
 };
 
-// PostgreSQL's extended hash function of a key type, by name.
-const char* hash_function(catalog::Oid type) {
-  switch (type) {
-    case 16: return "hashcharextended(($1::pg_catalog.text)::pg_catalog.bool::pg_catalog.int4::pg_catalog.\"char\"";
-    case 17: return "hashvarlenaextended($1::pg_catalog.bytea";
-    case 20: return "hashint8extended($1::pg_catalog.int8";
-    case 21: return "hashint2extended($1::pg_catalog.int2";
-    case 23: return "hashint4extended($1::pg_catalog.int4";
-    case 25:
-    case 1043: return "hashtextextended($1::pg_catalog.text";
-    case 1042: return "hashbpcharextended($1::pg_catalog.bpchar";
-    case 1082: return "hashint4extended(($1::pg_catalog.date - '2000-01-01'::pg_catalog.date)";
-    case 1114: return "timestamp_hash_extended($1::pg_catalog.timestamp";
-    case 1184: return "timestamp_hash_extended($1::pg_catalog.timestamptz::pg_catalog.timestamptz AT TIME ZONE 'UTC'";
-    case 1700: return "hash_numeric_extended($1::pg_catalog.numeric";
-    case 2950: return "uuid_hash_extended($1::pg_catalog.uuid";
-    default: return nullptr;
-  }
-}
-
-}  // namespace
-
-// Asks a PostgreSQL for the hash of one value (an unusual spelling of a date, a value that the column would round).
-net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::string& value, uint64_t& hash) {
-  const char* function = hash_function(source.type);
-  if (function == nullptr) co_return make_error("0A000", "the key's value cannot be hashed");
-  // On a connection of its own: the session's may be in the middle of a COPY.
-  auto borrowed = co_await backends_.borrow(snapshot_->home);
-  if (!borrowed.ok()) co_return std::move(borrowed.error());
-  pool::ServerConn* conn = *borrowed;
-  std::string expression = function;
-  if (source.typmod >= 0) {
-    const std::size_t at = expression.find("$1");
-    const std::string question =
-        "SELECT pg_catalog.format_type(" + std::to_string(source.type) + ", " + std::to_string(source.typmod) + ")";
-    auto name = co_await conn->query(question);
-    if (!name.ok()) {
-      backends_.give_back();
-      co_return std::move(name.error());
-    }
-    expression.replace(at, 2, "(CAST($1 AS " + *name->rows[0][0] + "))");
-  }
-  const std::vector<std::optional<std::string>> values = {value};
-  const std::vector<pg::Oid> types = {25};
-  const std::string question = "SELECT pg_catalog." + expression + ", 8816678312871386365)";
-  auto rows = co_await conn->query_params(question, values, types);
-  backends_.give_back();
-  if (!rows.ok()) co_return std::move(rows.error());
-  hash = static_cast<uint64_t>(std::stoll(*rows->rows[0][0]));
-  co_return Status{};
-}
-
-net::Task<Result<exec::Resolution>> Session::locate(const plan::Plan& plan, Execution& execution) {
-  exec::Resolution where = exec::resolve(plan.target, execution.values, *snapshot_, *database_);
-  if (!where.undecided || plan.command != "INSERT") co_return where;
-  // An INSERT must know its shard.
-  const catalog::Colocation& colocation = *database_->colocation(plan.target.colocation);
-  std::vector<exec::GroupId> groups;
-  for (const plan::KeyTuple& tuple : plan.target.keys) {
-    uint64_t row_hash = 0;
-    for (const plan::KeySource& source : tuple) {
-      bool is_null = false;
-      auto hash = exec::hash_tuple({source}, execution.values, is_null);
-      if (is_null) continue;
-      uint64_t column_hash = 0;
-      if (hash) {
-        auto single = exec::hash_source(source, execution.values, is_null);
-        column_hash = *single;
-      } else {
-        std::string text;
-        if (!exec::text_value(source, execution.values, text))
-          co_return make_error("0A000", "the shard of this row cannot be told from a binary parameter of this type",
-                               "Send the distribution column's value in text format.");
-        Status asked = co_await ask_hash(source, text, column_hash);
-        // A value that is none: any group says so, with the position in the client's text.
-        if (!asked.ok() && !asked.error().sqlstate.starts_with("22")) co_return std::move(asked.error());
-        if (!asked.ok() && backends_.in_transaction()) co_return std::move(asked.error());
-      }
-      row_hash = catalog::combine_hash(row_hash, column_hash);
-    }
-    const exec::GroupId group = colocation.group_of_hash(row_hash);
-    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
-  }
-  std::sort(groups.begin(), groups.end());
-  exec::Resolution decided;
-  groups.size() == 1 ? void(decided.one = groups[0]) : void(decided.groups = std::move(groups));
-  co_return decided;
-}
-
-namespace {
+class Nowhere final : public exec::RowSink {
+ public:
+  bool put(std::string_view) override { return true; }
+  net::Task<bool> throttle() override { co_return true; }
+};
 
 struct Split {
   exec::GroupId group;
@@ -154,6 +69,67 @@ std::optional<uint64_t> bound_value(const plan::Gather::Bound& bound, const Exec
   return parsed && *parsed >= 0 ? std::optional<uint64_t>(static_cast<uint64_t>(*parsed)) : std::nullopt;
 }
 
+exec::GatherOptions gather_options(const plan::Plan& plan, const Execution& execution, bool several) {
+  exec::GatherOptions options;
+  options.describe = !execution.extended() || execution.describe;
+  options.first_only = plan.reference_write || plan.single_tag;
+  if (plan.kind == plan::PlanKind::copy_out && plan.copy_in) {
+    options.copy_binary = plan.copy_in->format == plan::CopyIn::Format::binary;
+    options.copy_header = plan.copy_in->header;
+  }
+  if (several && plan.gather) {
+    options.merge = plan.gather->merge;
+    options.hidden_columns = plan.gather->hidden_columns;
+    options.offset = bound_value(plan.gather->offset, execution).value_or(0);
+    options.limit = bound_value(plan.gather->limit, execution);
+  }
+  return options;
+}
+
+// Statements that do the same on every group (a write to a reference table, LOCK TABLE, TRUNCATE) take their locks on
+// the first group before any other: two of them at once wait for each other there, and not crosswise on two groups.
+bool first_group_alone(const plan::Plan& plan) {
+  return plan.reference_write || (plan.single_tag && plan.effects.writes && !plan.no_transaction);
+}
+
+// Sends each part to its group and reads the replies. Rows go to the sink, the tag is the client's.
+net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const Execution& execution,
+                                                 const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
+                                                 exec::OutputLoss loss, exec::RowSink& sink) {
+  const bool several = parts.size() > 1;
+  const bool combines = several && plan.combine.has_value();
+  exec::Request request;
+  request.extended = execution.extended();
+  request.bind = execution.bind;
+  request.types = &execution.types;
+  request.client_formats = !combines;
+  const exec::GatherOptions options = gather_options(plan, execution, several);
+  std::vector<exec::RowReader> first;
+  exec::GatherResult first_result;
+  if (several && first_group_alone(plan)) {
+    request.sql = parts[0].sql;
+    first.push_back(readers[0]);
+    first[0].send(request);
+    CO_TRY_ASSIGN(first_result, co_await exec::gather(first, options, sink));
+    readers.erase(readers.begin());
+  }
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    request.sql = parts[first.size() + i].sql;
+    readers[i].send(request);
+  }
+  if (!first.empty()) {
+    Nowhere nowhere;
+    auto others = co_await exec::gather(readers, options, nowhere);
+    if (!others.ok()) co_return std::move(others.error());
+    co_return first_result;
+  }
+  if (!combines) co_return co_await exec::gather(readers, options, sink);
+  exec::Request final_request;
+  final_request.bind = execution.bind;
+  final_request.types = &execution.types;
+  co_return co_await exec::combine(readers, *plan.combine, final_request, options.describe, loss, sink);
+}
+
 }  // namespace
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
@@ -183,6 +159,10 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     } else if (groups.size() > 1 && plan.gather && !plan.gather->sql.empty()) {
       text = plan.gather->sql;
     }
+    if (first_group_alone(plan)) {  // everybody's first: SELECT … FOR UPDATE of a reference table locks there
+      const auto home = std::find(groups.begin(), groups.end(), snapshot_->home);
+      if (home != groups.end()) std::rotate(groups.begin(), home, home + 1);
+    }
     for (exec::GroupId group : groups) parts.push_back({group, text});
   }
   const bool several = parts.size() > 1;
@@ -208,50 +188,13 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     note_effects(**backend, plan.effects);
     readers.emplace_back(**backend);
   }
-  const bool describe = !execution.extended() || execution.describe;
-  const bool combines = several && plan.combine.has_value();
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    exec::Request request;
-    request.sql = parts[i].sql;
-    request.extended = execution.extended();
-    request.bind = execution.bind;
-    request.types = &execution.types;
-    request.client_formats = !combines;
-    readers[i].send(request);
-  }
   ClientSink sink(
       out_, client_gone_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
-  exec::GatherResult done;
+  auto result = co_await read_parts(plan, execution, parts, readers, plan_settings_->loss, sink);
   Status status;
-  {
-    Result<exec::GatherResult> result = exec::GatherResult{};
-    if (combines) {
-      exec::Request request;
-      request.bind = execution.bind;
-      request.types = &execution.types;
-      result = co_await exec::combine(readers, *plan.combine, request, describe, plan_settings_->loss, sink);
-    } else {
-      exec::GatherOptions options;
-      options.describe = describe;
-      options.first_only = plan.reference_write || plan.single_tag;
-      if (plan.kind == plan::PlanKind::copy_out && plan.copy_in) {
-        options.copy_binary = plan.copy_in->format == plan::CopyIn::Format::binary;
-        options.copy_header = plan.copy_in->header;
-      }
-      if (several && plan.gather) {
-        options.merge = plan.gather->merge;
-        options.hidden_columns = plan.gather->hidden_columns;
-        options.offset = bound_value(plan.gather->offset, execution).value_or(0);
-        options.limit = bound_value(plan.gather->limit, execution);
-      }
-      result = co_await exec::gather(readers, options, sink);
-    }
-    if (result.ok()) {
-      done = std::move(*result);
-    } else {
-      status = std::move(result.error());
-      status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
-    }
+  if (!result.ok()) {
+    status = std::move(result.error());
+    status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
   }
   drop_broken_backends();
   if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
@@ -264,12 +207,8 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     implicit_ = false;
   }
   if (!status.ok()) co_return status;
-  if (done.tag.empty()) done.tag = plan.command;
-  if (hold_complete_) {
-    pg::write_command_complete(held_complete_, done.tag);
-  } else {
-    pg::write_command_complete(out_, done.tag);
-  }
+  const std::string& tag = result->tag.empty() ? plan.command : result->tag;
+  pg::write_command_complete(hold_complete_ ? held_complete_ : out_, tag);
   co_return Status{};
 }
 
@@ -283,35 +222,6 @@ void Session::drop_broken_backends() {
       ++i;
     }
   }
-}
-
-// Groups the rows of a multi-row INSERT by the group that owns them; one statement per group.
-net::Task<Status> Session::split_insert(const plan::Plan& plan, Execution& execution,
-                                        const std::function<void(exec::GroupId, std::string)>& emit) {
-  const plan::InsertSplit& insert = *plan.insert_split;
-  const catalog::Colocation& colocation = *database_->colocation(insert.colocation);
-  std::map<exec::GroupId, std::string> by_group;
-  for (const auto& row : insert.rows) {
-    plan::Plan one;
-    one.command = "INSERT";
-    bool is_null = false;
-    auto hash = exec::hash_tuple(row.key, execution.values, is_null);
-    exec::GroupId group;
-    if (hash) {
-      group = colocation.group_of_hash(*hash);
-    } else {
-      one.target.kind = plan::Target::Kind::keys;
-      one.target.colocation = insert.colocation;
-      one.target.keys.push_back(row.key);
-      CO_TRY_ASSIGN(exec::Resolution where, co_await locate(one, execution));
-      group = where.one;
-    }
-    std::string& text = by_group[group];
-    text += text.empty() ? insert.prefix : std::string(", ");
-    text += execution.sql.substr(row.begin, row.end - row.begin);
-  }
-  for (auto& [group, text] : by_group) emit(group, text + " " + insert.suffix);
-  co_return Status{};
 }
 
 }  // namespace pgmosaic::router

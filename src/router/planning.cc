@@ -69,8 +69,8 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   return context;
 }
 
-// The plan of a statement whose shape is in worker_.shape, from the cache or made now. `prepared`: its literals cannot be
-// had from the statement's text later.
+// The plan of a statement whose shape is in worker_.shape, from the cache or made now. `prepared`: its literals cannot
+// be had from the statement's text later.
 CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared) {
   const sql::Shape& shape = worker_.shape;
   if (auto error = check_encoding(*plan_settings_, sql, shape)) {

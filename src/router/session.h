@@ -261,17 +261,17 @@ class Session {
   bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false, suppress_ready_ = false;
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false;
-  uint32_t copy_rest_ = 0;         // bytes of a CopyData message still to come from the client
-  bool copy_ended_ = false;        // the client has sent CopyDone or CopyFail
-  bool router_failed_ = false;     // the batch failed by an error of the router, not of a group
-  bool renew_pools_ = false;       // settings of roles or databases changed in the open transaction
+  uint32_t copy_rest_ = 0;            // bytes of a CopyData message still to come from the client
+  bool copy_ended_ = false;           // the client has sent CopyDone or CopyFail
+  bool router_failed_ = false;        // the batch failed by an error of the router, not of a group
+  bool renew_pools_ = false;          // settings of roles or databases changed in the open transaction
   bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
-  bool buffering_ = false;         // out_ collects a portal's rows: do not send them yet
-  bool statement_failed_ = false;  // an ErrorResponse went to the client during this statement
+  bool buffering_ = false;            // out_ collects a portal's rows: do not send them yet
+  bool statement_failed_ = false;     // an ErrorResponse went to the client during this statement
   bool trusted_ = false;
-  bool leaf_failed_ = false;       // a leaf's statement failed where the table's might not: run again_
+  bool leaf_failed_ = false;        // a leaf's statement failed where the table's might not: run again_
   exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
-  std::string again_;            // what to run then: the client's messages; empty: a transaction cannot
+  std::string again_;               // what to run then: the client's messages; empty: a transaction cannot
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   Error termination_{};
 };

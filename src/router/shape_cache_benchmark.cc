@@ -1,5 +1,5 @@
-// What a statement of a known shape costs before it is sent: scan, plan lookup, hash of its key, group. `allocations` is
-// the number of them per statement.
+// What a statement of a known shape costs before it is sent: scan, plan lookup, hash of its key, group. `allocations`
+// is the number of them per statement.
 #include <benchmark/benchmark.h>
 
 #include <atomic>

@@ -128,7 +128,8 @@ std::string_view last_name(size_t count, Node* const* nodes) {
 }
 
 int location_of(const Message* message) {
-  const ProtobufCFieldDescriptor* field = protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "location");
+  const ProtobufCFieldDescriptor* field =
+      protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "location");
   if (field == nullptr || field->type != PROTOBUF_C_TYPE_INT32) return -1;
   return *reinterpret_cast<const int32_t*>(reinterpret_cast<const char*>(message) + field->offset);
 }

@@ -21,10 +21,10 @@ using Message = ProtobufCMessage;
 
 template <class T>
 struct DescriptorOf;
-#define PGM_AST_TYPE(type, lower)                                                                        \
-  template <>                                                                                            \
-  struct DescriptorOf<PgQuery__##type> {                                                                 \
-    static const ProtobufCMessageDescriptor* get() { return &pg_query__##lower##__descriptor; }          \
+#define PGM_AST_TYPE(type, lower)                                                               \
+  template <>                                                                                   \
+  struct DescriptorOf<PgQuery__##type> {                                                        \
+    static const ProtobufCMessageDescriptor* get() { return &pg_query__##lower##__descriptor; } \
   };
 #include "sql/ast_types.inc"
 #undef PGM_AST_TYPE

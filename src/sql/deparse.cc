@@ -67,9 +67,8 @@ std::string quote_identifier(std::string_view name) {
   // its reserved ones, except the few that start with current_, session_ or local.
   bool plain = !name.empty() && (name.find_first_of("_0123456789") != std::string_view::npos) &&
                ((name[0] >= 'a' && name[0] <= 'z') || name[0] == '_') &&
-               std::all_of(name.begin(), name.end(), [](char c) {
-                 return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-               });
+               std::all_of(name.begin(), name.end(),
+                           [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
   for (std::string_view reserved : {"current_", "session_", "system_"})
     if (name.starts_with(reserved)) plain = false;
   if (plain) return std::string(name);

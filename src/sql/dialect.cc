@@ -157,8 +157,7 @@ Status Reader::key_list() {
     Token after = scanner_.next();
     if (scanner_.is_symbol(after, ')')) return {};
     if (scanner_.is_symbol(after, '(')) return later("an expression as distribution key is not supported yet");
-    if (is_identifier(after))
-      return later("COLLATE and operator classes in a distribution key are not supported yet");
+    if (is_identifier(after)) return later("COLLATE and operator classes in a distribution key are not supported yet");
     if (!scanner_.is_symbol(after, ','))
       return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
   }

@@ -31,9 +31,7 @@ struct CreateTableText {
 
   bool has_clause() const { return !key_columns.empty() || shard_count || table_type || colocate_with; }
   // For PostgreSQL's parser, and for tables that are not partitioned.
-  std::string plain_sql() const {
-    return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
-  }
+  std::string plain_sql() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }
 };
 
 // True if the statement begins CREATE [GLOBAL | LOCAL] [TEMP | TEMPORARY | UNLOGGED] TABLE.

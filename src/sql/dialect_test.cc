@@ -53,8 +53,8 @@ TEST(Dialect, PutsPostgresqlsOwnClausesInTheirOrder) {
 }
 
 TEST(Dialect, LeavesOtherFormsAlone) {
-  for (const char* sql : {"CREATE TABLE t AS SELECT 1", "CREATE TABLE t (a) AS SELECT 1", "CREATE TABLE t PARTITION OF p DEFAULT",
-                          "CREATE TABLE t (a int"}) {
+  for (const char* sql : {"CREATE TABLE t AS SELECT 1", "CREATE TABLE t (a) AS SELECT 1",
+                          "CREATE TABLE t PARTITION OF p DEFAULT", "CREATE TABLE t (a int"}) {
     auto text = read_create_table(sql);
     ASSERT_TRUE(text.ok()) << sql;
     EXPECT_FALSE(text->has_value()) << sql;

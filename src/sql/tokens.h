@@ -12,9 +12,9 @@ namespace pgmosaic::sql {
 struct Token {
   enum class Kind : uint8_t {
     end,
-    word,       // identifier or keyword, unquoted
-    quoted,     // "identifier"
-    string,     // any kind of string constant, bit strings and dollar quotes included
+    word,    // identifier or keyword, unquoted
+    quoted,  // "identifier"
+    string,  // any kind of string constant, bit strings and dollar quotes included
     number,
     parameter,  // $1
     symbol,     // one of ( ) [ ] , ; : . or an operator character
@@ -37,7 +37,9 @@ class TokenScanner {
   std::string_view text(const Token& token) const { return sql_.substr(token.begin, token.end - token.begin); }
   // True if the token is this keyword (given in lower case).
   bool is_word(const Token& token, std::string_view keyword) const;
-  bool is_symbol(const Token& token, char c) const { return token.kind == Token::Kind::symbol && sql_[token.begin] == c; }
+  bool is_symbol(const Token& token, char c) const {
+    return token.kind == Token::Kind::symbol && sql_[token.begin] == c;
+  }
   // An identifier's name: folded to lower case, or unquoted.
   std::string name(const Token& token) const;
   size_t position() const { return position_; }

@@ -19,8 +19,8 @@ TABLES = [
 ]
 
 
-def fill(side):
-    side.run(*(strip_dialect(sql) if SELF_CHECK else sql for sql in TABLES))
+def fill(side, tables):
+    side.run(*(strip_dialect(sql) if SELF_CHECK else sql for sql in tables))
     with side.connect() as connection:
         for name, count in (("branches", BRANCHES), ("tellers", TELLERS), ("accounts", ACCOUNTS)):
             columns = {"branches": "bid, bbalance", "tellers": "tid, bid, tbalance", "accounts": "aid, bid, abalance"}[name]
@@ -39,7 +39,16 @@ def pgbench(side, *arguments, ok=True):
 @pytest.fixture(scope="module")
 def side(router):
     with databases("pgbench", router) as [made]:
-        fill(made)
+        fill(made, TABLES)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def side_with_copies(router):
+    """Branches and tellers are reference tables: every transaction writes to all groups, and all want the same rows."""
+    tables = [re.sub(r"SHARD BY \((bid|tid)\)", "WITH (table_type = 'reference')", sql) for sql in TABLES]
+    with databases("pgbench_copies", router) as [made]:
+        fill(made, tables)
         yield made
 
 
@@ -47,7 +56,9 @@ SCALE_OF_OURS = ["-n", "-D", "scale=1"]
 
 
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
-def test_modes(side, tmp_path, mode):
+@pytest.mark.parametrize("layout", ["side", "side_with_copies"])
+def test_modes(request, layout, tmp_path, mode):
+    side = request.getfixturevalue(layout)
     before = side.run("SELECT count(*) FROM pgbench_history")[0][0]
     script = tmp_path / "script.sql"
     script.write_text(f"""\\set aid random(1, {ACCOUNTS})
@@ -91,11 +102,24 @@ def test_reconnecting_for_each_transaction(side):
     assert "40/40" in said
 
 
+def own_tables(side):
+    pgbench(side, "-i", "-s", "1", "-q")
+    for mode in ("simple", "extended", "prepared"):
+        assert "80/80" in pgbench(side, "-n", "-M", mode, "-c", "4", "-t", "20")
+        assert "80/80" in pgbench(side, "-n", "-M", mode, "-c", "4", "-t", "20", "-S")
+    assert side.run("SELECT count(*) FROM pgbench_accounts") == [(100000,)]
+    assert side.run("SELECT count(*) FROM pgbench_history") == [(240,)]
+
+
 def test_its_own_tables(router):
     """`pgbench -i` as users type it: local tables, its built-in scripts."""
     with databases("pgbench_own", router) as [side]:
-        pgbench(side, "-i", "-s", "1", "-q")
-        for mode in ("simple", "extended", "prepared"):
-            assert "80/80" in pgbench(side, "-n", "-M", mode, "-c", "4", "-t", "20")
-            assert "80/80" in pgbench(side, "-n", "-M", mode, "-c", "4", "-t", "20", "-S")
-        assert side.run("SELECT count(*) FROM pgbench_accounts") == [(100000,)]
+        own_tables(side)
+
+
+def test_its_own_tables_sharded(make_server, make_router):
+    servers = [make_server(f"g{number}") for number in (1, 2)]
+    side = make_router(servers, settings={"sharding": {"default_table_type": "sharded"}}).endpoint
+    own_tables(side)
+    assert side.run("SELECT table_name FROM pgmosaic.tables WHERE table_type = 'sharded' ORDER BY 1") == [
+        ("pgbench_accounts",), ("pgbench_branches",), ("pgbench_history",), ("pgbench_tellers",)]

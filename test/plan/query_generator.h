@@ -7,7 +7,8 @@
 
 namespace pgmosaic::plan {
 
-// Random queries over the tables of planner_pgtest.cc: joins of all kinds, derived tables, sub-queries, aggregates, set operations.
+// Random queries over the tables of planner_pgtest.cc: joins of all kinds, derived tables, sub-queries, aggregates, set
+// operations.
 class QueryGenerator {
  public:
   explicit QueryGenerator(uint32_t seed) : random_(seed) {}
@@ -43,7 +44,9 @@ class QueryGenerator {
 
   int below(int n) { return std::uniform_int_distribution<int>(0, n - 1)(random_); }
   template <class T>
-  const T& pick(const std::vector<T>& items) { return items[below(static_cast<int>(items.size()))]; }
+  const T& pick(const std::vector<T>& items) {
+    return items[below(static_cast<int>(items.size()))];
+  }
   std::string direction() {
     static const std::vector<std::string> kWays{"", "", " DESC", " NULLS FIRST", " DESC NULLS LAST"};
     return pick(kWays);
@@ -56,12 +59,14 @@ class QueryGenerator {
   }
 
   Alias table(std::string& sql) {
-    static const std::vector<Alias> kTables{
-        {"users", {"id", "age"}, {"name"}, "id"},         {"orders", {"user_id", "order_id", "qty"}, {"note"}, "user_id"},
-        {"items", {"user_id", "order_id", "n"}, {"sku"}, "user_id"}, {"users", {"id", "age"}, {"name"}, "id"},
-        {"orders", {"user_id", "order_id", "qty"}, {"note"}, "user_id"},
-        {"countries", {"region_id"}, {"code", "name"}, ""}, {"regions", {"id"}, {"name"}, ""},
-        {"tags", {"weight"}, {"tag"}, "tag"}};
+    static const std::vector<Alias> kTables{{"users", {"id", "age"}, {"name"}, "id"},
+                                            {"orders", {"user_id", "order_id", "qty"}, {"note"}, "user_id"},
+                                            {"items", {"user_id", "order_id", "n"}, {"sku"}, "user_id"},
+                                            {"users", {"id", "age"}, {"name"}, "id"},
+                                            {"orders", {"user_id", "order_id", "qty"}, {"note"}, "user_id"},
+                                            {"countries", {"region_id"}, {"code", "name"}, ""},
+                                            {"regions", {"id"}, {"name"}, ""},
+                                            {"tags", {"weight"}, {"tag"}, "tag"}};
     Alias alias = pick(kTables);
     sql = alias.name;
     return alias;
@@ -76,15 +81,24 @@ class QueryGenerator {
       std::string k = alias.key.empty() || alias.key == "tag" ? alias.ints[0] : alias.key;
       std::string other = pick(alias.ints), text = pick(alias.texts);
       switch (below(6)) {
-        case 0: sql = "(SELECT " + k + " AS k, count(*) AS c, max(" + text + ") AS s FROM " + sql + where + " GROUP BY " + k + ")"; break;
-        case 1: sql = "(SELECT DISTINCT " + k + " AS k, " + other + " AS c, " + text + " AS s FROM " + sql + where + ")"; break;
+        case 0:
+          sql = "(SELECT " + k + " AS k, count(*) AS c, max(" + text + ") AS s FROM " + sql + where + " GROUP BY " + k +
+                ")";
+          break;
+        case 1:
+          sql = "(SELECT DISTINCT " + k + " AS k, " + other + " AS c, " + text + " AS s FROM " + sql + where + ")";
+          break;
         case 2: sql = "(SELECT " + k + " AS k, " + other + " AS c, " + text + " AS s FROM " + sql + where + ")"; break;
         case 3:
           sql = "(SELECT " + other + " AS k, count(*) AS c, min(" + text + ") AS s FROM " + sql + where + " GROUP BY " +
                 other + ")";
           break;
-        case 4: sql = "(SELECT id AS k, age AS c, name AS s FROM users UNION ALL SELECT user_id, qty, note FROM orders)"; break;
-        default: sql = "(SELECT id AS k, age AS c, name AS s FROM users EXCEPT SELECT user_id, qty, note FROM orders)"; break;
+        case 4:
+          sql = "(SELECT id AS k, age AS c, name AS s FROM users UNION ALL SELECT user_id, qty, note FROM orders)";
+          break;
+        default:
+          sql = "(SELECT id AS k, age AS c, name AS s FROM users EXCEPT SELECT user_id, qty, note FROM orders)";
+          break;
       }
       alias = Alias{"", {"k", "c"}, {"s"}, "k"};
     }
@@ -102,7 +116,8 @@ class QueryGenerator {
         sql += ", " + item;
         continue;
       }
-      static const std::vector<std::string> kJoins{" JOIN ", " JOIN ", " LEFT JOIN ", " LEFT JOIN ", " RIGHT JOIN ", " FULL JOIN "};
+      static const std::vector<std::string> kJoins{" JOIN ",      " JOIN ",       " LEFT JOIN ",
+                                                   " LEFT JOIN ", " RIGHT JOIN ", " FULL JOIN "};
       sql += pick(kJoins) + item + " ON " + join_condition(left, aliases_.back());
     }
     return sql;
@@ -133,7 +148,8 @@ class QueryGenerator {
       case 2: return c + " IN (" + n + ", " + m + ")";
       case 3: return c + " > " + n;
       case 4: return c + " IS NULL";
-      default: return alias.name + "." + pick(alias.texts) + " = '" + std::string(1, static_cast<char>('a' + below(5))) + "'";
+      default:
+        return alias.name + "." + pick(alias.texts) + " = '" + std::string(1, static_cast<char>('a' + below(5))) + "'";
     }
   }
 
@@ -157,8 +173,9 @@ class QueryGenerator {
         Alias inner_alias = table(sql);
         inner_alias.name = "s" + std::to_string(++counter_);
         bool tie = !a.key.empty() && !inner_alias.key.empty() && (a.key == "tag") == (inner_alias.key == "tag");
-        std::string where = tie && below(4) > 0 ? inner_alias.name + "." + inner_alias.key + " = " + a.name + "." + a.key
-                                                : comparison(inner_alias);
+        std::string where = tie && below(4) > 0
+                                ? inner_alias.name + "." + inner_alias.key + " = " + a.name + "." + a.key
+                                : comparison(inner_alias);
         return std::string(below(2) == 0 ? "" : "NOT ") + "EXISTS (SELECT 1 FROM " + sql + " " + inner_alias.name +
                " WHERE " + where + ")";
       }
@@ -166,7 +183,8 @@ class QueryGenerator {
         std::string sql;
         Alias inner_alias = table(sql);
         std::string outer = a.key.empty() || a.key == "tag" ? pick(a.ints) : a.key;
-        std::string target = inner_alias.key.empty() || inner_alias.key == "tag" ? pick(inner_alias.ints) : inner_alias.key;
+        std::string target =
+            inner_alias.key.empty() || inner_alias.key == "tag" ? pick(inner_alias.ints) : inner_alias.key;
         return a.name + "." + outer + (below(3) == 0 ? " NOT" : "") + " IN (SELECT " + target + " FROM " + sql +
                (below(3) == 0 ? " GROUP BY " + target : "") + (below(6) == 0 ? " LIMIT 3" : "") + ")";
       }
@@ -176,8 +194,8 @@ class QueryGenerator {
         inner_alias.name = "s" + std::to_string(++counter_);
         bool tie = !a.key.empty() && !inner_alias.key.empty() && (a.key == "tag") == (inner_alias.key == "tag");
         return "(SELECT count(*) FROM " + sql + " " + inner_alias.name +
-               (tie ? " WHERE " + inner_alias.name + "." + inner_alias.key + " = " + a.name + "." + a.key : "") + ") > " +
-               std::to_string(below(4));
+               (tie ? " WHERE " + inner_alias.name + "." + inner_alias.key + " = " + a.name + "." + a.key : "") +
+               ") > " + std::to_string(below(4));
       }
     }
   }
@@ -219,7 +237,8 @@ class QueryGenerator {
       columns += call + (below(6) == 0 ? " + 1" : "");
     }
     std::string order;
-    for (int i = 1; i <= groups + aggregates; ++i) order += (i > 1 ? ", " : " ORDER BY ") + std::to_string(i) + direction();
+    for (int i = 1; i <= groups + aggregates; ++i)
+      order += (i > 1 ? ", " : " ORDER BY ") + std::to_string(i) + direction();
     std::string having = below(4) == 0 ? " HAVING count(*) > " + std::to_string(below(4)) : "";
     return "SELECT " + columns + " FROM " + from + where + group + having + order + limit();
   }
@@ -229,7 +248,9 @@ class QueryGenerator {
     auto arm = [&] {
       std::string sql;
       Alias alias = table(sql);
-      std::string k = alias.key.empty() || alias.key == "tag" ? pick(alias.ints) : below(3) > 0 ? alias.key : pick(alias.ints);
+      std::string k = alias.key.empty() || alias.key == "tag" ? pick(alias.ints)
+                      : below(3) > 0                          ? alias.key
+                                                              : pick(alias.ints);
       alias.name = sql;
       return "SELECT " + k + "::int8 AS x, " + pick(alias.texts) + " AS y FROM " + sql +
              (below(2) == 0 ? " WHERE " + comparison(alias) : "");

@@ -76,7 +76,8 @@ bool AggregateRewriter::add_group(const Node* expression) {
     if (known == id) return true;
   Collation collation = collation_of(s_, top_, expression);
   if (collation == Collation::other) {
-    fail("GROUP BY with a collation that the catalog does not tell", "Pin the tables to one key, or group by COLLATE \"C\".");
+    fail("GROUP BY with a collation that the catalog does not tell",
+         "Pin the tables to one key, or group by COLLATE \"C\".");
     return false;
   }
   partial_.push_back(const_cast<Node*>(expression));
@@ -213,7 +214,8 @@ Node* AggregateRewriter::aggregate(const PgQuery__FuncCall* call) {
   Collation collation = keeps_values ? collation_of(s_, top_, call->args[0]) : Collation::none_or_default;
   Node* value = partial_column(arena_, add_partial(partial_call(call, name, nullptr)), collation);
   if (value == nullptr)
-    return fail(name + "() with a collation that the catalog does not tell", "Write " + name + "((...) COLLATE \"C\").");
+    return fail(name + "() with a collation that the catalog does not tell",
+                "Write " + name + "((...) COLLATE \"C\").");
   return arena_.function(name, {value});
 }
 
@@ -224,8 +226,8 @@ Node* AggregateRewriter::replacement(const Node* node) {
     std::string id = expression_id(s_, top_, node);
     for (size_t i = 0; i < groups_.size(); ++i)
       if (groups_[i].first == id)
-        return stop(partial_column(arena_, groups_[i].second, i < group_collations_.size() ? group_collations_[i]
-                                                                                          : Collation::none_or_default));
+        return stop(partial_column(arena_, groups_[i].second,
+                                   i < group_collations_.size() ? group_collations_[i] : Collation::none_or_default));
   }
   if (auto* call = as<PgQuery__FuncCall>(node)) {
     if (std::find(top_->aggregates.begin(), top_->aggregates.end(), call) != top_->aggregates.end())

@@ -1,7 +1,7 @@
 // Duplicates across groups.
 //
-//   SELECT DISTINCT a FROM t ORDER BY a      each: SELECT DISTINCT a FROM t; final: SELECT DISTINCT c1 AS a … ORDER BY c1
-//   SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, c
+//   SELECT DISTINCT a FROM t ORDER BY a      each: SELECT DISTINCT a FROM t; final: SELECT DISTINCT c1 AS a … ORDER BY
+//   c1 SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, c
 //                                            each: the same with c as a further column; final: the same over c1, c2, c3
 //   SELECT a FROM t UNION SELECT b FROM s    each: the same; final: SELECT DISTINCT c1 AS a
 #include "plan/rules/select_shape.h"
@@ -33,8 +33,9 @@ void final_distinct(Planning& p, Level* top, PgQuery__SelectStmt* partial, Arena
   auto* final_statement = final_select(arena);
   std::vector<Node*> targets;
   for (size_t i = 0; i < top->outputs.size(); ++i)
-    targets.push_back(arena.target(
-        partial_column(arena, static_cast<int>(i) + 1, output_collation(p, top, top->outputs[i])), top->outputs[i].name));
+    targets.push_back(
+        arena.target(partial_column(arena, static_cast<int>(i) + 1, output_collation(p, top, top->outputs[i])),
+                     top->outputs[i].name));
   final_statement->n_target_list = targets.size();
   final_statement->target_list = arena.list(targets);
   // An empty node stands for DISTINCT without ON.
@@ -124,7 +125,8 @@ static bool union_of_shares(Planning& p, Level* level, bool outermost, std::stri
 
 void combine_union(Planning& p, Level* top) {
   std::string reason;
-  if (top->select->op != PG_QUERY__SET_OPERATION__SETOP_UNION || top->select->all || !union_of_shares(p, top, true, reason))
+  if (top->select->op != PG_QUERY__SET_OPERATION__SETOP_UNION || top->select->all ||
+      !union_of_shares(p, top, true, reason))
     return forbid_several_groups(
         p, reason.empty() ? "INTERSECT or EXCEPT without the distribution column in the same place" : reason,
         "Select the distribution column in every part, or use UNION.");

@@ -74,7 +74,8 @@ void combine_sorted(Planning& p, Level* top, const std::vector<SortItem>& items,
   }
   std::vector<Node*> targets;
   for (int i = 0; i < width; ++i)
-    targets.push_back(arena.target(arena.column({kPartialRelation, "c" + std::to_string(i + 1)}), top->outputs[i].name));
+    targets.push_back(
+        arena.target(arena.column({kPartialRelation, "c" + std::to_string(i + 1)}), top->outputs[i].name));
   final_statement->n_target_list = targets.size();
   final_statement->target_list = arena.list(targets);
   final_statement->n_sort_clause = order.size();

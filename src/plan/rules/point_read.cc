@@ -45,7 +45,8 @@ bool reads_columns(const Statement& statement, const Level* level, const PgQuery
 // Values that a prepared statement takes as it would take them in the statement's text.
 bool fits(const Statement& statement, const ConstValue& value, const catalog::Column& column, bool hashed) {
   using Written = ConstValue::Written;
-  if (value.written == Written::parameter) return value.type == 0 || type_family(value.type) == type_family(column.type);
+  if (value.written == Written::parameter)
+    return value.type == 0 || type_family(value.type) == type_family(column.type);
   if (value.source.kind != KeySource::Kind::literal || value.source.negate || value.type != 0) return false;
   const Literal::Kind kind = statement.shape.literals[value.source.index].kind;
   if (is_integer(column.type)) return value.written == Written::integer && kind == Literal::Kind::integer;

@@ -153,8 +153,8 @@ std::optional<std::vector<SortItem>> read_sort(Planning& p, Level* level) {
         item.type = out.type;
         item.mergeable = is_mergeable(p.context, out.type) && (!is_collatable(out.type) || out.bytewise);
         // The default collation is 100; C and POSIX are fixed, too.
-        item.collation = !is_collatable(out.type) && out.type != 0 ? Collation::none_or_default
-                         : out.collation == 0 || out.collation == 100 ? Collation::none_or_default
+        item.collation = !is_collatable(out.type) && out.type != 0      ? Collation::none_or_default
+                         : out.collation == 0 || out.collation == 100   ? Collation::none_or_default
                          : out.collation == 950 || out.collation == 951 ? Collation::c
                                                                         : Collation::other;
         if (level->set_operation() && (out.type == 0 || is_collatable(out.type))) item.mergeable = false;

@@ -27,7 +27,7 @@ void set_combine(Planning& p, const sql::Node* partial, const sql::Node* final_s
 // LIMIT and OFFSET as far as they are constants or parameters.
 struct Limits {
   bool given = false;
-  bool simple = true;     // both are constants, parameters or absent
+  bool simple = true;  // both are constants, parameters or absent
   bool with_ties = false;
   Gather::Bound limit, offset;
   bool has_limit = false, has_offset = false;
