@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "catalog/catalog.h"
+#include "plan/commands.h"
 
 namespace pgmosaic::plan {
 
@@ -133,87 +134,6 @@ struct CopyIn {
   std::string null_text = "\\N";
   bool header = false;
   std::vector<bool> force_null, force_not_null;  // CSV, of each key column
-};
-
-// A statement that changes the schema: what each group runs, in one distributed transaction.
-struct Ddl {
-  std::vector<std::string> everywhere;  // run on every group, in order (dialect clauses stripped)
-  // A new sharded table: after `everywhere`, each group creates the leaves it owns.
-  struct NewSharded {
-    std::string schema;  // empty: the first schema of search_path, resolved by the executor
-    std::string table;
-    std::vector<std::string> key_columns;
-    uint32_t shard_count = 16;
-    bool if_not_exists = false;
-    bool unlogged = false;      // the leaves are UNLOGGED
-    std::string storage;        // storage parameters of the leaves: "fillfactor=70"
-    std::string colocate_with;  // "none", a table as written ("schema.table" or "table"), or empty: any fitting one
-  };
-  std::optional<NewSharded> new_sharded;
-  // A new table of another kind: recorded in the catalog once it exists.
-  struct NewTable {
-    std::string schema;
-    std::string table;
-    catalog::TableKind kind = catalog::TableKind::local;
-  };
-  std::optional<NewTable> new_table;
-  bool changes_catalog = true;    // tables or columns may differ afterwards: introspect the home, publish an epoch
-  bool moves_owner = false;       // tables get another owner: their leaves follow
-  bool transactional = true;      // false: CREATE DATABASE and the like
-  std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
-  std::string tag;                // command tag for the client
-  std::string object;             // CREATE DATABASE, DROP DATABASE: its name
-  bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
-  // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
-  // then runs on the home group alone, as a plain statement.
-  bool unknown_relation = false;
-  // CREATE TABLE AS: what the home runs in place of everywhere[0]; the other groups only make the empty table.
-  std::string home_instead;
-};
-
-// Statements that the session itself handles.
-struct SessionCommand {
-  enum class Kind : uint8_t {
-    begin,
-    commit,
-    rollback,
-    savepoint,
-    release,
-    rollback_to,
-    prepare_transaction,
-    commit_prepared,
-    rollback_prepared,
-    set,
-    set_local,
-    reset,
-    reset_all,
-    discard_all,
-    discard_plans,
-    discard_temp,
-    discard_sequences,
-    prepare,
-    execute,
-    deallocate,
-    deallocate_all,
-    listen,
-    unlisten,
-    unlisten_all,
-    declare_cursor,
-    fetch_cursor,
-    close_cursor,
-    close_all_cursors,
-    set_constraints,
-    set_transaction,
-    set_session_characteristics,
-    empty,
-  };
-  Kind kind = Kind::empty;
-  std::string name;  // setting, prepared statement, savepoint, cursor or channel
-  std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
-  bool chain = false;
-  std::vector<std::string> arguments;  // EXECUTE: argument expressions as SQL; PREPARE: type names
-  // DECLARE CURSOR: plan of its query, whose text is inner->rewritten_sql; literal numbers count in the whole statement
-  std::shared_ptr<const struct Plan> inner;
 };
 
 enum class PlanKind : uint8_t {

@@ -37,6 +37,13 @@ bool is_structured(const std::string& explain_prefix) {
   return false;
 }
 
+// What the router does with the answers of several groups.
+const char* way_over_groups(const plan::Plan& plan) {
+  if (!plan.returns_rows || plan.effects.writes) return "Modify";
+  if (plan.combine) return "Combine";
+  return plan.gather && !plan.gather->merge.empty() ? "Gather Merge" : "Gather";
+}
+
 }  // namespace
 
 net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& plan) {
@@ -74,17 +81,11 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
     co_return Status{};
   }
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(inner, execution.sql));
-  std::string how = "Route";
-  if (several) {
-    how = !inner.returns_rows || inner.effects.writes    ? "Modify"
-          : inner.combine                                ? "Combine"
-          : inner.gather && !inner.gather->merge.empty() ? "Gather Merge"
-                                                         : "Gather";
-    if (inner.combine) {
-      text = inner.combine->partial_sql;
-    } else if (inner.gather && !inner.gather->sql.empty()) {
-      text = inner.gather->sql;
-    }
+  const std::string how = several ? way_over_groups(inner) : "Route";
+  if (several && inner.combine) {
+    text = inner.combine->partial_sql;
+  } else if (several && inner.gather && !inner.gather->sql.empty()) {
+    text = inner.gather->sql;
   }
   const bool own = several && plan.effects.writes && !backends_.in_transaction();
   if (own) begin_transaction("BEGIN", true);
