@@ -169,7 +169,8 @@ struct ShownSetting {
 // For SHOW CONFIG; secrets are masked.
 std::vector<ShownSetting> show_config(const Config& config);
 
-std::string config_help();      // for --help
+// For --help: all settings, those of the section `command_section` ("dev" or none) first and by their short names.
+std::string config_help(std::string_view command_section);
 std::string config_markdown();  // docs/configuration.md
 std::string config_sample();    // deploy/pgmosaic.toml: every setting with its default, commented out
 

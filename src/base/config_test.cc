@@ -308,7 +308,7 @@ TEST(Config, the_table_is_sound) {
 TEST(Config, generated_texts_are_current) {
   expect_generated("docs/configuration.md", config_markdown());
   expect_generated("deploy/pgmosaic.toml", config_sample());
-  EXPECT_NE(config_help().find("--pool.mode  (session, transaction, statement; default \"transaction\")"),
+  EXPECT_NE(config_help({}).find("--pool.mode  (session, transaction, statement; default \"transaction\")"),
             std::string::npos);
 }
 

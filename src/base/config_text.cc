@@ -90,20 +90,37 @@ void add_sample_table(std::string& out, const std::string& name, const std::vect
 
 }  // namespace
 
-std::string config_help() {
-  std::string out = "Settings (each also in the file given by --config FILE):\n";
+namespace {
+
+std::string section_help(const settings::Section& section, bool short_names) {
+  std::string out = fmt::format("\n{}\n", without_backquotes(section.description));
   const Config defaults;
-  for (const auto& section : settings::sections()) {
-    out += fmt::format("\n{}\n", without_backquotes(section.description));
-    for (const auto& setting : settings::all()) {
-      if (section_of(setting.name) != section.name) continue;
-      const Slot slot = settings::slot_of(setting, defaults);
-      out += fmt::format("  --{}  ({}; default {})\n", setting.name, allowed_text(setting, slot),
-                         settings::to_toml(setting, slot));
-      out += wrapped(without_backquotes(setting.description), 100, "        ");
-    }
+  for (const auto& setting : settings::all()) {
+    if (section_of(setting.name) != section.name) continue;
+    const Slot slot = settings::slot_of(setting, defaults);
+    std::string_view name = setting.name;
+    if (short_names) name.remove_prefix(section.name.size() + 1);
+    out +=
+        fmt::format("  --{}  ({}; default {})\n", name, allowed_text(setting, slot), settings::to_toml(setting, slot));
+    out += wrapped(without_backquotes(setting.description), 100, "        ");
   }
   return out;
+}
+
+constexpr std::string_view kDevSection = "dev";
+
+}  // namespace
+
+std::string config_help(std::string_view command_section) {
+  std::string own, shared;
+  for (const auto& section : settings::sections()) {
+    if (section.name == command_section && !command_section.empty()) {
+      own += section_help(section, true);
+    } else if (section.name != kDevSection) {
+      shared += section_help(section, false);
+    }
+  }
+  return "Settings (each also in the file given by --config FILE):\n" + own + shared;
 }
 
 std::string config_markdown() {

@@ -24,6 +24,20 @@ constexpr const char* kUsage =
     "\n"
     "pgmosaic COMMAND --help lists every setting.\n";
 
+constexpr const char* kDevUsage =
+    "Usage: pgmosaic dev --data-dir DIR [--groups 4] [--port 6543] [--NAME VALUE]... [--config FILE]\n"
+    "\n"
+    "Makes and starts the PostgreSQL servers of a whole cluster under DIR, and the router before them. A second start\n"
+    "finds everything again. Ctrl-C or SIGTERM stops it all.\n"
+    "\n";
+constexpr const char* kRouterUsage =
+    "Usage: pgmosaic router --config FILE [--NAME VALUE]...\n"
+    "\n"
+    "A router before PostgreSQL servers that run elsewhere; FILE names each in a [[group]] section, and the metadata\n"
+    "store. SIGHUP reads FILE again, SIGTERM lets transactions end and stops. `pgmosaic config --sample` prints a "
+    "FILE.\n"
+    "\n";
+
 }  // namespace
 
 int fail(const Error& error) {
@@ -47,7 +61,8 @@ std::optional<Configured> configure(const std::vector<std::string>& arguments, s
     return std::nullopt;
   }
   if (command_line->help) {
-    std::fputs(config_help().c_str(), stdout);
+    std::fputs((section.empty() ? kRouterUsage : kDevUsage), stdout);
+    std::fputs(config_help(section).c_str(), stdout);
     code = 0;
     return std::nullopt;
   }

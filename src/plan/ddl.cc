@@ -306,8 +306,9 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
     return plan;
   }
   if (!at_home)
-    return unsupported("CREATE TABLE ... AS from a query over sharded tables",
-                       "Create the table first, then INSERT ... SELECT into it.");
+    return unsupported(
+        "CREATE TABLE ... AS from a query over sharded tables",
+        "Create the table first, sharded by the same key as the source, then INSERT ... SELECT into it.");
   if (!query.virtual_relations.empty() || context.default_sharded)
     return unsupported("this form of CREATE TABLE ... AS", "Create the table first, then insert the rows.");
   auto text = deparse_statement(arena.node(plain));

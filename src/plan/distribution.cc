@@ -148,7 +148,7 @@ Distribution DistributionAnalysis::join(FromNode::Kind kind, Distribution left, 
   if (right.kind == Kind::replicated && (left.kind == Kind::replicated || kind != FromNode::Kind::full)) return left;
   if (left.kind == Kind::replicated && kind == FromNode::Kind::inner) return right;
   if (left.kind == Kind::replicated || right.kind == Kind::replicated)
-    return bad("an outer join keeps rows of a reference table, which every group has, beside a sharded table",
+    return bad("an outer join or MERGE that keeps rows which every group has (reference table, function, VALUES)",
                "Turn the join around so that the sharded table is the outer side, or pin it to one key.");
   bool together = left.colocation != 0 && left.colocation == right.colocation && left.keys.size() == right.keys.size();
   for (size_t i = 0; together && i < left.keys.size(); ++i) {

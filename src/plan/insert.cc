@@ -296,7 +296,7 @@ void InsertPlanner::select_into_sharded() {
   }
   if (s_.sharded.empty()) {
     if (!all_constant)
-      return refuse("INSERT ... SELECT into a sharded table from tables that are not co-located", hint);
+      return refuse("INSERT ... SELECT into a sharded table of rows that are not those of a co-located table", hint);
     plan.target = Target{Target::Kind::keys, table->colocation, {constants}};
     return set_cacheable(p_);
   }
@@ -307,7 +307,7 @@ void InsertPlanner::select_into_sharded() {
     forbid_several_groups(p_, "statement-level triggers on \"" + table->name + "\"", "They would fire once per group.");
   if (together) return set_cacheable(p_);
   if (!all_constant || plan.target.kind != Target::Kind::keys || plan.target.colocation != table->colocation)
-    return refuse("INSERT ... SELECT into a sharded table from tables that are not co-located", hint);
+    return refuse("INSERT ... SELECT into a sharded table of rows that are not those of a co-located table", hint);
   plan.target.keys.push_back(constants);
   forbid_several_groups(p_, "INSERT ... SELECT from another key than it inserts", hint);
   set_cacheable(p_);

@@ -12,6 +12,13 @@ constexpr std::size_t kMaxBuffered = 256u << 20;   // rows of a row-limited port
 constexpr int64_t kCancelPatienceUs = 3'000'000;   // time that a backend has to heed a cancel before it is cut off
 constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client before its statement waits
 
+// Errors of a server or of the way to it: the client wants to know which. Those of a statement are as one PostgreSQL's.
+bool is_operational(const Error& error) {
+  for (std::string_view sqlstate_class : {"08", "53", "57", "58", "XX"})
+    if (error.sqlstate.starts_with(sqlstate_class)) return true;
+  return false;
+}
+
 }  // namespace
 
 Session::Session(Worker& worker, int fd, net::Peer peer)
@@ -37,7 +44,8 @@ char Session::status_char() const {
 
 void Session::put_error(Error error, std::string_view severity) {
   WorkerStats::add(worker_.stats.errors);
-  if (!error.node.empty() && error.detail.empty()) error.detail = "It came from " + error.node + ".";
+  if (!error.node.empty() && error.detail.empty() && is_operational(error))
+    error.detail = "It came from " + error.node + ".";
   if (error.sqlstate != "08006") {
     rename_leaves(error.message);
     rename_leaves(error.detail);

@@ -76,8 +76,7 @@ bool AggregateRewriter::add_group(const Node* expression) {
     if (known == id) return true;
   Collation collation = collation_of(s_, top_, expression);
   if (collation == Collation::other) {
-    fail("GROUP BY with a collation that the catalog does not tell",
-         "Pin the tables to one key, or group by COLLATE \"C\".");
+    fail("GROUP BY with a type or collation that is not known before execution", kUnknownCollationHint);
     return false;
   }
   partial_.push_back(const_cast<Node*>(expression));
@@ -214,8 +213,7 @@ Node* AggregateRewriter::aggregate(const PgQuery__FuncCall* call) {
   Collation collation = keeps_values ? collation_of(s_, top_, call->args[0]) : Collation::none_or_default;
   Node* value = partial_column(arena_, add_partial(partial_call(call, name, nullptr)), collation);
   if (value == nullptr)
-    return fail(name + "() with a collation that the catalog does not tell",
-                "Write " + name + "((...) COLLATE \"C\").");
+    return fail(name + "() with a type or collation that is not known before execution", kUnknownCollationHint);
   return arena_.function(name, {value});
 }
 
@@ -300,7 +298,7 @@ void AggregateRewriter::run() {
   if (distinct_argument_ != nullptr) {
     Collation collation = collation_of(s_, top_, distinct_argument_);
     if (collation == Collation::other)
-      return forbid_several_groups(p_, "DISTINCT with a collation that the catalog does not tell");
+      return forbid_several_groups(p_, "DISTINCT with a type or collation that is not known before execution");
     partial_.push_back(const_cast<Node*>(distinct_argument_));
     distinct_column_ = static_cast<int>(partial_.size());
   }

@@ -53,14 +53,13 @@ void final_distinct(Planning& p, Level* top, PgQuery__SelectStmt* partial, Arena
   set_combine(p, arena.node(partial), arena.node(final_statement), columns);
 }
 
-const char* kCollationHint = "Pin the tables to one key, or compare with COLLATE \"C\".";
-
 }  // namespace
 
 void combine_distinct(Planning& p, Level* top) {
   const auto* select = top->select;
   if (!comparable_outputs(p, top))
-    return forbid_several_groups(p, "DISTINCT over columns whose collation the catalog does not tell", kCollationHint);
+    return forbid_several_groups(p, "DISTINCT over columns whose collation the catalog does not tell",
+                                 kUnknownCollationHint);
   auto items = read_sort(p, top);
   if (!items) return;
   Arena arena;
@@ -79,7 +78,8 @@ void combine_distinct(Planning& p, Level* top) {
   for (const SortItem& item : *items) {
     Node* reference = column_for(item.column, item.hidden, item.collation);
     if (reference == nullptr)
-      return forbid_several_groups(p, "ORDER BY with a collation that the catalog does not tell", kCollationHint);
+      return forbid_several_groups(p, "ORDER BY with a type or collation that is not known before execution",
+                                   kUnknownCollationHint);
     auto* sort = arena.shallow(item.sort);
     sort->node = reference;
     order.push_back(arena.node(sort));
@@ -99,7 +99,8 @@ void combine_distinct(Planning& p, Level* top) {
         found = column_for(-1, expression, collation);
       }
       if (found == nullptr)
-        return forbid_several_groups(p, "DISTINCT ON with a collation that the catalog does not tell", kCollationHint);
+        return forbid_several_groups(p, "DISTINCT ON with a type or collation that is not known before execution",
+                                     kUnknownCollationHint);
       on.push_back(found);
     }
   } else {
@@ -131,14 +132,15 @@ void combine_union(Planning& p, Level* top) {
         p, reason.empty() ? "INTERSECT or EXCEPT without the distribution column in the same place" : reason,
         "Select the distribution column in every part, or use UNION.");
   if (!comparable_outputs(p, top))
-    return forbid_several_groups(p, "UNION over columns whose collation the catalog does not tell", kCollationHint);
+    return forbid_several_groups(p, "UNION over columns whose collation the catalog does not tell",
+                                 kUnknownCollationHint);
   auto items = read_sort(p, top);
   if (!items) return;
   Arena arena;
   std::vector<Node*> order;
   for (const SortItem& item : *items) {
     Node* reference = item.column < 0 ? nullptr : partial_column(arena, item.column + 1, item.collation);
-    if (reference == nullptr) return forbid_several_groups(p, "ORDER BY of a UNION", kCollationHint);
+    if (reference == nullptr) return forbid_several_groups(p, "ORDER BY of a UNION", kUnknownCollationHint);
     auto* sort = arena.shallow(item.sort);
     sort->node = reference;
     order.push_back(arena.node(sort));

@@ -56,8 +56,8 @@ void combine_sorted(Planning& p, Level* top, const std::vector<SortItem>& items,
       reference = arena.node(collate);
     }
     if (reference == nullptr)
-      return forbid_several_groups(p, "ORDER BY with a collation that the catalog does not tell",
-                                   "Write ORDER BY ... COLLATE with \"C\", or pin the tables to one key.");
+      return forbid_several_groups(p, "ORDER BY with a type or collation that is not known before execution",
+                                   kUnknownCollationHint);
     auto* sort = arena.shallow(item.sort);
     sort->node = reference;
     order.push_back(arena.node(sort));

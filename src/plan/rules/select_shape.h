@@ -11,6 +11,9 @@
 
 namespace pgmosaic::plan {
 
+inline constexpr const char* kUnknownCollationHint =
+    "Cast the expression to its type, compare with COLLATE \"C\", or pin the tables to one key.";
+
 // The name under which the final step reads the groups' rows; its columns are c1, c2, …
 inline constexpr const char* kPartialRelation = "pgmosaic_partial";
 
