@@ -132,19 +132,24 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
   return {};
 }
 
-// What differs from a router's defaults where neither a flag nor a file says otherwise.
-void choose_unless_told(Config& config, const CommandLine& command_line, const fs::path& dir) {
+// What differs from a router's defaults where neither a flag nor a file says otherwise; as flags, so that a reload does not
+// take it back.
+void choose_unless_told(Config& config, CommandLine& command_line, const fs::path& dir) {
   if (!command_line.config_file.empty()) return;
   auto told = [&](std::string_view name) {
     return std::any_of(command_line.settings.begin(), command_line.settings.end(),
                        [&](const auto& setting) { return setting.first == name; });
   };
   // Ctrl-C should not wait for long transactions.
-  if (!told("timeouts.shutdown_ms")) config.timeouts.shutdown_ms = 3000;
+  if (!told("timeouts.shutdown_ms")) {
+    config.timeouts.shutdown_ms = 3000;
+    command_line.settings.emplace_back("timeouts.shutdown_ms", std::to_string(config.timeouts.shutdown_ms));
+  }
   if (told("port")) return;
   // Clients find the cluster at the port it had last.
   const std::string last = read_line(dir / "port");
   config.port = last.empty() ? 0 : std::atoi(last.c_str());
+  if (!last.empty()) command_line.settings.emplace_back("port", last);
 }
 
 }  // namespace
@@ -154,7 +159,7 @@ int run_dev(const std::vector<std::string>& arguments) {
   auto configured = configure(arguments, "dev", code);
   if (!configured) return code;
   Config& config = configured->config;
-  const CommandLine& command_line = configured->command_line;
+  CommandLine& command_line = configured->command_line;
   std::error_code problem;
   const fs::path dir = fs::absolute(config.dev.data_dir, problem);
   fs::create_directories(dir, problem);
