@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "cli/commands.h"
+#include "meta/single_user.h"
 #include "meta/sqlite_store.h"
 #include "router/server.h"
 
@@ -169,6 +170,8 @@ int run_dev(const std::vector<std::string>& arguments) {
     fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
 
   choose_unless_told(config, command_line, dir);
+  auto alone = meta::SingleUser::take((dir / "metadata.db").string());
+  if (!alone.ok()) return fail(alone.error());
   auto password = user_password(config, dir);
   if (!password.ok()) return fail(password.error());
   auto store = meta::open_sqlite_store((dir / "metadata.db").string());

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "control/preflight.h"
+#include "meta/single_user.h"
 #include "meta/sqlite_store.h"
 #include "router/server.h"
 
@@ -59,6 +60,8 @@ int run_router(const std::vector<std::string>& arguments) {
   auto groups = endpoints(*config);
   if (!groups.ok()) return fail(groups.error());
   pool::Credentials internal{config->internal.user, *password, {}};
+  auto alone = meta::SingleUser::take(config->metadata.path);
+  if (!alone.ok()) return fail(alone.error());
   Status checked = control::preflight(*config, *groups, internal);
   if (!checked.ok()) return fail(checked.error());
   auto store = meta::open_sqlite_store(config->metadata.path);

@@ -22,7 +22,9 @@ class Gatherer {
 
   net::Task<Result<GatherResult>> run() {
     Status status;
-    if (options_.merge.empty()) {
+    if (!options_.order.empty()) {
+      status = co_await in_order();
+    } else if (options_.merge.empty()) {
       status = co_await concatenate();
     } else {
       status = co_await merge();
@@ -156,6 +158,21 @@ class Gatherer {
       if (order != 0) return order < 0;
     }
     return false;
+  }
+
+  net::Task<Status> in_order() {
+    heads_.resize(readers_.size());
+    for (std::size_t index : options_.order) {
+      if (heads_[index].ended) continue;  // ON CONFLICT DO NOTHING, or a trigger, gave fewer rows
+      CO_TRY(co_await advance(index));
+      bool alive = heads_[index].ended || emit(heads_[index].row);
+      if (alive) alive = co_await sink_.throttle();
+      if (!alive) co_return client_gone();
+    }
+    for (std::size_t index = 0; index < heads_.size(); ++index) {
+      while (!heads_[index].ended) CO_TRY(co_await advance(index));
+    }
+    co_return Status{};
   }
 
   net::Task<Status> merge() {

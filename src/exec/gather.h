@@ -13,6 +13,8 @@ namespace pgmosaic::exec {
 
 struct GatherOptions {
   std::vector<plan::SortKey> merge;
+  // INSERT of several rows: the reader of each row, so that RETURNING has the order of VALUES.
+  std::vector<std::size_t> order;
   uint16_t hidden_columns = 0;
   uint64_t offset = 0;
   std::optional<uint64_t> limit;

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -86,6 +87,7 @@ Result<std::unique_ptr<Listener>> Listener::unix_socket(EventLoop& loop, const s
     close(fd);
     return listen_error(path, error_number);
   }
+  chmod(path.c_str(), 0777);  // as PostgreSQL's: who may log in is for the [[auth]] rules, not for the umask
   std::unique_ptr<Listener> listener(new Listener(loop, fd, std::move(callback)));
   listener->port_ = port;
   listener->unlink_path_ = path;

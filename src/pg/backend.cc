@@ -58,7 +58,9 @@ Error parse_error(std::string_view body) {
       case 'D': error.detail = value; break;
       case 'H': error.hint = value; break;
       case 'P': std::from_chars(value.data(), value.data() + value.size(), error.position); break;
-      default: break;
+      case 'S':
+      case 'V': break;  // said anew when it is passed on
+      default: error.fields.append(1, code).append(value).append(1, '\0'); break;
     }
   }
   return error;
@@ -77,7 +79,8 @@ std::optional<uint64_t> tag_rows(std::string_view tag) {
 namespace {
 
 void write_fields(std::string& out, char type, std::string_view severity, std::string_view sqlstate,
-                  std::string_view message, std::string_view detail, std::string_view hint, int position) {
+                  std::string_view message, std::string_view detail, std::string_view hint, int position,
+                  std::string_view fields) {
   MessageWriter writer(out, type);
   auto field = [&writer](char code, std::string_view value) {
     if (!value.empty()) writer.byte(code).string(value);
@@ -89,18 +92,19 @@ void write_fields(std::string& out, char type, std::string_view severity, std::s
   field('D', detail);
   field('H', hint);
   if (position > 0) field('P', std::to_string(position));
-  writer.byte('\0');
+  writer.bytes(fields).byte('\0');
 }
 
 }  // namespace
 
 void write_error(std::string& out, const Error& error, std::string_view severity) {
-  write_fields(out, 'E', severity, error.sqlstate, error.message, error.detail, error.hint, error.position);
+  write_fields(out, 'E', severity, error.sqlstate, error.message, error.detail, error.hint, error.position,
+               error.fields);
 }
 
 void write_notice(std::string& out, std::string_view sqlstate, std::string_view message, std::string_view detail,
                   std::string_view hint, std::string_view severity) {
-  write_fields(out, 'N', severity, sqlstate, message, detail, hint, 0);
+  write_fields(out, 'N', severity, sqlstate, message, detail, hint, 0, {});
 }
 
 void write_ready(std::string& out, char transaction_status) { MessageWriter(out, 'Z').byte(transaction_status); }

@@ -329,7 +329,25 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
   return plan;
 }
 
+// All of the cluster's databases are in UTF8, as preflight demands.
+bool other_encoding(const PgQuery__CreatedbStmt* create) {
+  for (const Node* node : each(create->n_options, create->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr || text_of(option->defname) != "encoding" || inner(option->arg) == nullptr) continue;
+    auto* name = as<PgQuery__String>(option->arg);
+    if (name == nullptr) return true;  // its number
+    std::string plain;
+    for (const char c : text_of(name->sval))
+      if (std::isalnum(static_cast<unsigned char>(c))) plain += static_cast<char>(std::tolower(c));
+    if (plain != "utf8" && plain != "unicode") return true;
+  }
+  return false;
+}
+
 Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* create) {
+  if (other_encoding(create))
+    return unsupported("a database with another encoding than UTF8 is not supported",
+                       "Leave ENCODING out; clients may use any client_encoding.");
   Plan plan = everywhere("CREATE DATABASE", sql);
   plan.no_transaction = true;
   plan.ddl->transactional = false;

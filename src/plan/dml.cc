@@ -112,26 +112,52 @@ std::unique_ptr<FromNode> target_leaf(const Instance& target) {
 
 }  // namespace
 
-// True if SET changes a distribution column (SET k = k does not).
+// Whether SET gives the column a value that is not just the column.
+static const PgQuery__ResTarget* assigned(const Statement& s, const Level* level, const Instance& target, int column,
+                                          size_t count, Node* const* targets) {
+  for (size_t i = 0; i < count; ++i) {
+    auto* assignment = as<PgQuery__ResTarget>(targets[i]);
+    if (assignment == nullptr || target.table->column_index(text_of(assignment->name)) != column) continue;
+    auto* same = as<PgQuery__ColumnRef>(assignment->val);
+    if (same != nullptr && s.resolve(same, level) == Var{target.id, column}) continue;
+    return assignment;
+  }
+  return nullptr;
+}
+
+// The distribution column that SET changes; empty: none.
 static std::string changed_key(const Statement& s, const Level* level, const Instance& target, size_t count,
                                Node* const* targets) {
   if (target.placement != Placement::sharded) return {};
-  for (size_t i = 0; i < count; ++i) {
-    auto* assignment = as<PgQuery__ResTarget>(targets[i]);
-    if (assignment == nullptr) continue;
-    int column = target.table->column_index(text_of(assignment->name));
-    const auto& keys = target.table->key_columns;
-    if (std::find(keys.begin(), keys.end(), column) == keys.end()) continue;
-    auto* same = as<PgQuery__ColumnRef>(assignment->val);
-    if (same != nullptr && s.resolve(same, level) == Var{target.id, column}) continue;
-    return std::string(text_of(assignment->name));
-  }
+  for (int column : target.table->key_columns)
+    if (assigned(s, level, target, column, count, targets) != nullptr) return target.table->columns[column].name;
   return {};
 }
 
 static Plan key_change(const std::string& column) {
   return unsupported("changing the distribution column \"" + column + "\" is not supported yet",
                      "Delete the row and insert it again with the new key, in one transaction.");
+}
+
+// SET gives the distribution columns, all of them, values that are known when it runs: it may run where they belong to the
+// shard that WHERE names (mappers write all columns of a row, changed or not). False: not of this form.
+static bool read_new_key(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update) {
+  KeyTuple key;
+  for (int column : target.table->key_columns) {
+    auto* assignment = assigned(p.statement, level, target, column, update->n_target_list, update->target_list);
+    const catalog::Column& definition = target.table->columns[column];
+    const catalog::Oid type = definition.base_type != 0 ? definition.base_type : definition.type;
+    ConstValue value;
+    if (assignment == nullptr || assignment->n_indirection > 0 || !p.statement.read_constant(assignment->val, value) ||
+        !p.statement.comparable(value, Var{target.id, column}) || !p.statement.parameter_type_certain(value, type))
+      return false;
+    KeySource source = value.source;
+    source.type = type;
+    source.typmod = definition.typmod;
+    key.push_back(std::move(source));
+  }
+  p.plan.new_key = std::move(key);
+  return true;
 }
 
 void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
@@ -146,12 +172,14 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
     if (auto* assignment = as<PgQuery__ResTarget>(node)) s.bind_expression(level, assignment->val);
   s.bind_targets(level, update->n_returning_list, update->returning_list);
   std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
-  if (!key.empty()) {
+  if (!key.empty() && !read_new_key(p, level, target, update)) {
     p.plan = key_change(key);
     return;
   }
   p.plan.command = "UPDATE";
   finish_write(p, level, target, update->n_returning_list);
+  if (!key.empty() && p.plan.kind != PlanKind::unsupported && p.plan.target.kind != Target::Kind::keys)
+    p.plan = key_change(key);
 }
 
 void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {

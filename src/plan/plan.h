@@ -162,6 +162,10 @@ struct Plan {
   std::optional<CopyIn> copy_in;  // copy_out: only its format and header
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
+  // Differs where the result's columns may be others than those of the same statement under another schema; 0: no rows.
+  uint64_t result_signature = 0;
+  // UPDATE that sets the distribution columns: their new values, which must belong to the one shard of `target`.
+  KeyTuple new_key;
   bool reference_write = false;  // runs everywhere; the client gets the rows and the tag of one group only
   bool single_tag = false;  // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
   bool no_transaction = false;  // VACUUM and the like: refused inside a transaction block by PostgreSQL

@@ -83,6 +83,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   } else {
     return unsupported(construct_name(root) + " is not supported yet", "It comes in a later version.");
   }
+  if (p.plan.returns_rows) p.plan.result_signature = result_signature(p);
   return std::move(p.plan);
 }
 

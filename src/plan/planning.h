@@ -37,6 +37,8 @@ Plan unsupported(std::string message, std::string hint);
 // Sets plan.shared_backend_error if the statement calls currval() or lastval() anywhere.
 void note_session_state(Plan& plan, const sql::Node* root, const PlanContext& context);
 void scan_functions(Planning& p);
+// Of a statement that is bound; see Plan::result_signature.
+uint64_t result_signature(const Planning& p);
 // Where the statement goes, by pins and the kinds of its tables; sets plan.kind = unsupported on a mixture that no
 // group can answer.
 void choose_target(Planning& p);

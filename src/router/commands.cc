@@ -81,15 +81,18 @@ void Session::report_changes(exec::GroupId watched) {
   }
 }
 
-void Session::end_of_transaction() {
+void Session::end_of_transaction(bool committed) {
   staged_.reset();
   failed_ = implicit_ = false;
   if (std::exchange(local_path_, false)) plan_context_id_ = 0;
   drop_broken_backends();
-  // Cursors end with their transaction; those WITH HOLD live on a pinned backend.
+  // Cursors end with their transaction. Those WITH HOLD stay where it commits: in the router, or on a pinned backend.
+  if (committed)
+    for (auto& [name, cursor] : cursors_) cursor.committed = cursor.committed || cursor.hold;
   std::erase_if(cursors_, [this](const auto& entry) {
-    exec::Backend* backend = entry.second.group != 0 ? backends_.held(entry.second.group) : nullptr;
-    return backend == nullptr || !backend->pinned;
+    const SqlCursor& cursor = entry.second;
+    exec::Backend* backend = cursor.group != 0 ? backends_.held(cursor.group) : nullptr;
+    return cursor.group == 0 ? !cursor.committed : backend == nullptr || !backend->pinned;
   });
 }
 
@@ -97,7 +100,7 @@ net::Task<void> Session::abort_transaction() {
   const exec::GroupId watched = watch_parameters();
   co_await backends_.rollback();
   report_changes(watched);
-  end_of_transaction();
+  end_of_transaction(false);
 }
 
 // Commits, or rolls back where the transaction is aborted or a group refuses.
@@ -121,7 +124,7 @@ net::Task<Status> Session::commit_transaction() {
   WorkerStats::add(worker_.stats.transactions);
   WorkerStats::add(worker_.stats.distributed_commits, backends_.two_phase_commits() - distributed);
   if (status.ok() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
-  end_of_transaction();
+  end_of_transaction(status.ok());
   co_return status;
 }
 

@@ -223,6 +223,7 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     }
     first = false;
   }
+  if (failure && split) failure->fields.clear();  // its context counts the lines of one group's part
   if (failure) co_return std::move(*failure);
   co_return Status{};
 }

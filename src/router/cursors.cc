@@ -40,6 +40,20 @@ std::optional<FetchRequest> parse_fetch(std::string_view sql) {
   return scanner.is_symbol(token, '-') ? std::nullopt : std::optional<FetchRequest>(request);
 }
 
+// DECLARE name … SCROLL … CURSOR, without NO.
+bool wants_scroll(std::string_view sql) {
+  sql::TokenScanner scanner(sql);
+  scanner.next();
+  scanner.next();
+  bool no = false;
+  for (sql::Token token = scanner.next(); token.kind == sql::Token::Kind::word; token = scanner.next()) {
+    if (scanner.is_word(token, "cursor")) return false;
+    if (scanner.is_word(token, "scroll")) return !no;
+    no = scanner.is_word(token, "no");
+  }
+  return false;
+}
+
 }  // namespace
 
 net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::string_view sql) {
@@ -105,11 +119,12 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
     if (status.ok() && !statement_failed_) cursors_[command.name].group = execution.where.one;
     co_return status;
   }
-  if (!backends_.in_transaction() || implicit_)
-    co_return make_error(command_effects_.pins ? "0A000" : "25P01",
-                         command_effects_.pins ? "a cursor WITH HOLD over several groups is not supported"
-                                               : "DECLARE CURSOR can only be used in transaction blocks",
-                         command_effects_.pins ? "Use it inside a transaction, or restrict it to one key." : "");
+  const bool hold = command_effects_.pins;
+  if (!hold && (!backends_.in_transaction() || implicit_))
+    co_return make_error("25P01", "DECLARE CURSOR can only be used in transaction blocks");
+  if (wants_scroll(sql))
+    co_return make_error("0A000", "a SCROLL cursor over several groups is not supported",
+                         "Leave out SCROLL and fetch forward, or restrict the query to one key.");
   if (cursors_.contains(command.name)) co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
   const std::string query = inner->rewritten_sql;
   const plan::PlanPtr plan = plan_text(query, {});
@@ -131,6 +146,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
     if (result[offset] == 'D') cursor.rows.append(result, offset, length);
     offset += length;
   }
+  cursor.hold = hold;
+  cursor.committed = hold && !backends_.in_transaction();
   cursors_[command.name] = std::move(cursor);
   put_complete("DECLARE CURSOR");
   co_return Status{};

@@ -12,6 +12,12 @@
 
 namespace pgmosaic::router {
 
+// What one group runs.
+struct Split {
+  exec::GroupId group;
+  std::string sql;
+};
+
 struct Execution {
   std::string_view sql;
   sql::Shape shape;  // of sql

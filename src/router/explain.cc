@@ -68,12 +68,11 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
     if (plan.effects.writes)
       co_return make_error("0A000", "EXPLAIN ANALYZE of an INSERT of several rows",
                            "EXPLAIN shows where the rows go; to time the INSERT, run it.");
+    std::vector<Split> parts;
+    std::vector<std::size_t> order;
+    CO_TRY(co_await split_insert(inner, execution, parts, order));
     std::vector<exec::GroupId> targets;
-    std::vector<std::string> texts;
-    CO_TRY(co_await split_insert(inner, execution, [&](exec::GroupId group, std::string text) {
-      targets.push_back(group);
-      texts.push_back(std::move(text));
-    }));
+    for (const Split& part : parts) targets.push_back(part.group);
     pg::write_text_row_description(out_, {"QUERY PLAN"});
     put_line(out_, "Insert split over " + std::to_string(targets.size()) +
                        (targets.size() == 1 ? " group: " : " groups: ") + group_names(*snapshot_, targets));

@@ -103,9 +103,11 @@ net::Task<bool> Session::extended(pg::MessageView message) {
     status = co_await settle_current();
   if (!status.ok()) {
     Error error = std::move(status.error());
-    router_failed_ = true;
     Status settled = co_await settle_current();  // replies owed before the error come first
-    if (!state.skip_to_sync) put_error(settled.ok() ? std::move(error) : std::move(settled.error()));
+    if (!state.skip_to_sync) {  // else a group has failed before, and its transaction with it
+      router_failed_ = true;
+      put_error(settled.ok() ? std::move(error) : std::move(settled.error()));
+    }
   }
   if (statement_failed_) {
     state.skip_to_sync = true;
@@ -252,6 +254,7 @@ Status Session::plan_prepared(Prepared& statement) {
   statement.plan = std::move(cached.plan);
   statement.leaves = std::move(cached.leaves);
   statement.context = plan_context_id_;
+  if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
   if (statement.plan->kind == plan::PlanKind::unsupported) return Error(*statement.plan->error);
   return {};
 }
@@ -320,6 +323,20 @@ net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
   co_return Status{};
 }
 
+namespace {
+
+// A statement's columns stay what they were when it was prepared, as PostgreSQL's; drivers know this error, and its
+// routine, and prepare the statement again.
+Status check_result(Prepared& statement) {
+  if (statement.plan->result_signature == statement.result_signature) return {};
+  statement.context = 0;  // look again next time
+  Error error = make_error("0A000", "cached plan must not change result type", "Prepare the statement again.");
+  error.fields = std::string("RRevalidateCachedQuery\0", 23);
+  return error;
+}
+
+}  // namespace
+
 // Brings a statement up to the session's context (schema, search path). An unnamed one may be other sessions' too: then
 // `statement` becomes a new one.
 net::Task<Status> Session::replan(PreparedPtr& statement) {
@@ -328,12 +345,14 @@ net::Task<Status> Session::replan(PreparedPtr& statement) {
   if (!statement->wire_name.empty()) {
     CO_TRY(plan_prepared(*statement));
     name_on_groups(*statement);
-    co_return Status{};
+    co_return check_result(*statement);
   }
   auto renewed = std::make_shared<Prepared>();
   renewed->sql = statement->sql;
   renewed->types = statement->types;
   CO_TRY(plan_prepared(*renewed));
+  renewed->result_signature = statement->result_signature;
+  CO_TRY(check_result(*renewed));
   keep_unnamed(renewed);
   for (PreparedPtr* use : {&ext().unnamed, &ext().owed_parse})
     if (*use == statement) *use = renewed;
@@ -555,7 +574,8 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
 
 bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
-         plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config;
+         plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
+         plan.new_key.empty();
 }
 
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {

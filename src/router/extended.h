@@ -35,6 +35,7 @@ struct Prepared {
   std::vector<pg::Oid> resolved_types;     // of all parameters, once a group was asked
   uint32_t context = 0;                    // plan context (search path …) the plan belongs to
   uint64_t serial = 0;                     // of the unnamed statement
+  uint64_t result_signature = 0;           // of its first plan: what the client was told
 };
 using PreparedPtr = std::shared_ptr<Prepared>;
 
@@ -53,6 +54,8 @@ struct SqlCursor {
   exec::GroupId group = 0;  // 0: the router's
   std::string description;  // RowDescription message
   std::string rows;         // DataRow messages not yet fetched
+  bool hold = false;        // WITH HOLD: the router's stay when their transaction commits
+  bool committed = false;   // made by a transaction that has committed
 };
 
 // State that only sessions with the extended protocol or PREPARE have.

@@ -59,8 +59,24 @@ net::Task<Status> Session::ask_hash(const plan::KeySource& source, const std::st
   co_return Status{};
 }
 
+namespace {
+
+// An UPDATE of the distribution columns stays within its shard.
+Status check_new_key(const plan::Plan& plan, const Execution& execution, const exec::Resolution& where,
+                     const catalog::Colocation& colocation) {
+  bool is_null = false;
+  const auto hash = exec::hash_tuple(plan.new_key, execution.values, is_null);
+  if (where.proven() && hash && colocation.shard_of_hash(*hash) == where.shard) return {};
+  return make_error("0A000", "changing the distribution column to a value of another shard is not supported yet",
+                    "Delete the row and insert it again with the new key, in one transaction.");
+}
+
+}  // namespace
+
 net::Task<Result<exec::Resolution>> Session::locate(const plan::Plan& plan, Execution& execution) {
   exec::Resolution where = exec::resolve(plan.target, execution.values, *snapshot_, *database_);
+  if (!plan.new_key.empty())
+    CO_TRY(check_new_key(plan, execution, where, *database_->colocation(plan.target.colocation)));
   if (!where.undecided || plan.command != "INSERT") co_return where;
   // An INSERT must know its shard.
   const catalog::Colocation& colocation = *database_->colocation(plan.target.colocation);
@@ -97,11 +113,12 @@ net::Task<Result<exec::Resolution>> Session::locate(const plan::Plan& plan, Exec
 }
 
 // Groups the rows of a multi-row INSERT by the group that owns them; one statement per group.
-net::Task<Status> Session::split_insert(const plan::Plan& plan, Execution& execution,
-                                        const std::function<void(exec::GroupId, std::string)>& emit) {
+net::Task<Status> Session::split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
+                                        std::vector<std::size_t>& order) {
   const plan::InsertSplit& insert = *plan.insert_split;
   const catalog::Colocation& colocation = *database_->colocation(insert.colocation);
   std::map<exec::GroupId, std::string> by_group;
+  std::vector<exec::GroupId> groups;  // of each row
   for (const auto& row : insert.rows) {
     plan::Plan one;
     one.command = "INSERT";
@@ -117,11 +134,14 @@ net::Task<Status> Session::split_insert(const plan::Plan& plan, Execution& execu
       CO_TRY_ASSIGN(exec::Resolution where, co_await locate(one, execution));
       group = where.one;
     }
+    groups.push_back(group);
     std::string& text = by_group[group];
     text += text.empty() ? insert.prefix : std::string(", ");
     text += execution.sql.substr(row.begin, row.end - row.begin);
   }
-  for (auto& [group, text] : by_group) emit(group, text + " " + insert.suffix);
+  for (auto& [group, text] : by_group) parts.push_back({group, text + " " + insert.suffix});
+  for (exec::GroupId group : groups)
+    order.push_back(static_cast<std::size_t>(std::distance(by_group.begin(), by_group.find(group))));
   co_return Status{};
 }
 

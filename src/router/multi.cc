@@ -35,11 +35,6 @@ class Nowhere final : public exec::RowSink {
   net::Task<bool> throttle() override { co_return true; }
 };
 
-struct Split {
-  exec::GroupId group;
-  std::string sql;
-};
-
 // A group's error position counts in the text it was sent. Where that is the client's text with another beginning, the
 // place can be told; else there is none.
 int position_in(std::string_view client, std::string_view sent, int position) {
@@ -94,8 +89,10 @@ bool first_group_alone(const plan::Plan& plan) {
 
 // Sends each part to its group and reads the replies. Rows go to the sink, the tag is the client's.
 net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const Execution& execution,
-                                                 const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
-                                                 exec::OutputLoss loss, exec::RowSink& sink) {
+                                                 const std::vector<Split>& parts,
+                                                 std::vector<exec::RowReader>& readers,
+                                                 const exec::GatherOptions& options, exec::OutputLoss loss,
+                                                 exec::RowSink& sink) {
   const bool several = parts.size() > 1;
   const bool combines = several && plan.combine.has_value();
   exec::Request request;
@@ -103,7 +100,6 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   request.bind = execution.bind;
   request.types = &execution.types;
   request.client_formats = !combines;
-  const exec::GatherOptions options = gather_options(plan, execution, several);
   std::vector<exec::RowReader> first;
   exec::GatherResult first_result;
   if (several && first_group_alone(plan)) {
@@ -146,10 +142,9 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
 
   // What each group runs.
   std::vector<Split> parts;
+  std::vector<std::size_t> order;
   if (plan.kind == plan::PlanKind::insert_split) {
-    CO_TRY(co_await split_insert(plan, execution, [&parts](exec::GroupId group, std::string sql) {
-      parts.push_back({group, std::move(sql)});
-    }));
+    CO_TRY(co_await split_insert(plan, execution, parts, order));
   } else {
     std::vector<exec::GroupId> groups = execution.where.groups;
     if (groups.empty()) groups.push_back(execution.where.one);
@@ -190,7 +185,9 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   }
   ClientSink sink(
       out_, client_gone_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
-  auto result = co_await read_parts(plan, execution, parts, readers, plan_settings_->loss, sink);
+  exec::GatherOptions options = gather_options(plan, execution, several);
+  if (plan.returns_rows) options.order = std::move(order);
+  auto result = co_await read_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink);
   Status status;
   if (!result.ok()) {
     status = std::move(result.error());

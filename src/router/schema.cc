@@ -58,9 +58,9 @@ std::string short_name(const std::string& name) {
 
 }  // namespace
 
-// Runs one text on several groups at once. Notices of the first reach the client.
+// Runs one text on several groups at once. Notices of the first reach the client, and `tag` is its last command tag.
 net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& backends,
-                                         const std::vector<std::string>& texts) {
+                                         const std::vector<std::string>& texts, std::string* tag) {
   for (std::size_t i = 0; i < backends.size(); ++i) {
     if (texts[i].empty()) continue;
     backends[i]->conn->add_internal_query(texts[i]);
@@ -71,6 +71,7 @@ net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& back
     pool::ServerConn::Rows rows;
     Status status = co_await backends[i]->conn->drain(&rows);
     if (i == 0 && backends[0]->group == snapshot_->home) out_ += rows.notices;
+    if (i == 0 && tag != nullptr) *tag = rows.tag;
     if (!status.ok() && result.ok()) {
       if (i > 0) status.error().node = "group " + std::to_string(backends[i]->group);
       result = std::move(status);
@@ -85,7 +86,8 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
   const bool own = !backends_.in_transaction();
   if (own) begin_transaction("BEGIN", true);
-  Status status = co_await apply_ddl(ddl);
+  std::string tag = ddl.tag;
+  Status status = co_await apply_ddl(ddl, tag);
   if (own) {
     if (status.ok()) {
       status = co_await commit_transaction();
@@ -95,13 +97,13 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     implicit_ = false;
   }
   drop_broken_backends();
-  if (status.ok()) put_complete(ddl.tag);
+  if (status.ok()) put_complete(tag);
   if (!backends_.in_transaction() && std::exchange(renew_pools_, false))
     co_await worker_.context.renew_pools(worker_.loop);
   co_return status;
 }
 
-net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
+net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> all, home, others;
   // A name that the catalog does not know may be a temporary table of this session, which only its home backend has.
@@ -130,7 +132,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl) {
     }
     const std::string home_text = i == 0 && !ddl.home_instead.empty() ? ddl.home_instead : text;
     const std::vector<std::string> first = {home_text};
-    CO_TRY(co_await run_on_groups(home, first));
+    std::string of_home;
+    CO_TRY(co_await run_on_groups(home, first, &of_home));
+    if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
     const std::vector<std::string> rest(others.size(), text);
     CO_TRY(co_await run_on_groups(others, rest));
   }

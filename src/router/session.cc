@@ -49,6 +49,7 @@ void Session::put_error(Error error, std::string_view severity) {
   if (error.sqlstate != "08006") {
     rename_leaves(error.message);
     rename_leaves(error.detail);
+    rename_leaves(error.fields);
   }
   pg::write_error(out_, error, severity);
   statement_failed_ = true;

@@ -37,6 +37,7 @@ class CopySplitter;
 namespace pgmosaic::router {
 
 struct Execution;
+struct Split;
 class AdminConsole;
 
 class Session {
@@ -156,7 +157,7 @@ class Session {
   net::Task<Status> run_discard_all();
   net::Task<Status> commit_transaction();
   net::Task<void> abort_transaction();
-  void end_of_transaction();
+  void end_of_transaction(bool committed);
   net::Task<Status> on_participants(std::string_view sql, bool forward_first);
   net::Task<Status> read_back_settings(std::string_view sql);
   void begin_transaction(std::string sql, bool implicit);
@@ -205,15 +206,16 @@ class Session {
 
   // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
-  net::Task<Status> apply_ddl(const plan::Ddl& ddl);
+  net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag);
   net::Task<Status> create_leaves(const plan::Ddl::NewSharded& wish, exec::StagedSchema& changes);
   net::Task<Status> record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
-  net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts);
+  net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
+                                  std::string* tag = nullptr);
   Result<std::string> hash_password(const std::string& sql) const;
 
-  net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution,
-                                 const std::function<void(exec::GroupId, std::string)>& emit);
+  net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
+                                 std::vector<std::size_t>& order);
   void drop_broken_backends();
   net::Task<Result<exec::Resolution>> locate(const plan::Plan& plan, Execution& execution);
   net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql);
