@@ -21,8 +21,8 @@ struct Error {
   std::string hint = {};
   std::string node = {};  // replication group it came from; empty: the router itself
   int position = 0;       // 1-based character position in the statement; 0: none
-  // A server's other fields (schema, table, column, constraint, context, routine, …) as they stand in its message: a code
-  // byte and a zero-terminated text, one after the other.
+  // A server's other fields (schema, table, column, constraint, context, routine, …) as they stand in its message: a
+  // code byte and a zero-terminated text, one after the other.
   std::string fields = {};
 };
 

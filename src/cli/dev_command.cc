@@ -133,8 +133,8 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
   return {};
 }
 
-// What differs from a router's defaults where neither a flag nor a file says otherwise; as flags, so that a reload does not
-// take it back.
+// What differs from a router's defaults where neither a flag nor a file says otherwise; as flags, so that a reload does
+// not take it back.
 void choose_unless_told(Config& config, CommandLine& command_line, const fs::path& dir) {
   if (!command_line.config_file.empty()) return;
   auto told = [&](std::string_view name) {

@@ -235,8 +235,8 @@ void compare_roles(const std::string& home, const Facts& first, const Facts& fac
     } else if (!verifier.empty() && found->second != verifier) {
       findings.note(group, "role " + name + " has another password verifier than on " + home +
                                " (the same password with another salt is another one); its logins fail here. Needed: "
-                               "one verifier; ALTER ROLE " +
-                               name + " PASSWORD '…' through the router, or with rolpassword of pg_authid on " + home);
+                               "one verifier; on this server: ALTER ROLE " +
+                               name + " PASSWORD '<its rolpassword in pg_authid on " + home + ">'");
     }
   }
 }

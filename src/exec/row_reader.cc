@@ -62,6 +62,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
     const pool::ReplyStatus status = conn.next_reply(reply_, false);
     if (status == pool::ReplyStatus::reply) {
       const char type = reply_.message.type;
+      if (type == 'A') conn.overheard += reply_.message.whole;
       if (conn.pending_requests() > own_requests_ && type != 'E') continue;
       switch (reply_.message.type) {
         case 'T': co_return Event::description;

@@ -198,6 +198,10 @@ Result<ScramVerifier> make_verifier(std::string_view password, int iterations, s
   return ScramVerifier{iterations, std::string(salt), sha256(keys.client_key), std::move(keys.server_key)};
 }
 
+ScramKeys login_keys(std::string_view password, const ScramVerifier& verifier) {
+  return derive(password, verifier.salt, verifier.iterations);
+}
+
 ScramVerifier mock_verifier(std::string_view user, std::string_view secret) {
   std::string salt = hmac_sha256(secret, user).substr(0, 16);
   return ScramVerifier{kScramIterations, std::move(salt), std::string(kKeyLength, '\0'), std::string(kKeyLength, '\0')};

@@ -60,6 +60,9 @@ struct ScramKeys {
   std::string server_key;  // 32 bytes
 };
 
+// What logs in against the verifier of the same password, iterations and salt.
+ScramKeys login_keys(std::string_view password, const ScramVerifier& verifier);
+
 class ScramServer {
  public:
   struct Options {

@@ -37,7 +37,7 @@ struct Ddl {
   bool transactional = true;      // false: CREATE DATABASE and the like
   std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
   std::string tag;                // command tag for the client
-  std::string object;             // CREATE DATABASE, DROP DATABASE: its name
+  std::string object;             // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
   bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
   // then runs on the home group alone, as a plain statement.

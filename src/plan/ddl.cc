@@ -377,10 +377,16 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
   if (auto* grant = as<PgQuery__GrantStmt>(root)) return everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql);
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
-  if (auto* role = as<PgQuery__CreateRoleStmt>(root))
-    return plan_role(sql, "CREATE ROLE", role->n_options, role->options);
-  if (auto* role = as<PgQuery__AlterRoleStmt>(root))
-    return plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+  if (auto* role = as<PgQuery__CreateRoleStmt>(root)) {
+    Plan plan = plan_role(sql, "CREATE ROLE", role->n_options, role->options);
+    plan.ddl->object = std::string(text_of(role->role));
+    return plan;
+  }
+  if (auto* role = as<PgQuery__AlterRoleStmt>(root)) {
+    Plan plan = plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+    if (role->role != nullptr) plan.ddl->object = std::string(text_of(role->role->rolename));
+    return plan;
+  }
   if (as<PgQuery__AlterRoleSetStmt>(root) != nullptr) return no_new_epoch("ALTER ROLE", sql);
   if (as<PgQuery__DropRoleStmt>(root) != nullptr) return no_new_epoch("DROP ROLE", sql);
   if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr) return no_new_epoch("ALTER DATABASE", sql);
@@ -401,6 +407,9 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
   if (auto* statement = as<PgQuery__CreatedbStmt>(root)) return plan_create_database(sql, statement);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
+    if (statement->n_options > 0)
+      return unsupported("DROP DATABASE ... WITH (FORCE) is not supported yet",
+                         "End the sessions first: pg_terminate_backend(pid) of those in pgmosaic.activity.");
     Plan plan = everywhere("DROP DATABASE", sql);
     plan.no_transaction = true;
     plan.ddl->transactional = false;

@@ -121,7 +121,7 @@ Status check_default(const TableUnderDefinition& table, const Node* expression, 
     auto* call = as<PgQuery__FuncCall>(message);
     if (call != nullptr && function_traits(call, context.database).home_only)
       status = refused("a default of a sharded table that uses a sequence is not supported yet",
-                       "Use gen_random_uuid(), or take the number from the sequence first and give it in INSERT.");
+                       "Take the number from the sequence first and give it in INSERT.");
     return status.ok();
   });
   return status;
@@ -154,7 +154,8 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
     case PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY:
       if (spread)
         return refused("identity columns of sharded and reference tables are not supported yet",
-                       "Use uuid with gen_random_uuid() (sharded tables), or give the numbers in INSERT.");
+                       "Declare it without serial or identity and give the numbers in INSERT, from a sequence of a "
+                       "local table for one.");
       return {};
     case PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT: return check_default(table, constraint->raw_expr, context);
     default: return {};
@@ -167,7 +168,8 @@ Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* colum
     for (std::string_view serial : {"serial", "serial4", "serial8", "bigserial", "smallserial", "serial2"})
       if (type == serial)
         return refused("serial columns of sharded and reference tables are not supported yet",
-                       "Use uuid with gen_random_uuid() (sharded tables), or give the numbers in INSERT.");
+                       "Declare it without serial or identity and give the numbers in INSERT, from a sequence of a "
+                       "local table for one.");
   }
   TRY(check_default(table, column->raw_default, context));
   for (const Node* node : each(column->n_constraints, column->constraints))

@@ -139,8 +139,8 @@ static Plan key_change(const std::string& column) {
                      "Delete the row and insert it again with the new key, in one transaction.");
 }
 
-// SET gives the distribution columns, all of them, values that are known when it runs: it may run where they belong to the
-// shard that WHERE names (mappers write all columns of a row, changed or not). False: not of this form.
+// SET gives the distribution columns, all of them, values that are known when it runs: it may run where they belong to
+// the shard that WHERE names (mappers write all columns of a row, changed or not). False: not of this form.
 static bool read_new_key(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update) {
   KeyTuple key;
   for (int column : target.table->key_columns) {

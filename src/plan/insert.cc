@@ -211,6 +211,12 @@ void InsertPlanner::values_into_sharded() {
   Plan& plan = p_.plan;
   const catalog::Table* table = s_.instance(target_).table;
   size_t rows = select_ == nullptr ? 1 : select_->n_values_lists;
+  for (size_t i = 1; i < rows; ++i) {
+    auto *first = as<PgQuery__List>(select_->values_lists[0]), *row = as<PgQuery__List>(select_->values_lists[i]);
+    if (first == nullptr || row == nullptr || first->n_items == row->n_items) continue;
+    plan.target.kind = Target::Kind::any;  // PostgreSQL says that VALUES lists must all be the same length
+    return;
+  }
   // What types the parameters get from the columns they stand at.
   for (size_t i = 0; select_ != nullptr && i < rows; ++i) {
     auto* row = as<PgQuery__List>(select_->values_lists[i]);

@@ -10,6 +10,7 @@
 // What fails in 1 or is refused later is a plan of kind `unsupported` with the error for the client.
 #include "plan/planner.h"
 
+#include "plan/ddl_checks.h"
 #include "plan/planning.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
@@ -60,7 +61,22 @@ std::vector<std::string_view> split_statements(std::string_view sql) {
   }
 }
 
+// A sharded table is one table to its user, and partitioned underneath: ONLY would find nothing.
+static bool only_of_sharded(const Node* root, const PlanContext& context) {
+  bool found = false;
+  walk(root, [&](const Message* message) {
+    auto* range = as<PgQuery__RangeVar>(message);
+    if (range == nullptr || range->inh) return true;
+    const catalog::Table* table = lookup(context, range);
+    found = found || (table != nullptr && table->kind == catalog::TableKind::sharded);
+    return true;
+  });
+  return found;
+}
+
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (only_of_sharded(root, context))
+    return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
   if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_ddl(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_utility(sql, root, context)) return std::move(*plan);

@@ -1,5 +1,5 @@
-// What PostgreSQL calls "cached plan must not change result type": a prepared statement whose columns are others after a
-// schema change. PostgreSQL compares descriptors; the router compares what they come from in the catalog.
+// What PostgreSQL calls "cached plan must not change result type": a prepared statement whose columns are others after
+// a schema change. PostgreSQL compares descriptors; the router compares what they come from in the catalog.
 #include <set>
 
 #include "plan/planning.h"
@@ -27,7 +27,6 @@ uint64_t result_signature(const Planning& p) {
   uint64_t hash = 1;
   for (const Instance& instance : p.statement.instances) {
     if (instance.table == nullptr) continue;
-    hash = mix(hash, instance.table->oid);
     for (const catalog::Column& column : instance.table->columns)
       if (star || named.contains(column.name)) hash = mix(mix(hash, column.name), column.type);
   }

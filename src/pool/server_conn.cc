@@ -208,6 +208,7 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
       Error error = pg::parse_error(reply.message.body);
       if (result.ok()) result = std::move(error);
     }
+    if (reply.message.type == 'A') overheard += reply.message.whole;
     if (rows == nullptr) continue;
     if (reply.message.type == 'T') {
       pg::parse_row_description(reply.message.body, rows->fields);

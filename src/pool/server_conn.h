@@ -113,6 +113,7 @@ class ServerConn {
   // --- state ---
   char transaction_status = 'I';
   bool tainted = false;
+  std::string overheard;  // NotificationResponse messages read by drain() or a reader of rows, whole: the client's
   // PREPARE or COMMIT is under way: a cancel could end its wait for a synchronous standby, so none is sent.
   bool finishing = false;
   bool cancelling = false;  // a CancelRequest is under way: do not hand this backend to another client

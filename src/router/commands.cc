@@ -123,7 +123,8 @@ net::Task<Status> Session::commit_transaction() {
   report_changes(watched);
   WorkerStats::add(worker_.stats.transactions);
   WorkerStats::add(worker_.stats.distributed_commits, backends_.two_phase_commits() - distributed);
-  if (status.ok() && std::exchange(renew_pools_, false)) co_await worker_.context.renew_pools(worker_.loop);
+  auto renew = std::exchange(renew_pools_, std::nullopt);
+  if (status.ok() && renew) co_await worker_.context.renew_pools(worker_.loop, std::move(*renew));
   end_of_transaction(status.ok());
   co_return status;
 }
@@ -222,21 +223,23 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
                              "Set pool.mode to transaction or session.");
       if (backends_.in_transaction() && !implicit_) {
         pg::write_notice(out_, "25001", "there is already a transaction in progress", {}, {}, "WARNING");
-      } else if (implicit_) {
-        // The query string's transaction becomes the block, with these modes.
-        implicit_ = false;
+      } else {
         begin_modes_ = std::string(sql);
         bool begun = false;
-        for (auto& backend : backends_.all()) begun = begun || backend->begun;
-        if (!begun) {
-          backends_.set_begin_sql(begin_modes_);
-        } else if (const std::string modes = transaction_modes(sql); !modes.empty()) {
+        if (implicit_) {  // the query string's transaction becomes the block, with these modes
+          implicit_ = false;
+          for (auto& backend : backends_.all()) begun = begun || backend->begun;
+          if (!begun) backends_.set_begin_sql(begin_modes_);
+        } else if (extended_ && extended_->executed_in_batch) {  // so does what PostgreSQL has begun for this batch
+          CO_TRY(co_await upgrade_batch(false));
+          begun = true;
+        } else {
+          begin_transaction(begin_modes_, false);
+        }
+        if (const std::string modes = transaction_modes(sql); begun && !modes.empty()) {
           CO_TRY(co_await on_participants("SET TRANSACTION " + modes, false));
           backends_.record_local("SET TRANSACTION " + modes);
         }
-      } else {
-        begin_modes_ = std::string(sql);
-        begin_transaction(begin_modes_, false);
       }
       put_complete(sql.starts_with('s') || sql.starts_with('S') ? "START TRANSACTION" : "BEGIN");
       co_return Status{};

@@ -108,8 +108,9 @@ net::Task<void> RouterContext::leave_database(net::EventLoop& loop, std::string 
   co_await on_all_workers(workers, loop, leave);
 }
 
-net::Task<void> RouterContext::renew_pools(net::EventLoop& loop) {
-  auto renew = [](Worker& worker) {
+net::Task<void> RouterContext::renew_pools(net::EventLoop& loop, std::vector<pool::Credentials> changed) {
+  auto renew = [&changed](Worker& worker) {
+    for (const pool::Credentials& credentials : changed) worker.pool.set_credentials(credentials);
     worker.pool.renew();
     worker.forget_greetings();
   };

@@ -72,7 +72,8 @@ struct RouterContext {
   // Closes idle backends of a database on every worker.
   net::Task<void> leave_database(net::EventLoop& loop, std::string database);
   // Backends opened before now serve no new client (role or database settings changed).
-  net::Task<void> renew_pools(net::EventLoop& loop);
+  // `changed`: what roles log in with from now on.
+  net::Task<void> renew_pools(net::EventLoop& loop, std::vector<pool::Credentials> changed);
   // Hands the catalog to every worker; returns when all use it.
   net::Task<void> announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot);
 

@@ -144,6 +144,21 @@ net::Task<bool> send_piece(pool::ServerConn& conn, std::string& payload) {
 
 }  // namespace
 
+namespace {
+
+// "COPY t, line 12, column k: …" counts the lines of one group's part of the stream.
+Error without_line(Error error) {
+  std::string& fields = error.fields;
+  const std::size_t at = fields.find(", line ");
+  if (at == std::string::npos) return error;
+  std::size_t end = at + 7;
+  while (end < fields.size() && std::isdigit(static_cast<unsigned char>(fields[end]))) ++end;
+  fields.erase(at, end - at);
+  return error;
+}
+
+}  // namespace
+
 net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows) {
   const plan::CopyIn& spec = *plan.copy_in;
   const bool split = spec.colocation != 0;
@@ -223,8 +238,7 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     }
     first = false;
   }
-  if (failure && split) failure->fields.clear();  // its context counts the lines of one group's part
-  if (failure) co_return std::move(*failure);
+  if (failure) co_return split ? without_line(std::move(*failure)) : std::move(*failure);
   co_return Status{};
 }
 

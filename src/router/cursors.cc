@@ -82,6 +82,9 @@ net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::
     auto portal = extended_->portals.find(command.name);
     if (portal != extended_->portals.end() && portal->second.group != 0) group = portal->second.group;
     if (portal != extended_->portals.end() && portal->second.group == 0 && command.kind == Kind::fetch_cursor) {
+      if (!portal->second.done)
+        co_return make_error("0A000", "FETCH from a portal over several groups that was not executed yet",
+                             "Use Execute with a number of rows, or DECLARE a cursor.");
       SqlCursor cursor;
       cursor.rows = std::move(portal->second.rows);
       Status status = co_await fetch_router_cursor(cursor, sql);

@@ -79,13 +79,8 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
     pg::write_command_complete(out_, "EXPLAIN");
     co_return Status{};
   }
-  CO_TRY_ASSIGN(std::string text, co_await text_for_group(inner, execution.sql));
+  CO_TRY_ASSIGN(std::string text, co_await text_for_group(inner, execution.sql, several));
   const std::string how = several ? way_over_groups(inner) : "Route";
-  if (several && inner.combine) {
-    text = inner.combine->partial_sql;
-  } else if (several && inner.gather && !inner.gather->sql.empty()) {
-    text = inner.gather->sql;
-  }
   const bool own = several && plan.effects.writes && !backends_.in_transaction();
   if (own) begin_transaction("BEGIN", true);
   const std::string group_sql = plan.explain_prefix + text;
@@ -123,8 +118,13 @@ net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& p
   co_return Status{};
 }
 
-net::Task<Result<std::string>> Session::text_for_group(const plan::Plan& plan, std::string_view sql) {
+net::Task<Result<std::string>> Session::text_for_group(const plan::Plan& plan, std::string_view sql, bool several) {
   std::string text = plan.rewritten_sql.empty() ? std::string(sql) : plan.rewritten_sql;
+  if (several && plan.combine) {
+    text = plan.combine->partial_sql;
+  } else if (several && plan.gather && !plan.gather->sql.empty()) {
+    text = plan.gather->sql;
+  }
   for (const std::string& relation : plan.virtual_relations) {
     CO_TRY_ASSIGN(std::string rows, co_await virtual_rows(relation));
     std::string doubled;

@@ -104,7 +104,7 @@ net::Task<bool> Session::extended(pg::MessageView message) {
   if (!status.ok()) {
     Error error = std::move(status.error());
     Status settled = co_await settle_current();  // replies owed before the error come first
-    if (!state.skip_to_sync) {  // else a group has failed before, and its transaction with it
+    if (!state.skip_to_sync) {                   // else a group has failed before, and its transaction with it
       router_failed_ = true;
       put_error(settled.ok() ? std::move(error) : std::move(settled.error()));
     }
@@ -211,10 +211,10 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   ExtendedState& state = ext();
   pg::ParseMessage parse;
   if (!pg::parse_parse(body, parse)) co_return make_error("08P01", "invalid Parse message");
+  if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
   if (!parse.name.empty() && state.statements.contains(std::string(parse.name)))
     co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
   CO_TRY(co_await refresh_context());
-  if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
   PreparedPtr statement = parse.name.empty() ? known_unnamed(parse) : nullptr;
   const bool known = statement != nullptr;
   if (!known) {

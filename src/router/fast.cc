@@ -149,7 +149,9 @@ void Session::remember_query(std::string_view sql) {
 // Sends the client's query on. Null: not a statement for this way, nothing has happened.
 exec::Backend* Session::fast_query(const pg::MessageView& message) {
   if (!may_go_fast()) return nullptr;
-  if (extended_ && (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse)) return nullptr;
+  if (extended_ &&
+      (!extended_->batch.empty() || extended_->implicit || extended_->owed_parse || extended_->skip_to_sync))
+    return nullptr;
   std::string_view sql = message.body;
   if (sql.empty() || sql.back() != '\0') return nullptr;
   sql.remove_suffix(1);

@@ -213,7 +213,7 @@ net::Task<Status> Session::authenticate() {
   const std::string first(size >= 0 ? reader.bytes(static_cast<std::size_t>(size)) : std::string_view());
   if (reader.bad() || (mechanism != pg::kScramSha256 && (mechanism != pg::kScramSha256Plus || binding.empty())))
     co_return make_error("08P01", "client selected an invalid SASL authentication mechanism");
-  const bool known = record->exists && record->can_login && !record->expired && record->verifier.has_value();
+  const bool known = record->exists && !record->expired && record->verifier.has_value();
   pg::ScramServer::Options options;
   options.user = user;
   options.known_user = known;
@@ -226,6 +226,7 @@ net::Task<Status> Session::authenticate() {
   auto answer = co_await password_message();
   if (!answer.ok()) co_return std::move(answer.error());
   CO_TRY_ASSIGN(std::string last, server.final(*answer));
+  if (!record->can_login) co_return make_error("28000", "role \"" + user + "\" is not permitted to log in");
   pg::MessageWriter(out_, 'R').int32(12).bytes(last);
   pg::MessageWriter(out_, 'R').int32(0);
   worker_.pool.set_credentials({user, {}, server.keys()});

@@ -89,8 +89,7 @@ bool first_group_alone(const plan::Plan& plan) {
 
 // Sends each part to its group and reads the replies. Rows go to the sink, the tag is the client's.
 net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const Execution& execution,
-                                                 const std::vector<Split>& parts,
-                                                 std::vector<exec::RowReader>& readers,
+                                                 const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
                                                  const exec::GatherOptions& options, exec::OutputLoss loss,
                                                  exec::RowSink& sink) {
   const bool several = parts.size() > 1;
@@ -148,12 +147,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   } else {
     std::vector<exec::GroupId> groups = execution.where.groups;
     if (groups.empty()) groups.push_back(execution.where.one);
-    CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, execution.sql));
-    if (groups.size() > 1 && plan.combine) {
-      text = plan.combine->partial_sql;
-    } else if (groups.size() > 1 && plan.gather && !plan.gather->sql.empty()) {
-      text = plan.gather->sql;
-    }
+    CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, execution.sql, groups.size() > 1));
     if (first_group_alone(plan)) {  // everybody's first: SELECT … FOR UPDATE of a reference table locks there
       const auto home = std::find(groups.begin(), groups.end(), snapshot_->home);
       if (home != groups.end()) std::rotate(groups.begin(), home, home + 1);
@@ -164,7 +158,8 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   if (several && plan.multi_group_error) co_return co_await refuse(execution.sql, *plan.multi_group_error);
   // Rewritten texts could be right where the client's is not (a column that is not grouped by).
   const bool rewritten = plan.combine || (plan.gather && !plan.gather->sql.empty());
-  if (several && rewritten && !execution.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
+  if (several && rewritten && !execution.extended() && plan.virtual_relations.empty())
+    CO_TRY(co_await check_with_postgres(execution.sql));
   if (several && plan.command == "LOCK TABLE" && (!backends_.in_transaction() || implicit_))
     co_return make_error("25P01", "LOCK TABLE can only be used in transaction blocks");
   if (several && plan.no_transaction && backends_.in_transaction())

@@ -23,6 +23,13 @@ std::size_t deliver(std::string& rows, std::string& out, int32_t max_rows) {
   return count;
 }
 
+// Schema changes and settings: the groups know nothing of them until the batch ends well.
+bool taken_back_with_batch(const plan::Plan& plan) {
+  using Kind = plan::SessionCommand::Kind;
+  if (plan.kind == plan::PlanKind::ddl) return plan.ddl->transactional;
+  return plan.kind == plan::PlanKind::session && (plan.session->kind == Kind::set || plan.session->kind == Kind::reset);
+}
+
 }  // namespace
 
 // Runs a portal that the router executes itself.
@@ -35,7 +42,7 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
     const std::string bind_body = portal.bind_body;
     pg::BindMessage bind;
     CHECK(pg::parse_bind(bind_body, bind));
-    if (plan->kind == plan::PlanKind::ddl && plan->ddl->transactional && !backends_.in_transaction()) {
+    if (taken_back_with_batch(*plan) && !backends_.in_transaction()) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
@@ -189,8 +196,12 @@ void Session::forget_batch() {
 // A simple query or DISCARD ALL ends what a batch without Sync has begun.
 net::Task<void> Session::end_batch() {
   ExtendedState& state = ext();
+  if (state.owed_parse && !state.skip_to_sync) {
+    Status status = co_await send_owed_parse(0);
+    if (!status.ok()) put_error(std::move(status.error()));
+  }
   state.owed_parse.reset();
-  if (!state.batch.empty()) {
+  if (!state.batch.empty() || state.implicit) {
     co_await sync_batch();
   }
   forget_batch();

@@ -35,7 +35,7 @@ void Session::rename_leaves(std::string& message) const {
         "s"
         "pgmosaic_shards\0",
         17);
-    if (const std::size_t at = message.find(shards); at != std::string::npos && at > 0 && message[at - 1] == '\0')
+    if (const std::size_t at = message.find(shards); at != std::string::npos && (at == 0 || message[at - 1] == '\0'))
       message.replace(at + 1, 15, table->schema);
   }
 }
@@ -102,6 +102,9 @@ void Session::pass_error(const pg::MessageView& message) {
   std::string renamed(message.whole);
   rename_leaves(renamed);
   rename_statements(renamed);
+  const std::string_view by_user = "canceling statement due to user request";
+  if (const std::size_t at = renamed.find(by_user); timed_out_ && at != std::string::npos)
+    renamed.replace(at, by_user.size(), "canceling statement due to statement timeout");
   store_big_endian<uint32_t>(renamed.data() + 1, static_cast<uint32_t>(renamed.size() - 1));
   if (!client_gone_) out_ += renamed;
 }
@@ -209,10 +212,20 @@ net::Task<bool> Session::backend_lost(exec::Backend& backend) {
   const exec::GroupId group = backend.group;
   const std::string why = backend.conn->stream().error();
   const bool was_pinned = backend.pinned;
+  // Its last words, where the server has ended it: a timeout, an administrator, a shutdown.
+  std::optional<Error> said;
+  pool::Reply reply;
+  (void)backend.conn->receive();
+  while (!said && backend.conn->next_reply(reply, false) != pool::ReplyStatus::need_more) {
+    if (reply.message.type == 'E') said = pg::parse_error(reply.message.body);
+    if (!backend.conn->alive()) break;
+  }
   drop_backend(backend);
   log_warning("router", "lost a connection to group {} user={} database={}{}", group, backends_.user(),
               backends_.database(), why.empty() ? "" : ": " + why);
-  if (!client_gone_) {
+  if (!client_gone_ && said && said->sqlstate == "25P03") {
+    put_error(std::move(*said));
+  } else if (!client_gone_) {
     put_error(make_error(
         "08006", "the connection to group " + std::to_string(group) + " was lost", "Retry the transaction.",
         was_pinned ? "Temporary tables, session locks and LISTENs of this session on that group are gone." : ""));

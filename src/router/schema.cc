@@ -29,6 +29,9 @@ BEGIN
   END LOOP;
 END $pgmosaic$)";
 
+constexpr const char* kBeginPatiently = "BEGIN; SET LOCAL lock_timeout = '400ms'";
+constexpr uint64_t kGiveWayUs = 50'000;
+
 std::string qualified(const std::string& schema, const std::string& name) {
   return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
 }
@@ -85,21 +88,31 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   if (ddl.hash_password) last_query_ = ddl.tag;  // the text holds a password
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
   const bool own = !backends_.in_transaction();
-  if (own) begin_transaction("BEGIN", true);
+  // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
+  // that is on its own therefore gives way after a while, and comes back.
+  const bool gives_way = own && !backends_.settings()->contains("lock_timeout");
   std::string tag = ddl.tag;
-  Status status = co_await apply_ddl(ddl, tag);
-  if (own) {
+  Status status;
+  const std::size_t said = out_.size();
+  for (;;) {
+    if (own) begin_transaction(gives_way ? kBeginPatiently : "BEGIN", true);
+    status = co_await apply_ddl(ddl, tag);
+    if (!own) break;
     if (status.ok()) {
       status = co_await commit_transaction();
     } else {
       co_await abort_transaction();
     }
     implicit_ = false;
+    if (!gives_way || status.ok() || status.error().sqlstate != "55P03" || client_gone_ || closing_ || timed_out_)
+      break;
+    if (out_.size() > said) out_.resize(said);  // notices of the attempt
+    co_await worker_.loop.sleep(static_cast<int64_t>(kGiveWayUs / 2 + random_u64() % kGiveWayUs));
   }
   drop_broken_backends();
   if (status.ok()) put_complete(tag);
-  if (!backends_.in_transaction() && std::exchange(renew_pools_, false))
-    co_await worker_.context.renew_pools(worker_.loop);
+  if (!backends_.in_transaction() && renew_pools_)
+    co_await worker_.context.renew_pools(worker_.loop, *std::exchange(renew_pools_, std::nullopt));
   co_return status;
 }
 
@@ -128,7 +141,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
-      CO_TRY_ASSIGN(text, hash_password(text));
+      CO_TRY_ASSIGN(text, hash_password(text, ddl.object));
     }
     const std::string home_text = i == 0 && !ddl.home_instead.empty() ? ddl.home_instead : text;
     const std::vector<std::string> first = {home_text};
@@ -144,7 +157,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     const std::vector<std::string> texts(every.size(), kFollowOwner);
     CO_TRY(co_await run_on_groups(every, texts));
   }
-  if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") renew_pools_ = true;
+  if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
+    if (!renew_pools_) renew_pools_.emplace();
+  }
   if (temporary) {
     home[0]->not_preparable = true;
     co_return Status{};
@@ -300,7 +315,7 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
 }
 
 // PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
-Result<std::string> Session::hash_password(const std::string& sql) const {
+Result<std::string> Session::hash_password(const std::string& sql, const std::string& role) {
   sql::Shape shape;
   sql::scan_shape(sql, shape);
   for (const sql::Literal& literal : shape.literals) {
@@ -315,6 +330,9 @@ Result<std::string> Session::hash_password(const std::string& sql) const {
     if (value.starts_with("md5") && value.size() == 35)
       return make_error("0A000", "md5 passwords are not supported", "Give the clear text or a SCRAM-SHA-256 verifier.");
     TRY_ASSIGN(pg::ScramVerifier verifier, pg::make_verifier(value, pg::kScramIterations, random_bytes(16)));
+    // The role's open sessions go on: their new backends are logged in with the new password's keys.
+    if (!renew_pools_) renew_pools_.emplace();
+    renew_pools_->push_back({role.empty() ? backends_.user() : role, {}, pg::login_keys(value, verifier)});
     return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
   }
   return sql;

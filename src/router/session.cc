@@ -57,7 +57,10 @@ void Session::put_error(Error error, std::string_view severity) {
 }
 
 void Session::put_ready() {
-  if (!suppress_ready_) pg::write_ready(out_, status_char());
+  if (suppress_ready_) return;
+  // Notifications that came while the router was asking something of its own.
+  for (auto& backend : backends_.all()) out_ += std::exchange(backend->conn->overheard, {});
+  pg::write_ready(out_, status_char());
 }
 
 bool Session::send_now(std::string_view bytes) {
@@ -207,6 +210,8 @@ net::Task<bool> Session::pass_notifications() {
 
 net::Task<bool> Session::handle(pg::MessageView message) {
   if (admin_) co_return co_await admin_message(message);
+  // Behind an error of the extended protocol all is dropped until Sync.
+  if (extended_ && extended_->skip_to_sync && message.type != 'S' && message.type != 'X') co_return true;
   switch (message.type) {
     case 'Q': co_return co_await simple_query(message.whole);
     case 'P':
@@ -280,8 +285,7 @@ void Session::tick(int64_t now_us) {
   if (state_ == State::active && client_.hung_up()) {
     // Its last request and its end may have come in one event; and a cancel is lost where it overtakes the statement.
     client_gone_ = true;
-    backends_.cancel();
-    return;
+    if (!std::exchange(closing_, true)) closing_since_us_ = now_us;
   }
   if (closing_ && state_ == State::active) {
     for (auto& backend : backends_.all()) {

@@ -212,13 +212,13 @@ class Session {
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
   net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
                                   std::string* tag = nullptr);
-  Result<std::string> hash_password(const std::string& sql) const;
+  Result<std::string> hash_password(const std::string& sql, const std::string& role);
 
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);
   void drop_broken_backends();
   net::Task<Result<exec::Resolution>> locate(const plan::Plan& plan, Execution& execution);
-  net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql);
+  net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql, bool several = false);
   net::Task<Result<std::string>> virtual_rows(const std::string& relation);
   net::Task<Status> run_copy_in(std::string_view sql, const plan::Plan& plan);
   net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
@@ -248,7 +248,6 @@ class Session {
   pool::Settings path_settings_;  // plan_settings_ belong to these
   bool local_path_ = false;       // SET LOCAL of one of them is in force
   uint32_t plan_context_id_ = 0;
-
   pool::SettingsMap startup_settings_;
   std::string application_name_;
   std::string last_query_;  // beginning of the statement at hand, for logs and activity
@@ -262,18 +261,17 @@ class Session {
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false, suppress_ready_ = false;
-  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false;
-  uint32_t copy_rest_ = 0;            // bytes of a CopyData message still to come from the client
-  bool copy_ended_ = false;           // the client has sent CopyDone or CopyFail
-  bool router_failed_ = false;        // the batch failed by an error of the router, not of a group
-  bool renew_pools_ = false;          // settings of roles or databases changed in the open transaction
+  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false, trusted_ = false;
+  uint32_t copy_rest_ = 0;      // bytes of a CopyData message still to come from the client
+  bool copy_ended_ = false;     // the client has sent CopyDone or CopyFail
+  bool router_failed_ = false;  // the batch failed by an error of the router, not of a group
+  std::optional<std::vector<pool::Credentials>> renew_pools_;  // roles changed in the open transaction; new passwords
   bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
   bool buffering_ = false;            // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;     // an ErrorResponse went to the client during this statement
-  bool trusted_ = false;
-  bool leaf_failed_ = false;        // a leaf's statement failed where the table's might not: run again_
-  exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
-  std::string again_;               // what to run then: the client's messages; empty: a transaction cannot
+  bool leaf_failed_ = false;          // a leaf's statement failed where the table's might not: run again_
+  exec::GroupId wanted_group_ = 0;    // no backend of it was free for the fast way
+  std::string again_;                 // what to run then: the client's messages; empty: a transaction cannot
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   Error termination_{};
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "plan/virtual_relations.h"
 #include "router/execution.h"
 #include "router/router_calls.h"
 #include "router/session.h"
@@ -101,7 +102,8 @@ net::Task<bool> Session::run_string(std::string sql) {
   }
   const bool several = statements.size() > 1;
   if (several) {
-    Status checked = co_await check_string(sql, statements);
+    Status checked = co_await refresh_context();
+    if (checked.ok()) checked = co_await check_string(sql, statements);
     if (!checked.ok()) {
       put_error(std::move(checked.error()));
       put_ready();
@@ -170,7 +172,9 @@ net::Task<Status> Session::check_with_postgres(std::string_view sql) {
 }
 
 net::Task<Status> Session::refuse(std::string_view sql, Error ours) {
-  if (ours.sqlstate != "42601" && !is_query(sql)) {
+  // PostgreSQL knows nothing of pgmosaic's own relations.
+  const bool ours_alone = sql.find(std::string(plan::kVirtualSchema) + ".") != std::string_view::npos;
+  if (ours.sqlstate != "42601" && (ours_alone || !is_query(sql))) {
     if (failed_)
       co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
     co_return ours;

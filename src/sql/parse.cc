@@ -2,9 +2,59 @@
 
 #include <pg_query.h>
 
+#include <vector>
+
+#include "sql/tokens.h"
+
 namespace pgmosaic::sql {
 
+namespace {
+
+// How deep a tree may be: each level is a frame of every function that walks over it, on stacks of kThreadStack bytes
+// (cli/main.cc). PostgreSQL's own limit, by default, is lower for most expressions.
+constexpr int kMaxDepth = 10000;
+
+bool begins_anew(const TokenScanner& scanner, const Token& token) {
+  for (const char* word : {"and", "or", "when", "then", "else"})
+    if (scanner.is_word(token, word)) return true;
+  return scanner.is_symbol(token, ',') || scanner.is_symbol(token, ';');
+}
+
+// An upper bound of the tree's depth: tokens that can nest since the last comma, AND, OR, … of each open parenthesis.
+// What nests across these (set operations, joins, CASE) counts from the beginning.
+bool too_deep(std::string_view sql) {
+  TokenScanner scanner(sql);
+  std::vector<int> open(1, 0);
+  int total = 0, nesting = 0;
+  for (Token token = scanner.next(); token.kind != Token::Kind::end && token.kind != Token::Kind::broken;
+       token = scanner.next()) {
+    if (scanner.is_symbol(token, '(') || scanner.is_symbol(token, '[')) {
+      open.push_back(0);
+      ++total;
+    } else if (scanner.is_symbol(token, ')') || scanner.is_symbol(token, ']')) {
+      if (open.size() == 1) continue;
+      total -= open.back() + 1;
+      open.pop_back();
+    } else if (begins_anew(scanner, token)) {
+      total -= open.back();
+      open.back() = 0;
+    } else if (token.kind == Token::Kind::symbol || token.kind == Token::Kind::word) {
+      ++open.back();
+      ++total;
+      for (const char* word : {"union", "except", "intersect", "join", "case"})
+        if (scanner.is_word(token, word)) nesting += 2;
+      if (scanner.is_word(token, "end")) nesting -= 2;
+    }
+    if (total + nesting > kMaxDepth) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 Result<ParseTree> ParseTree::parse(std::string_view sql) {
+  if (too_deep(sql))
+    return make_error("54001", "stack depth limit exceeded", "Split the statement: its expressions nest too deeply.");
   ParseTree tree;
   tree.text_ = std::make_unique<std::string>(sql);
   PgQueryProtobufParseResult parsed = pg_query_parse_protobuf(tree.text_->c_str());

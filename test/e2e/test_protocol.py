@@ -108,6 +108,34 @@ SCRIPTS = {
                      parse("ROLLBACK"), bind(), execute(), SYNC],
     "array_parameter": [parse("SELECT id FROM p WHERE id = ANY ($1::int[]) ORDER BY id"), bind(["{1,2,3,4,5}"]),
                         describe("P"), execute(), SYNC],
+    # Keys of all groups: whichever fails, the next message is for another group.
+    "fails_before_another_group": [parse("INSERT INTO p VALUES ($1, $2)", "i", [INT4, TEXT]),
+                                   *[bind([str(i), "again"], "i") + execute() for i in range(1, 9)], SYNC,
+                                   query("SELECT 1")],
+    "unknown_statement_behind_error": [parse("SELECT 1"), bind(), execute(), parse("SELECT * FROM nosuchtable"),
+                                       bind([], "never"), SYNC],
+    "begin_behind_writes": [parse("INSERT INTO p VALUES ($1, $2)", "i", [INT4, TEXT]),
+                            *[bind([str(i), "w"], "i") + execute() for i in range(300, 306)], parse("BEGIN"), bind(),
+                            execute(), *[bind([str(i), "w"], "i") + execute() for i in range(306, 310)], SYNC,
+                            query("SELECT count(*) FROM p WHERE id >= 300"), query("ROLLBACK"),
+                            query("SELECT count(*) FROM p WHERE id >= 300")],
+    "setting_taken_back": [parse("SET work_mem = '7MB'"), bind(), execute(), parse("SELECT 1/0"), bind(), execute(),
+                           SYNC, query("SHOW work_mem")],
+    "setting_kept": [parse("SET work_mem = '7MB'"), bind(), execute(), parse("SELECT 1"), bind(), execute(), SYNC,
+                     query("SHOW work_mem"), query("RESET work_mem")],
+    "one_name_twice": [parse(ONE, "s"), parse(ONE, "s"), SYNC, bind(["5"], "s"), execute(), SYNC, close("S", "s"),
+                       SYNC],
+    "parse_before_query": [parse(ONE), query("SELECT 1"), SYNC],
+    "columns_change_behind_a_statement": [
+        parse("SELECT * FROM p WHERE id = $1", "s", [INT4]), bind(["5"], "s"), execute(), SYNC,
+        parse("SELECT id FROM p WHERE id = $1", "t", [INT4]), SYNC, query("ALTER TABLE p ADD COLUMN z int"),
+        bind(["5"], "s"), execute(), SYNC, bind(["5"], "t"), execute(), SYNC,
+        query("EXECUTE s (5)"), query("ALTER TABLE p DROP COLUMN z"), bind(["5"], "s"), execute(), SYNC,
+        query("DEALLOCATE ALL")],
+    "column_type_changes_behind_a_statement": [
+        parse("SELECT id, n FROM p ORDER BY id LIMIT 2", "s"), bind([], "s"), execute(), SYNC,
+        query("ALTER TABLE p ALTER COLUMN n TYPE float8"), bind([], "s"), execute(), SYNC,
+        query("ALTER TABLE p ALTER COLUMN n TYPE int8"), bind([], "s"), execute(), SYNC, query("DEALLOCATE ALL")],
     "multi_statement_query": [query("SELECT 1; SELECT v FROM p WHERE id = 2; UPDATE p SET n = n WHERE id = 3")],
 }
 
@@ -127,6 +155,12 @@ def test_transcript(clients, name):
         lines = [[f"{number}: {entry}" for number, part in enumerate(transcript) for entry in part]
                  for transcript in transcripts]
         pytest.fail("\n".join(difflib.unified_diff(lines[1], lines[0], "oracle", "router", lineterm="")), pytrace=False)
+
+
+def test_queries_behind_an_error_wait_for_sync(clients):
+    for client in clients:
+        answers = client.ask(parse("SELEC"), query("SELECT 5"), SYNC)
+        assert [kind for kind, _ in answers] == ["E", "Z"]
 
 
 def test_function_call_is_answered_or_refused(clients):
