@@ -90,7 +90,8 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const bool own = !backends_.in_transaction();
   // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
   // that is on its own therefore gives way after a while, and comes back.
-  const bool gives_way = own && !backends_.settings()->contains("lock_timeout");
+  const bool gives_way = own && !backends_.settings()->contains("lock_timeout") &&
+                         !backends_.settings()->contains("statement_timeout");
   std::string tag = ddl.tag;
   Status status;
   const std::size_t said = out_.size();

@@ -39,7 +39,7 @@ def test_errors_of_several_groups_keep_their_fields(endpoint, sql, constraint):
 def test_returning_has_the_order_of_values(endpoint):
     rows = [(9 * i % 41 + 200, i) for i in range(1, 41)]
     values = ", ".join(f"({key}, {i})" for key, i in rows)
-    with endpoint.connect() as connection:
+    with endpoint.connect(autocommit=False) as connection:
         assert connection.execute(f"INSERT INTO t VALUES {values} RETURNING id, v").fetchall() == rows
         upsert = f"INSERT INTO t VALUES {values} ON CONFLICT (id) DO UPDATE SET v = excluded.v + 1 RETURNING id, v - 1"
         assert connection.execute(upsert).fetchall() == rows
@@ -65,12 +65,20 @@ def test_the_first_message_of_a_session_may_be_wrong(endpoint):
     session.close()
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1" + "::int" * 30000, "SELECT 1" + "+1" * 30000, "SELECT " + "NOT " * 30000 + "true",
-                                 "(SELECT " * 3000 + "1" + ")" * 3000, "SELECT 1" + " UNION SELECT 1, 2" * 30000,
-                                 "SELECT " + "CASE WHEN true THEN " * 20000 + "1" + " END" * 20000])
-def test_statements_too_deep_are_refused(endpoint, sql):
+DEEP = {
+    "casts": "SELECT 1" + "::int" * 30000,
+    "operators": "SELECT 1" + "+1" * 30000,
+    "prefixes": "SELECT " + "NOT " * 30000 + "true",
+    "sub_queries": "(SELECT " * 3000 + "1" + ")" * 3000,
+    "set_operations": "SELECT 1" + " UNION SELECT 1, 2" * 30000,
+    "cases": "SELECT " + "CASE WHEN true THEN " * 20000 + "1" + " END" * 20000,
+}
+
+
+@pytest.mark.parametrize("shape", DEEP)
+def test_statements_too_deep_are_refused(endpoint, shape):
     session = Session(endpoint)
-    for text in (sql, sql + " FROM t"):
+    for text in (DEEP[shape], DEEP[shape] + " FROM t"):
         answer, = session.simple(text)
         assert answer.sqlstate in ("54001", "0A000", "42601"), answer
     assert session.simple("SELECT 1")[0].rows == [(b"1",)]
@@ -79,13 +87,14 @@ def test_statements_too_deep_are_refused(endpoint, sql):
 
 def test_wide_statements_are_not_deep(endpoint):
     session = Session(endpoint)
+    session.simple("BEGIN")
     values = ", ".join(f"({i}, {i})" for i in range(1000, 13000))
     assert session.simple(f"INSERT INTO t VALUES {values}")[0].tag == "INSERT 0 12000"
     cases = " ".join(f"WHEN id = {i} THEN {i}" for i in range(3000))
     assert session.simple(f"SELECT CASE {cases} END FROM t WHERE id = 7")[0].rows == [(b"7",)]
     conditions = " OR ".join(f"id = {i}" for i in range(5000))
     assert session.simple(f"SELECT count(*) FROM t WHERE {conditions}")[0].rows == [(b"4040",)]
-    session.simple("DELETE FROM t WHERE id >= 1000")
+    session.simple("ROLLBACK")
     session.close()
 
 
