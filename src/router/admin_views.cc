@@ -63,6 +63,8 @@ net::Task<Rows> show_pools(Worker& worker) {
   Rows rows;
   for (const auto& [key, use] : uses) {
     const auto& [user, database, group] = key;
+    const bool dropped = worker.snapshot->database(database) == nullptr;
+    if (dropped && use.in_use + use.idle + use.waiting == 0) continue;
     rows.push_back({database, user, group_name(worker, group), std::to_string(use.in_use), std::to_string(use.idle),
                     std::to_string(use.waiting), mode_name(worker.config->pool.mode),
                     yes_no(worker.pool.paused(database) && user != worker.config->internal.user)});

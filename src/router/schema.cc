@@ -281,6 +281,9 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  if (ddl.tag == "CREATE DATABASE" && ddl.object == worker_.config->admin_database)
+    co_return make_error("42939", "database name \"" + ddl.object + "\" is the router's own",
+                         "Choose another name, or set admin_database to another one.");
   if (ddl.tag == "DROP DATABASE") {
     const std::vector<SessionInfo> clients = co_await worker_.context.all_sessions(worker_.loop);
     for (const SessionInfo& client : clients)
@@ -289,16 +292,23 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
                              "There is at least one other session using the database.");
     co_await worker_.context.leave_database(worker_.loop, ddl.object);
   }
+  // The home group comes last: its word says whether the database exists, so that what was interrupted can be repeated.
+  std::vector<catalog::GroupId> order;
+  for (const catalog::Group& group : snapshot_->groups)
+    if (group.id != snapshot_->home) order.push_back(group.id);
+  order.push_back(snapshot_->home);
   std::vector<exec::Backend*> done;
   Status failure;
-  for (const catalog::Group& group : snapshot_->groups) {
-    auto backend = co_await backends_.get(group.id);
+  for (const catalog::GroupId group : order) {
+    auto backend = co_await backends_.get(group);
     if (!backend.ok()) {
       failure = std::move(backend.error());
       break;
     }
     const std::vector<exec::Backend*> one = {*backend};
-    const std::vector<std::string> text = {ddl.everywhere[0]};
+    std::vector<std::string> text = {ddl.everywhere[0]};
+    if (ddl.tag == "DROP DATABASE" && group != snapshot_->home)
+      text[0] = "DROP DATABASE IF EXISTS " + pool::quote_identifier(ddl.object);
     failure = co_await run_on_groups(one, text);
     if (!failure.ok()) break;
     done.push_back(*backend);

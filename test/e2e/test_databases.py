@@ -64,3 +64,17 @@ def test_not_in_a_transaction(router):
         connection.execute("SELECT 1")
         with pytest.raises(psycopg.errors.ActiveSqlTransaction):
             connection.execute("CREATE DATABASE inside")
+
+
+@pytest.mark.skipif(SELF_CHECK, reason="of several groups")
+def test_what_an_interruption_left_half_done_can_be_repeated(router):
+    ports = dict(router.run("SELECT group_name, port FROM pgmosaic.groups"))
+    third, second = router.change(port=ports["g3"]), router.change(port=ports["g2"])
+    with pytest.raises(psycopg.errors.ReservedName):
+        router.run("CREATE DATABASE pgmosaic")
+    third.run("CREATE DATABASE half")
+    with pytest.raises(psycopg.errors.DuplicateDatabase):
+        router.run("CREATE DATABASE half")
+    router.run("DROP DATABASE IF EXISTS half", "CREATE DATABASE half")
+    second.run("DROP DATABASE half")
+    router.run("DROP DATABASE half", "CREATE DATABASE half", "DROP DATABASE half")
