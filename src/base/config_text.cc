@@ -143,9 +143,10 @@ std::string config_markdown() {
     add_rows(out, settings::all(), section.name, true);
   }
   out +=
-      "\n## [[auth]]\n\nWho may log in, and how. A rule must give `type` and `method`. Rules are tried in order; the first "
-      "that fits connection, database, user and address decides,\nand a client that no rule fits is refused. A file with rules of its own replaces the two "
-      "default ones (`local` and `host`,\nboth `scram-sha-256` for all). Reloadable.\n\n"
+      "\n## [[auth]]\n\nWho may log in, and how. A rule must give `type` and `method`. Rules are tried in order; the "
+      "first that fits connection,\ndatabase, user and address decides, and a client that no rule fits is refused. A "
+      "file with rules of its own replaces the two\ndefault ones (`local` and `host`, both `scram-sha-256` for all). "
+      "Reloadable.\n\n"
       "| setting | allowed | default | meaning |\n|---|---|---|---|\n";
   add_rows(out, settings::auth_fields(), "", false);
   out +=

@@ -169,6 +169,10 @@ int run_dev(const std::vector<std::string>& arguments) {
   if (geteuid() == 0)
     fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
 
+  const bool known = fs::exists(dir / "metadata.db", problem);
+  if (!known && !fs::is_empty(dir, problem))
+    return fail(make_error("F0000", dir.string() + " is not empty, and holds no cluster",
+                           "Choose another --data-dir, or empty this one."));
   choose_unless_told(config, command_line, dir);
   auto alone = meta::SingleUser::take((dir / "metadata.db").string());
   if (!alone.ok()) return fail(alone.error());

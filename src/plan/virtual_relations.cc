@@ -18,6 +18,10 @@ bool find_virtual(const PgQuery__RangeVar* range) {
 
 namespace {
 
+bool is_own_pid(const PgQuery__FuncCall* call) {
+  return call != nullptr && last_name(call->n_funcname, call->funcname) == "pg_backend_pid" && call->n_args == 0;
+}
+
 // (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
 Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__RangeVar* range,
                  std::vector<ParseTree>& keep) {
@@ -41,12 +45,22 @@ Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__R
 
 std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node* root, const PlanContext& context) {
   std::set<std::string> names;
-  bool written = false;
+  std::string signal;
+  bool written = false, own_pid = false;
   walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) names.insert(range->relname);
+    if (auto* call = as<PgQuery__FuncCall>(message)) {
+      const std::string_view name = last_name(call->n_funcname, call->funcname);
+      if (name == "pg_cancel_backend" || name == "pg_terminate_backend") signal = name;
+      own_pid = own_pid || is_own_pid(call);
+    }
     return true;
   });
   if (names.empty()) return std::nullopt;
+  if (!signal.empty() && names.contains("activity"))
+    return unsupported(signal + "() of rows of pgmosaic.activity",
+                       "Read the pids first; then SELECT " + signal + "(PID) for each (in psql with \\gexec).");
+  if (own_pid) names.emplace(kBackendPid);
   auto target_is_virtual = [&](const PgQuery__RangeVar* range) { written = written || find_virtual(range); };
   if (auto* insert = as<PgQuery__InsertStmt>(root)) target_is_virtual(insert->relation);
   if (auto* update = as<PgQuery__UpdateStmt>(root)) target_is_virtual(update->relation);
@@ -56,6 +70,8 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
   Arena arena;
   std::vector<ParseTree> keep;
   Node* rewritten = arena.copy(root, [&](const Node* node) -> Node* {
+    if (is_own_pid(as<PgQuery__FuncCall>(node)))
+      return arena.cast(arena.string_constant(virtual_marker(kBackendPid)), {"pg_catalog", "int4"});
     auto* range = as<PgQuery__RangeVar>(node);
     if (!find_virtual(range)) return nullptr;
     return record_set(arena, *find_virtual_relation(kVirtualSchema, range->relname), range, keep);

@@ -189,7 +189,7 @@ nlohmann::json shard_rows(const catalog::Snapshot& snapshot, const catalog::Data
 }  // namespace
 
 net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation) {
-  if (relation == kBackendPid) co_return std::to_string(pid_);
+  if (relation == plan::kBackendPid) co_return std::to_string(pid_);
   if (relation == kSignal) co_return std::string();
   if (relation == "tables") co_return table_rows(*database_).dump();
   if (relation == "shards") co_return shard_rows(*snapshot_, *database_).dump();

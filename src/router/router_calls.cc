@@ -101,9 +101,9 @@ void take_router_call(std::string_view sql, plan::Plan& plan) {
   const std::optional<RouterCall> call = parse_router_call(sql);
   if (!call) return;
   if (call->function == Function::backend_pid) {
-    plan.rewritten_sql = "SELECT '" + plan::virtual_marker(kBackendPid) + "'::pg_catalog.int4 AS " +
+    plan.rewritten_sql = "SELECT '" + plan::virtual_marker(plan::kBackendPid) + "'::pg_catalog.int4 AS " +
                          pool::quote_identifier(call->column);
-    plan.virtual_relations = {std::string(kBackendPid)};
+    plan.virtual_relations = {std::string(plan::kBackendPid)};
   } else {
     plan.virtual_relations = {std::string(kSignal)};
     plan.effects = {};

@@ -23,8 +23,7 @@ void take_router_call(std::string_view sql, plan::Plan& plan);
 // The plan is one of a signal: Session::run_signal executes it.
 bool is_signal(const plan::Plan& plan);
 
-// Names among Plan::virtual_relations. The marker of the first stands in the rewritten text.
-inline constexpr std::string_view kBackendPid = "backend_pid";
+// Name among Plan::virtual_relations, as plan::kBackendPid.
 inline constexpr std::string_view kSignal = "signal";
 
 }  // namespace pgmosaic::router

@@ -14,6 +14,7 @@ constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client bef
 
 // Errors of a server or of the way to it: the client wants to know which. Those of a statement are as one PostgreSQL's.
 bool is_operational(const Error& error) {
+  if (error.sqlstate == "57014") return false;  // canceled: the client knows why
   for (std::string_view sqlstate_class : {"08", "53", "57", "58", "XX"})
     if (error.sqlstate.starts_with(sqlstate_class)) return true;
   return false;

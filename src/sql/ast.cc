@@ -202,6 +202,14 @@ Node* Arena::integer(int32_t value) {
   return node(constant);
 }
 
+Node* Arena::string_constant(std::string_view value) {
+  auto* constant = make<PgQuery__AConst>();
+  constant->val_case = PG_QUERY__A__CONST__VAL_SVAL;
+  constant->sval = make<PgQuery__String>();
+  constant->sval->sval = string(value);
+  return node(constant);
+}
+
 Node* Arena::function(std::string_view name, const std::vector<Node*>& args) {
   auto* call = make<PgQuery__FuncCall>();
   call->n_funcname = 1;

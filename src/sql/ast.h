@@ -103,6 +103,7 @@ class Arena {
   Node* string_node(std::string_view text);
   Node* column(const std::vector<std::string>& names);
   Node* integer(int32_t value);
+  Node* string_constant(std::string_view value);
   Node* function(std::string_view name, const std::vector<Node*>& args);
   Node* cast(Node* argument, const std::vector<std::string>& type_name);
   Node* binary(std::string_view op, Node* left, Node* right);

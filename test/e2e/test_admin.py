@@ -308,6 +308,11 @@ def test_backend_pid_is_the_one_of_the_connection(router):
         assert client.execute("SELECT pg_backend_pid() AS me").description[0].name == "me"
         [(found,)] = client.execute("SELECT pid FROM pgmosaic.activity WHERE query LIKE 'SELECT pid FROM pgmosaic%'").fetchall()
         assert found == pid
+        others = "SELECT DISTINCT pid FROM pgmosaic.activity WHERE pid {} pg_backend_pid()"
+        assert client.execute(others.format("=")).fetchall() == [(pid,)]
+        assert (pid,) not in client.execute(others.format("<>")).fetchall()
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            client.execute("SELECT pg_terminate_backend(pid) FROM pgmosaic.activity WHERE pid <> pg_backend_pid()")
 
 
 def sleeper(router, **changes):
