@@ -21,6 +21,8 @@ LONGEST_LINE = 140  # clang-format aims at 120; a table or a message may stand o
 
 MANNERS = [
     (re.compile(r"\t"), "a tab"),
+    # The compiler makes wrong code of these.
+    (re.compile(r"(&&|\|\||\?|\w :)\s*[!(]*co_" r"await\b"), "a co" "_await inside &&, || or ?: (bind it to a name first)"),
     (re.compile(r"[ \r]$"), "a blank at the end of the line"),
     (re.compile(r"\bGTEST_" r"SKIP\b|\bTEST(_F|_P)?\([^)]*\bDISABLED" r"_"), "a test that does not run"),
 ]

@@ -133,6 +133,19 @@ Status start_servers(const Config& config, const fs::path& dir, Servers& servers
   return {};
 }
 
+// Makes the data directory, or finds a cluster in it.
+Status open_directory(const fs::path& dir) {
+  std::error_code problem;
+  fs::create_directories(dir, problem);
+  if (problem) return make_error("58030", "cannot make the data directory " + dir.string() + ": " + problem.message());
+  if (geteuid() == 0)
+    fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
+  if (!fs::exists(dir / "metadata.db", problem) && !fs::is_empty(dir, problem))
+    return make_error("F0000", dir.string() + " is not empty, and holds no cluster",
+                      "Choose another --data-dir, or empty this one.");
+  return {};
+}
+
 // What differs from a router's defaults where neither a flag nor a file says otherwise; as flags, so that a reload does
 // not take it back.
 void choose_unless_told(Config& config, CommandLine& command_line, const fs::path& dir) {
@@ -161,18 +174,9 @@ int run_dev(const std::vector<std::string>& arguments) {
   if (!configured) return code;
   Config& config = configured->config;
   CommandLine& command_line = configured->command_line;
-  std::error_code problem;
-  const fs::path dir = fs::absolute(config.dev.data_dir, problem);
-  fs::create_directories(dir, problem);
-  if (problem)
-    return fail(make_error("58030", "cannot make the data directory " + dir.string() + ": " + problem.message()));
-  if (geteuid() == 0)
-    fs::permissions(dir, fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec, problem);
-
-  const bool known = fs::exists(dir / "metadata.db", problem);
-  if (!known && !fs::is_empty(dir, problem))
-    return fail(make_error("F0000", dir.string() + " is not empty, and holds no cluster",
-                           "Choose another --data-dir, or empty this one."));
+  const fs::path dir = fs::absolute(config.dev.data_dir);
+  Status opened = open_directory(dir);
+  if (!opened.ok()) return fail(opened.error());
   choose_unless_told(config, command_line, dir);
   auto alone = meta::SingleUser::take((dir / "metadata.db").string());
   if (!alone.ok()) return fail(alone.error());

@@ -131,8 +131,9 @@ void Backends::prepare(Backend& backend) {
   backend.begun = true;
   backend.settings_before = conn.settings;
   backend.joined_at = replay_.size();
-  conn.add_internal_query(begin_sql_);
-  for (const Replay& replay : replay_) conn.add_internal_query(replay.sql);
+  conn.add_vital_statement(begin_sql_);
+  for (const Replay& replay : replay_) conn.add_vital_statement(replay.sql);
+  backend.unnamed_statement = 0;
 }
 
 void Backends::begin(std::string begin_sql) {
@@ -259,7 +260,9 @@ net::Task<void> Backends::rollback() {
 net::Task<Status> Backends::commit(CommitHook* hook) {
   for (auto& backend : held_) backend->conn->finishing = backend->begun;
   Status status = co_await commit_participants(hook);
-  for (auto& backend : held_) backend->conn->finishing = false;
+  // Of a lost connection nobody knows how far it is: pool::Pool::wind_down must not cancel it either.
+  for (auto& backend : held_)
+    if (backend->conn->alive()) backend->conn->finishing = false;
   co_return status;
 }
 
@@ -415,6 +418,7 @@ void Backends::release_idle() {
       ++i;
       continue;
     }
+    if (held_[i]->pinned) lost_pinned_ = true;
     std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);
     if (held_.size() > 1) std::swap(held_[i], held_.back());
     if (spare_backends.size() < 64) spare_backends.push_back(std::move(held_.back()));
@@ -425,6 +429,7 @@ void Backends::release_idle() {
 
 void Backends::drop(Backend& backend) {
   if (backend.begun && in_transaction_) lost_participant_ = true;
+  if (backend.pinned) lost_pinned_ = true;
   for (std::size_t i = 0; i < held_.size(); ++i) {
     if (held_[i].get() != &backend) continue;
     std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);

@@ -138,6 +138,8 @@ class Backends {
   // Cancels what runs for this session right now, and any wait for a backend.
   void cancel();
   bool waiting() const { return waiting_ != nullptr; }
+  // A backend with state of the session's own (temporary tables, session locks, LISTEN) has gone.
+  bool lost_pinned() const { return lost_pinned_; }
 
  private:
   struct Replay {
@@ -165,7 +167,7 @@ class Backends {
   std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<pool::PoolEntry*> entries_;  // by group id
   uint64_t two_phase_commits_ = 0;
-  bool in_transaction_ = false, lost_participant_ = false, keep_all_ = false, trusted_ = false;
+  bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;
   pool::PoolWaiter* waiting_ = nullptr;

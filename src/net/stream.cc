@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <thread>
 
 #include "net/tls.h"
@@ -232,8 +233,14 @@ Task<Result<std::vector<Address>>> resolve(EventLoop& loop, const std::string& h
     if (list != nullptr) freeaddrinfo(list);
     loop.post([&done] { done.notify(); });
   };
-  std::thread(lookup).detach();
-  co_await done;
+  bool started = true;
+  try {
+    std::thread(lookup).detach();
+  } catch (const std::system_error& error) {
+    started = false;
+    problem = error.what();
+  }
+  if (started) co_await done;
   if (found.empty()) co_return connect_error(host, port, problem.empty() ? "no address" : problem);
   co_return found;
 }

@@ -66,6 +66,15 @@ Error parse_error(std::string_view body) {
   return error;
 }
 
+bool is_fatal(std::string_view body) {
+  FieldReader reader(body);
+  for (char code = static_cast<char>(reader.int8()); code != 0 && !reader.bad(); code = static_cast<char>(reader.int8())) {
+    const std::string_view value = reader.string();
+    if (code == 'V') return value == "FATAL" || value == "PANIC";
+  }
+  return false;
+}
+
 std::optional<uint64_t> tag_rows(std::string_view tag) {
   const std::size_t blank = tag.rfind(' ');
   if (blank == std::string_view::npos) return std::nullopt;

@@ -30,6 +30,8 @@ bool parse_parameter_description(std::string_view body, std::vector<Oid>& types)
 bool parse_data_row(std::string_view body, std::vector<std::optional<std::string_view>>& values);
 // ErrorResponse or NoticeResponse.
 Error parse_error(std::string_view body);
+// True of an ErrorResponse after which the server closes the connection.
+bool is_fatal(std::string_view body);
 // Rows in a command tag ("INSERT 0 5" -> 5, "SELECT 3" -> 3); nullopt if the tag has none.
 std::optional<uint64_t> tag_rows(std::string_view tag);
 

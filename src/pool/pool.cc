@@ -307,6 +307,7 @@ net::Task<void> Pool::clean(std::unique_ptr<ServerConn> conn) {
 }
 
 void Pool::make_idle(std::unique_ptr<ServerConn> conn) {
+  conn->overheard.clear();  // notifications for the session before
   PoolEntry& entry = *conn->entry;
   if (PoolWaiter* waiter = next_waiter(entry)) {
     if (waiter->ticket != 0 && counter_.shall_yield(limits_, entry.user, entry.database, entry.group, waiter->ticket)) {

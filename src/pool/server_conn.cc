@@ -53,6 +53,14 @@ void ServerConn::add_internal_query(std::string_view sql) {
   expect({RequestKind::query, true});
 }
 
+void ServerConn::add_vital_statement(std::string_view sql) {
+  pg::write_parse(out_, "", sql, {});
+  pg::write_bind_text(out_, "", "", {}, 0);
+  pg::write_execute(out_, "", 0);
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute})
+    expect({.kind = kind, .internal = true, .vital = true});
+}
+
 bool ServerConn::receive() {
   char* scratch = stream_->loop().scratch();
   in_.own();
@@ -115,6 +123,7 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
     case 'E':
       if (front.kind == RequestKind::query && front.internal) poisoned = true;
       if (front.kind != RequestKind::query) skip_to_sync();
+      ending_ = front.vital;
       break;
     case '1': front.kind == RequestKind::parse ? pop_request() : mark_broken(); break;
     case '2': front.kind == RequestKind::bind ? pop_request() : mark_broken(); break;
@@ -137,6 +146,10 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
 ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   reply.partial = false;
   reply.answers = false;
+  if (ending_) {
+    broken_ = true;
+    return ReplyStatus::broken;
+  }
   if (partial_remaining_ > 0) {
     if (in_.empty()) return ReplyStatus::need_more;
     const std::size_t take = std::min<std::size_t>(in_.view().size(), partial_remaining_);
@@ -165,6 +178,9 @@ ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   }
   in_.consume(length);
   complete(reply.message, reply);
+  // What came behind the last answer (a notice, a notification) must not stay in the loop's scratch memory: whoever
+  // reads next, on any connection, overwrites it.
+  if (idle()) in_.own();
   return broken_ ? ReplyStatus::broken : ReplyStatus::reply;
 }
 
@@ -187,9 +203,11 @@ net::Task<Result<pg::MessageView>> ServerConn::next_message() {
 net::Task<Status> ServerConn::drain(Rows* rows) {
   Status result;
   Reply reply;
+  if (open_batch_ && !idle()) pg::write_flush(out_);
   while (!idle() || has_unsent()) {
     if (!flush()) co_return lost(stream_->error());
     ReplyStatus status = next_reply(reply, false);
+    if (status == ReplyStatus::broken && !result.ok()) co_return result;
     if (status == ReplyStatus::broken) co_return lost("protocol out of step");
     if (status == ReplyStatus::need_more) {
       if (idle() && !has_unsent()) break;
@@ -207,9 +225,10 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
     if (reply.message.type == 'E') {
       Error error = pg::parse_error(reply.message.body);
       if (result.ok()) result = std::move(error);
+      if (ending_) broken_ = true;
     }
     if (reply.message.type == 'A') overheard += reply.message.whole;
-    if (rows == nullptr) continue;
+    if (rows == nullptr || reply.request.vital) continue;
     if (reply.message.type == 'T') {
       pg::parse_row_description(reply.message.body, rows->fields);
     } else if (reply.message.type == 'D') {

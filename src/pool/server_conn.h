@@ -30,6 +30,7 @@ struct Request {
   RequestKind kind;
   bool internal = false;   // the client did not ask: its replies are swallowed
   uint32_t statement = 0;  // parse, close: the router's statement number; undone if the server skips the request
+  bool vital = false;      // what comes behind must not run if this fails: the connection ends with its error
 };
 
 struct Reply {
@@ -83,6 +84,9 @@ class ServerConn {
   bool has_unsent() const { return !out_.empty(); }
   // Queues a simple query whose replies the client does not see.
   void add_internal_query(std::string_view sql);
+  // The same for one statement that all behind it depends on (BEGIN): as messages of the extended protocol without Sync,
+  // so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed statement.
+  void add_vital_statement(std::string_view sql);
 
   // --- receiving ---
   // Reads what is there into the buffer. would_block is fine; false: closed or failed.
@@ -92,6 +96,7 @@ class ServerConn {
   bool answering_execute() const {
     return request_head_ < requests_.size() && requests_[request_head_].kind == RequestKind::execute;
   }
+  bool ending() const { return ending_; }
   bool idle() const { return request_head_ == requests_.size() && partial_remaining_ == 0; }
   std::size_t pending_requests() const { return requests_.size() - request_head_; }
 
@@ -153,6 +158,7 @@ class ServerConn {
   std::size_t request_head_ = 0;
   uint32_t partial_remaining_ = 0;
   bool broken_ = false, open_batch_ = false;
+  bool ending_ = false;  // broken after the reply that was just given out
   std::list<uint32_t> statement_order_;  // most recent first
   std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;
 };

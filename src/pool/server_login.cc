@@ -57,6 +57,7 @@ net::Task<Result<std::unique_ptr<ServerConn>>> ServerConn::connect(net::EventLoo
   }
   loop.cancel_timer(timer);
   if (!status.ok()) co_return std::move(status.error());
+  conn->in_.own();
   co_return conn;
 }
 

@@ -28,4 +28,15 @@ net::Task<Result<UserRecord>> lookup_user(Worker& worker, const std::string& use
   co_return record;
 }
 
+net::Task<std::vector<pool::Credentials>> confirmed(Worker& worker, std::vector<PasswordChange> changes) {
+  std::vector<pool::Credentials> result;
+  for (PasswordChange& change : changes) {
+    if (change.role == worker.config->internal.user) continue;  // its password is the configuration's
+    auto record = co_await lookup_user(worker, change.role);
+    if (record.ok() && record->verifier && *record->verifier == change.verifier)
+      result.push_back({std::move(change.role), {}, std::move(change.keys)});
+  }
+  co_return result;
+}
+
 }  // namespace pgmosaic::router

@@ -3,12 +3,14 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/config.h"
 #include "base/result.h"
 #include "net/listener.h"
 #include "net/task.h"
 #include "pg/scram.h"
+#include "pool/server_conn.h"
 
 namespace pgmosaic::router {
 
@@ -18,6 +20,15 @@ struct UserRecord {
   bool exists = false, can_login = false, expired = false, superuser = false;
   std::optional<pg::ScramVerifier> verifier;
 };
+
+// A role's new password, in a transaction that may still fail or be rolled back.
+struct PasswordChange {
+  std::string role;
+  pg::ScramVerifier verifier;
+  pg::ScramKeys keys;
+};
+// What to log in with from now on: of the roles whose verifier is the changed one, now that the transaction is over.
+net::Task<std::vector<pool::Credentials>> confirmed(Worker& worker, std::vector<PasswordChange> changes);
 
 // Reads pg_authid of the home group through the internal role. Errors: the home group is unreachable.
 net::Task<Result<UserRecord>> lookup_user(Worker& worker, const std::string& user);

@@ -83,6 +83,7 @@ void Session::report_changes(exec::GroupId watched) {
 
 void Session::end_of_transaction(bool committed) {
   staged_.reset();
+  renew_pools_.reset();
   failed_ = implicit_ = false;
   if (std::exchange(local_path_, false)) plan_context_id_ = 0;
   drop_broken_backends();
@@ -124,7 +125,10 @@ net::Task<Status> Session::commit_transaction() {
   WorkerStats::add(worker_.stats.transactions);
   WorkerStats::add(worker_.stats.distributed_commits, backends_.two_phase_commits() - distributed);
   auto renew = std::exchange(renew_pools_, std::nullopt);
-  if (status.ok() && renew) co_await worker_.context.renew_pools(worker_.loop, std::move(*renew));
+  if (status.ok() && renew) {
+    std::vector<pool::Credentials> changed = co_await confirmed(worker_, std::move(*renew));
+    co_await worker_.context.renew_pools(worker_.loop, std::move(changed));
+  }
   end_of_transaction(status.ok());
   co_return status;
 }

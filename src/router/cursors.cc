@@ -138,7 +138,9 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   CO_TRY_ASSIGN(own.where, co_await locate(*plan, own));
   std::string before = std::exchange(out_, {});
   buffering_ = true;
+  const bool hold_complete = std::exchange(hold_complete_, false);
   Status status = co_await run_multi(*plan, own);
+  hold_complete_ = hold_complete;
   buffering_ = false;
   std::string result = std::exchange(out_, std::move(before));
   if (!status.ok()) co_return status;

@@ -183,14 +183,9 @@ net::Task<Status> Session::upgrade_batch(bool implicit) {
   implicit_ = implicit;
   failed_ = false;
   for (exec::Backend* backend : joined) {
-    pool::ServerConn& conn = *backend->conn;
-    pg::write_parse(conn.out(), "", "BEGIN", {});
-    pg::write_bind_text(conn.out(), "", "", {}, 0);
-    pg::write_execute(conn.out(), "", 0);
-    pg::write_flush(conn.out());
-    for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute}) conn.expect({kind, true});
+    backend->conn->add_vital_statement("BEGIN");
     backend->unnamed_statement = 0;
-    CO_TRY(co_await conn.drain());
+    CO_TRY(co_await backend->conn->drain());
   }
   co_return Status{};
 }

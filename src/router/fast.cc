@@ -295,8 +295,9 @@ net::Task<bool> Session::relay_fast(exec::Backend& backend) {
   if (!backend.conn->flush()) {
     co_await backend_lost(backend);
   } else if (co_await hear_more(backend)) {
-    answered = relay_arrived(backend, Until::ready, true, copying) == Relayed::done && !client_gone_;
-    if (!answered) answered = co_await relay(backend, Until::ready, true);
+    const Relayed relayed = relay_arrived(backend, Until::ready, true, copying);
+    answered = relayed == Relayed::done && !client_gone_;
+    if (!answered && relayed != Relayed::ended) answered = co_await relay(backend, Until::ready, true);
   }
   CHECK(!copying || !answered);
   parse_complete_owed_ = false;

@@ -30,6 +30,14 @@ bool taken_back_with_batch(const plan::Plan& plan) {
   return plan.kind == plan::PlanKind::session && (plan.session->kind == Kind::set || plan.session->kind == Kind::reset);
 }
 
+// A schema change and Sync: committed at once, so that it can give way (Session::run_ddl).
+bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
+  if (plan.kind != plan::PlanKind::ddl || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
+  pg::MessageView next;
+  uint32_t length = 0;
+  return pg::peek_message(rest, next, length) == pg::FrameStatus::complete && next.type == 'S';
+}
+
 }  // namespace
 
 // Runs a portal that the router executes itself.
@@ -42,7 +50,7 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
     const std::string bind_body = portal.bind_body;
     pg::BindMessage bind;
     CHECK(pg::parse_bind(bind_body, bind));
-    if (taken_back_with_batch(*plan) && !backends_.in_transaction()) {
+    if (taken_back_with_batch(*plan) && !backends_.in_transaction() && !alone_in_batch(state, *plan, in_.view())) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }

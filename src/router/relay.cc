@@ -133,6 +133,14 @@ Session::Relayed Session::relay_arrived(exec::Backend& backend, Until until, boo
       }
       const char* first = reply.message.whole.data();
       if (first != end || (type == 'E' && whole_answer)) send_run();
+      if (type == 'E' && whole_answer && (conn.ending() || pg::is_fatal(reply.message.body))) {
+        // The server ends the connection. To the client it is the statement's error, and the only one.
+        Error error = pg::parse_error(reply.message.body);
+        if (error.hint.empty()) error.hint = "Retry the transaction.";
+        put_error(std::move(error));
+        drop_backend(backend);
+        return Relayed::ended;
+      }
       if (type == 'E' && whole_answer) {
         pass_error(reply.message);
       } else {
@@ -177,6 +185,7 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
   bool copying = false;  // the group is taking COPY data
   for (;;) {
     const Relayed relayed = relay_arrived(backend, until, forward_ready, copying);
+    if (relayed == Relayed::ended) co_return false;
     if (client_gone_) {
       // Nobody listens: the pool stops the backend's work instead of reading it to the end.
       if (!conn.idle()) drop_backend(backend);
@@ -211,7 +220,6 @@ net::Task<bool> Session::relay(exec::Backend& backend, Until until, bool forward
 net::Task<bool> Session::backend_lost(exec::Backend& backend) {
   const exec::GroupId group = backend.group;
   const std::string why = backend.conn->stream().error();
-  const bool was_pinned = backend.pinned;
   // Its last words, where the server has ended it: a timeout, an administrator, a shutdown.
   std::optional<Error> said;
   pool::Reply reply;
@@ -226,9 +234,8 @@ net::Task<bool> Session::backend_lost(exec::Backend& backend) {
   if (!client_gone_ && said && said->sqlstate == "25P03") {
     put_error(std::move(*said));
   } else if (!client_gone_) {
-    put_error(make_error(
-        "08006", "the connection to group " + std::to_string(group) + " was lost", "Retry the transaction.",
-        was_pinned ? "Temporary tables, session locks and LISTENs of this session on that group are gone." : ""));
+    put_error(make_error("08006", "the connection to group " + std::to_string(group) + " was lost",
+                         "Retry the transaction."));
   }
   co_return false;
 }

@@ -4,6 +4,7 @@
 #include "catalog/hashing.h"
 #include "exec/control.h"
 #include "pg/scram.h"
+#include "router/databases.h"
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -29,7 +30,12 @@ BEGIN
   END LOOP;
 END $pgmosaic$)";
 
-constexpr const char* kBeginPatiently = "BEGIN; SET LOCAL lock_timeout = '400ms'";
+#define PGMOSAIC_WAITS_FOR_EVER \
+  "pg_catalog.current_setting('lock_timeout') = '0' AND pg_catalog.current_setting('statement_timeout') = '0'"
+constexpr const char* kWaitsForEver = "SELECT " PGMOSAIC_WAITS_FOR_EVER;
+constexpr const char* kGiveWay =
+    "SELECT pg_catalog.set_config('lock_timeout', '400ms', true) WHERE " PGMOSAIC_WAITS_FOR_EVER;
+#undef PGMOSAIC_WAITS_FOR_EVER
 constexpr uint64_t kGiveWayUs = 50'000;
 
 std::string qualified(const std::string& schema, const std::string& name) {
@@ -57,6 +63,36 @@ std::string short_name(const std::string& name) {
   std::size_t length = std::min<std::size_t>(name.size(), 40);
   while (length < name.size() && length > 0 && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80) --length;
   return name.substr(0, length);
+}
+
+// PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
+Result<std::string> hash_password(const std::string& sql, const std::vector<std::string>& roles,
+                                  std::vector<PasswordChange>& changes) {
+  sql::Shape shape;
+  sql::scan_shape(sql, shape);
+  for (const sql::Literal& literal : shape.literals) {
+    // The literal behind the word PASSWORD.
+    std::size_t at = literal.begin;
+    while (at > 0 && std::isspace(static_cast<unsigned char>(sql[at - 1]))) --at;
+    if (at < 8 || strncasecmp(sql.c_str() + at - 8, "password", 8) != 0) continue;
+    std::string scratch;
+    const std::string_view value = sql::literal_value(sql, literal, scratch);
+    if (pg::parse_verifier(value)) return sql;
+    if (value.empty()) return sql;
+    if (value.starts_with("md5") && value.size() == 35)
+      return make_error("0A000", "md5 passwords are not supported", "Give the clear text or a SCRAM-SHA-256 verifier.");
+    TRY_ASSIGN(pg::ScramVerifier verifier, pg::make_verifier(value, pg::kScramIterations, random_bytes(16)));
+    // The role's open sessions go on: their new backends are logged in with the new password's keys.
+    for (const std::string& role : roles) changes.push_back({role, verifier, pg::login_keys(value, verifier)});
+    return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
+  }
+  return sql;
+}
+
+// Has neither the session nor its role or database a limit for waiting?
+net::Task<bool> waits_for_ever(exec::Backend& backend) {
+  auto rows = co_await backend.conn->query(kWaitsForEver);
+  co_return rows.ok() && rows->rows[0][0] == "t";
 }
 
 }  // namespace
@@ -89,14 +125,15 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
   const bool own = !backends_.in_transaction();
   // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
-  // that is on its own therefore gives way after a while, and comes back.
-  const bool gives_way = own && !backends_.settings()->contains("lock_timeout") &&
-                         !backends_.settings()->contains("statement_timeout");
+  // that is on its own therefore gives way after a while, and comes back, unless its user has set a limit.
   std::string tag = ddl.tag;
   Status status;
   const std::size_t said = out_.size();
   for (;;) {
-    if (own) begin_transaction(gives_way ? kBeginPatiently : "BEGIN", true);
+    if (own) {
+      begin_transaction("BEGIN", true);
+      backends_.record_local(kGiveWay);
+    }
     status = co_await apply_ddl(ddl, tag);
     if (!own) break;
     if (status.ok()) {
@@ -105,15 +142,22 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
       co_await abort_transaction();
     }
     implicit_ = false;
-    if (!gives_way || status.ok() || status.error().sqlstate != "55P03" || client_gone_ || closing_ || timed_out_)
-      break;
+    if (status.ok() || status.error().sqlstate != "55P03" || client_gone_ || closing_) break;
+    auto home = co_await backends_.get(snapshot_->home);
+    bool again = false;
+    if (home.ok()) again = co_await waits_for_ever(**home);
+    backends_.release_idle();
+    if (!again) break;
     if (out_.size() > said) out_.resize(said);  // notices of the attempt
     co_await worker_.loop.sleep(static_cast<int64_t>(kGiveWayUs / 2 + random_u64() % kGiveWayUs));
+    if (cancelled_ || timed_out_) {
+      status = make_error("57014", std::string("canceling statement due to ") +
+                                       (timed_out_ ? "statement timeout" : "user request"));
+      break;
+    }
   }
   drop_broken_backends();
   if (status.ok()) put_complete(tag);
-  if (!backends_.in_transaction() && renew_pools_)
-    co_await worker_.context.renew_pools(worker_.loop, *std::exchange(renew_pools_, std::nullopt));
   co_return status;
 }
 
@@ -142,7 +186,14 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
-      CO_TRY_ASSIGN(text, hash_password(text, ddl.object));
+      std::vector<std::string> roles = {ddl.object};
+      if (ddl.object.empty()) {  // CURRENT_USER or SESSION_USER
+        auto names = co_await home[0]->conn->query("SELECT current_user, session_user");
+        if (!names.ok()) co_return std::move(names.error());
+        roles = {*names->rows[0][0], *names->rows[0][1]};
+      }
+      if (!renew_pools_) renew_pools_.emplace();
+      CO_TRY_ASSIGN(text, hash_password(text, roles, *renew_pools_));
     }
     const std::string home_text = i == 0 && !ddl.home_instead.empty() ? ddl.home_instead : text;
     const std::vector<std::string> first = {home_text};
@@ -276,77 +327,27 @@ net::Task<Status> Session::record_table(const plan::Ddl::NewTable& created, exec
   co_return Status{};
 }
 
-// CREATE DATABASE and DROP DATABASE cannot run in a transaction: group after group, taken back where one fails.
+// CREATE DATABASE and DROP DATABASE cannot run in a transaction, but what was interrupted can be repeated: the home's
+// word says whether a database exists.
 net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
-  if (ddl.tag == "CREATE DATABASE" && ddl.object == worker_.config->admin_database)
-    co_return make_error("42939", "database name \"" + ddl.object + "\" is the router's own",
-                         "Choose another name, or set admin_database to another one.");
-  if (ddl.tag == "DROP DATABASE") {
-    const std::vector<SessionInfo> clients = co_await worker_.context.all_sessions(worker_.loop);
-    for (const SessionInfo& client : clients)
-      if (client.database == ddl.object && ddl.object != backends_.database())
-        co_return make_error("55006", "database \"" + ddl.object + "\" is being accessed by other users", {},
-                             "There is at least one other session using the database.");
-    co_await worker_.context.leave_database(worker_.loop, ddl.object);
+  std::vector<exec::Backend*> home, others;
+  for (const catalog::Group& group : snapshot_->groups) {
+    auto backend = co_await backends_.get(group.id);
+    if (!backend.ok()) co_return std::move(backend.error());
+    (group.id == snapshot_->home ? home : others).push_back(*backend);
   }
-  // The home group comes last: its word says whether the database exists, so that what was interrupted can be repeated.
-  std::vector<catalog::GroupId> order;
-  for (const catalog::Group& group : snapshot_->groups)
-    if (group.id != snapshot_->home) order.push_back(group.id);
-  order.push_back(snapshot_->home);
-  std::vector<exec::Backend*> done;
-  Status failure;
-  for (const catalog::GroupId group : order) {
-    auto backend = co_await backends_.get(group);
-    if (!backend.ok()) {
-      failure = std::move(backend.error());
-      break;
-    }
-    const std::vector<exec::Backend*> one = {*backend};
-    std::vector<std::string> text = {ddl.everywhere[0]};
-    if (ddl.tag == "DROP DATABASE" && group != snapshot_->home)
-      text[0] = "DROP DATABASE IF EXISTS " + pool::quote_identifier(ddl.object);
-    failure = co_await run_on_groups(one, text);
-    if (!failure.ok()) break;
-    done.push_back(*backend);
+  DatabaseChange change{worker_, ddl, *home[0], others, backends_.database(), cancelled_, client_gone_};
+  if (ddl.tag == "CREATE DATABASE") {
+    CO_TRY(co_await change.create());
+  } else {
+    CO_TRY(co_await change.drop());
   }
-  if (!failure.ok()) {
-    for (exec::Backend* backend : done)
-      for (const std::string& sql : ddl.undo) (void)(co_await backend->conn->query(sql));
-    co_return failure;
-  }
-  if (ddl.tag == "CREATE DATABASE")
-    CO_TRY(co_await worker_.context.control->database_created(worker_.loop, ddl.object));
-  if (ddl.tag == "DROP DATABASE") CO_TRY(co_await worker_.context.control->database_dropped(worker_.loop, ddl.object));
+  out_ += change.notices;
   put_complete(ddl.tag);
   co_return Status{};
-}
-
-// PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
-Result<std::string> Session::hash_password(const std::string& sql, const std::string& role) {
-  sql::Shape shape;
-  sql::scan_shape(sql, shape);
-  for (const sql::Literal& literal : shape.literals) {
-    // The literal behind the word PASSWORD.
-    std::size_t at = literal.begin;
-    while (at > 0 && std::isspace(static_cast<unsigned char>(sql[at - 1]))) --at;
-    if (at < 8 || strncasecmp(sql.c_str() + at - 8, "password", 8) != 0) continue;
-    std::string scratch;
-    const std::string_view value = sql::literal_value(sql, literal, scratch);
-    if (pg::parse_verifier(value)) return sql;
-    if (value.empty()) return sql;
-    if (value.starts_with("md5") && value.size() == 35)
-      return make_error("0A000", "md5 passwords are not supported", "Give the clear text or a SCRAM-SHA-256 verifier.");
-    TRY_ASSIGN(pg::ScramVerifier verifier, pg::make_verifier(value, pg::kScramIterations, random_bytes(16)));
-    // The role's open sessions go on: their new backends are logged in with the new password's keys.
-    if (!renew_pools_) renew_pools_.emplace();
-    renew_pools_->push_back({role.empty() ? backends_.user() : role, {}, pg::login_keys(value, verifier)});
-    return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
-  }
-  return sql;
 }
 
 }  // namespace pgmosaic::router

@@ -106,7 +106,7 @@ Status Server::start_workers() {
     worker->pool.set_credentials(cluster_.internal());
     context_.workers.push_back(std::move(worker));
   }
-  for (auto& worker : context_.workers) worker->start();
+  for (auto& worker : context_.workers) TRY(worker->start());
   cluster_.set_announce([this](net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
     return context_.announce(loop, std::move(snapshot));
   });

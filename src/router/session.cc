@@ -121,6 +121,13 @@ net::Task<void> Session::run() {
   if (co_await login()) {
     state_ = State::idle;
     for (;;) {
+      if (backends_.lost_pinned()) {
+        // One PostgreSQL would end with its sessions; to go on without their temporary tables and locks would be worse.
+        put_error(make_error("08006", "the session's connection to a group was lost", "Connect again.",
+                             "Its temporary tables, session locks and LISTENs there are gone."),
+                  "FATAL");
+        break;
+      }
       if (copy_rest_ > 0) {  // the end of a CopyData message whose COPY has failed
         const std::size_t skip = std::min<std::size_t>(copy_rest_, in_.view().size());
         in_.consume(skip);
@@ -176,6 +183,7 @@ net::Task<bool> Session::next_input() {
       // A pinned backend spoke: a notification, or its end.
       const bool told = co_await pass_notifications();
       if (!told) co_return false;
+      if (backends_.lost_pinned()) co_return true;
       continue;
     }
     char* scratch = worker_.loop.scratch();
@@ -198,12 +206,7 @@ net::Task<bool> Session::pass_notifications() {
     while (backend.conn->next_reply(reply, false) == pool::ReplyStatus::reply) out_ += reply.message.whole;
     backend.conn->own_input();
     if (received && backend.conn->alive()) continue;
-    const exec::GroupId group = backend.group;
     drop_backend(backend);
-    pg::write_notice(out_, "08006",
-                     "the session's connection to group " + std::to_string(group) +
-                         " was lost; its LISTENs, temporary tables and session locks there are gone",
-                     {}, {}, "WARNING");
     break;
   }
   co_return co_await flush_out();
@@ -260,7 +263,9 @@ net::Task<void> Session::end() {
 
 void Session::cancel() {
   if (admin_) admin_->cancel();
-  if (state_ == State::active) backends_.cancel();
+  if (state_ != State::active) return;
+  cancelled_ = true;
+  backends_.cancel();
 }
 
 void Session::terminate(const char* sqlstate, std::string message) {
@@ -289,8 +294,13 @@ void Session::tick(int64_t now_us) {
     if (!std::exchange(closing_, true)) closing_since_us_ = now_us;
   }
   if (closing_ && state_ == State::active) {
+    if (backends_.waiting()) {
+      backends_.cancel();  // the session runs inside it and may end
+      return;
+    }
     for (auto& backend : backends_.all()) {
       if (backend->conn->idle()) continue;
+      if (backend->conn->finishing) return;  // a COMMIT under way is not cancelled
       if (now_us - closing_since_us_ < kCancelPatienceUs) {
         backends_.cancel();  // again: one that overtook its statement is lost
       } else {

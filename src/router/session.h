@@ -26,6 +26,7 @@
 #include "pg/backend.h"
 #include "pg/frontend.h"
 #include "plan/planner.h"
+#include "router/auth.h"
 #include "router/context.h"
 #include "router/extended.h"
 #include "router/plan_settings.h"
@@ -130,7 +131,7 @@ class Session {
   enum class Until : uint8_t { ready, answered };
   // Passes replies of one backend to the client. Result: false if client or backend is gone.
   net::Task<bool> relay(exec::Backend& backend, Until until, bool forward_ready);
-  enum class Relayed : uint8_t { done, need_more, broken };
+  enum class Relayed : uint8_t { done, need_more, broken, ended };  // ended: the backend is gone, the client knows
   Relayed relay_arrived(exec::Backend& backend, Until until, bool forward_ready, bool& copying);
   bool passes(const pool::Reply& reply, exec::Backend& backend, bool forward_ready);
   void pass_error(const pg::MessageView& message);
@@ -212,7 +213,6 @@ class Session {
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
   net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
                                   std::string* tag = nullptr);
-  Result<std::string> hash_password(const std::string& sql, const std::string& role);
 
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);
@@ -260,12 +260,12 @@ class Session {
   State state_ = State::login;
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
-  bool hold_complete_ = false, suppress_ready_ = false;
-  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, timed_out_ = false, trusted_ = false;
+  bool hold_complete_ = false, suppress_ready_ = false, timed_out_ = false, cancelled_ = false;  // of a statement
+  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false;
   uint32_t copy_rest_ = 0;      // bytes of a CopyData message still to come from the client
   bool copy_ended_ = false;     // the client has sent CopyDone or CopyFail
   bool router_failed_ = false;  // the batch failed by an error of the router, not of a group
-  std::optional<std::vector<pool::Credentials>> renew_pools_;  // roles changed in the open transaction; new passwords
+  std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
   bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
   bool buffering_ = false;            // out_ collects a portal's rows: do not send them yet
   bool statement_failed_ = false;     // an ErrorResponse went to the client during this statement

@@ -44,7 +44,7 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
 void Session::start_statement() {
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
-  statement_failed_ = timed_out_ = false;
+  statement_failed_ = timed_out_ = cancelled_ = false;
 }
 
 net::Task<bool> Session::simple_query(std::string_view whole) {
@@ -90,9 +90,14 @@ void Session::end_statement() {
 net::Task<bool> Session::run_string(std::string sql) {
   last_query_ = sql.substr(0, kRememberedBytes);
   if (extended_) {
-    // A simple query ends what an extended batch without Sync has begun.
+    // A simple query ends what an extended batch without Sync has begun. Behind an error it is dropped, as all is up to
+    // the Sync.
     co_await end_batch();
     extended_->unnamed.reset();
+    if (statement_failed_) {
+      extended_->skip_to_sync = true;
+      co_return !client_gone_;
+    }
   }
   const std::vector<std::string_view> statements = plan::split_statements(sql);
   if (statements.empty()) {

@@ -1,9 +1,13 @@
 #include "router/worker.h"
 
+#include <pthread.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "base/log.h"
 #include "router/session.h"
+#include "sql/parse.h"
 
 namespace pgmosaic::router {
 
@@ -20,15 +24,28 @@ Worker::Worker(RouterContext& router, int number)
 
 Worker::~Worker() { join(); }
 
-void Worker::start() {
-  thread_ = std::thread([this] {
-    schedule_tick();
-    loop.run();
-  });
+Status Worker::start() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, sql::kPlannerStack);
+  pthread_t thread{};
+  auto work = [](void* self) -> void* {
+    auto& worker = *static_cast<Worker*>(self);
+    worker.schedule_tick();
+    worker.loop.run();
+    return nullptr;
+  };
+  const int failed = pthread_create(&thread, &attributes, work, this);
+  pthread_attr_destroy(&attributes);
+  if (failed != 0)
+    return make_error("53200", std::string("cannot start a worker thread: ") + std::strerror(failed),
+                      "Each reserves 512 MB of address space for its stack: set workers lower, or allow more.");
+  thread_ = thread;
+  return {};
 }
 
 void Worker::join() {
-  if (thread_.joinable()) thread_.join();
+  if (thread_) pthread_join(*std::exchange(thread_, std::nullopt), nullptr);
 }
 
 void Worker::apply_config(std::shared_ptr<const Config> changed) {

@@ -2,10 +2,12 @@
 // RouterContext.
 #pragma once
 
+#include <pthread.h>
+
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -46,7 +48,7 @@ class Worker {
   Worker(RouterContext& context, int index);
   ~Worker();
 
-  void start();  // starts the thread
+  Status start();  // starts the thread
   void join();
   void accept(int fd, net::Peer peer);  // any thread
   WorkerGauges gauges() const;          // any thread; as of the last second
@@ -88,7 +90,7 @@ class Worker {
 
  private:
   void schedule_tick();
-  std::thread thread_;
+  std::optional<pthread_t> thread_;
   std::unordered_map<std::string, uint32_t> statement_ids_;
   uint32_t next_statement_id_ = 1;
   int ticks_ = 0;

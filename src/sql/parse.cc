@@ -10,8 +10,8 @@ namespace pgmosaic::sql {
 
 namespace {
 
-// How deep a tree may be: each level is a frame of every function that walks over it, on stacks of kThreadStack bytes
-// (cli/main.cc). PostgreSQL's own limit, by default, is lower for most expressions.
+// How deep a tree may be: each level is a frame of every function that walks over it, on stacks of kPlannerStack bytes.
+// PostgreSQL's own limit, by default, is lower for most expressions.
 constexpr int kMaxDepth = 10000;
 
 bool begins_anew(const TokenScanner& scanner, const Token& token) {
@@ -24,26 +24,34 @@ bool begins_anew(const TokenScanner& scanner, const Token& token) {
 // What nests across these (set operations, joins, CASE) counts from the beginning.
 bool too_deep(std::string_view sql) {
   TokenScanner scanner(sql);
-  std::vector<int> open(1, 0);
+  struct Parenthesis {
+    int tokens = 0, cases = 0;  // cases: whose END has not come yet
+  };
+  std::vector<Parenthesis> open(1);
   int total = 0, nesting = 0;
   for (Token token = scanner.next(); token.kind != Token::Kind::end && token.kind != Token::Kind::broken;
        token = scanner.next()) {
     if (scanner.is_symbol(token, '(') || scanner.is_symbol(token, '[')) {
-      open.push_back(0);
+      open.emplace_back();
       ++total;
     } else if (scanner.is_symbol(token, ')') || scanner.is_symbol(token, ']')) {
       if (open.size() == 1) continue;
-      total -= open.back() + 1;
+      total -= open.back().tokens + 1;
+      nesting -= 2 * open.back().cases;
       open.pop_back();
     } else if (begins_anew(scanner, token)) {
-      total -= open.back();
-      open.back() = 0;
+      total -= open.back().tokens;
+      open.back().tokens = 0;
     } else if (token.kind == Token::Kind::symbol || token.kind == Token::Kind::word) {
-      ++open.back();
+      ++open.back().tokens;
       ++total;
       for (const char* word : {"union", "except", "intersect", "join", "case"})
         if (scanner.is_word(token, word)) nesting += 2;
-      if (scanner.is_word(token, "end")) nesting -= 2;
+      if (scanner.is_word(token, "case")) ++open.back().cases;
+      if (scanner.is_word(token, "end") && open.back().cases > 0) {  // END can also be a label
+        --open.back().cases;
+        nesting -= 2;
+      }
     }
     if (total + nesting > kMaxDepth) return true;
   }

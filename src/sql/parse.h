@@ -10,6 +10,10 @@
 
 namespace pgmosaic::sql {
 
+// Bytes of stack that a thread needs to parse, plan or print any statement that ParseTree::parse() takes: trees are
+// walked recursively. Only what is used becomes memory.
+inline constexpr std::size_t kPlannerStack = 512UL << 20;
+
 // Owns a parse tree and the text it came from (locations in the tree are byte offsets into it).
 class ParseTree {
  public:

@@ -74,6 +74,9 @@ class Client(Statements):
                     self.problems.append(f"{self.doing} failed in peace: {error!r}")
                 self.drop_connection()
                 time.sleep(self.random.random() / 5)
+            except Exception as error:  # a driver that lost the thread: the protocol was wrong
+                self.problems.append(f"{self.doing}: {error!r}")
+                self.drop_connection()
         self.drop_connection()
 
     def connect(self):
@@ -109,7 +112,7 @@ class Client(Statements):
         after = {key: value for key, value in changes.items() if value is not None}
         try:
             function()
-        except (psycopg.Error, OSError, Wrong):
+        except Exception:
             self.doubts.append(Doubt(table, list(changes), before, after))
             raise
         rows.update(after)

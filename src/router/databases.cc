@@ -1,0 +1,89 @@
+#include "router/databases.h"
+
+#include "exec/control.h"
+#include "pool/settings.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+constexpr int kUnusedTries = 50;  // as PostgreSQL's own wait: five seconds
+constexpr int64_t kUnusedPollUs = 100'000;
+
+Error in_use(const std::string& database, std::string detail) {
+  return make_error("55006", "database \"" + database + "\" is being accessed by other users", {}, std::move(detail));
+}
+
+}  // namespace
+
+net::Task<Status> DatabaseChange::run(exec::Backend& backend, std::string sql) {
+  auto rows = co_await backend.conn->query(sql);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (&backend == &home) notices += rows->notices;
+  co_return Status{};
+}
+
+net::Task<Status> DatabaseChange::create() {
+  if (ddl.object == worker.config->admin_database)
+    co_return make_error("42939", "database name \"" + ddl.object + "\" is the router's own",
+                         "Choose another name, or set admin_database to another one.");
+  std::vector<exec::Backend*> order = others, done;
+  order.push_back(&home);
+  for (exec::Backend* backend : order) {
+    Status status = co_await run(*backend, ddl.everywhere[0]);
+    if (!status.ok()) {
+      for (exec::Backend* made : done)
+        for (const std::string& sql : ddl.undo) (void)(co_await made->conn->query(sql));
+      co_return status;
+    }
+    done.push_back(backend);
+  }
+  co_return co_await worker.context.control->database_created(worker.loop, ddl.object);
+}
+
+// Connections that are just closing get a moment, as PostgreSQL gives them.
+net::Task<Status> DatabaseChange::wait_until_unused(exec::Backend& backend) {
+  const std::string name = pool::quote_literal(ddl.object);
+  const std::string question =
+      "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND datname = " +
+      name + ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
+  for (int tries = 0; tries < kUnusedTries; ++tries) {
+    auto rows = co_await backend.conn->query(question);
+    if (!rows.ok()) co_return std::move(rows.error());
+    if (rows->rows[0][0] == "f") co_return Status{};
+    co_await worker.loop.sleep(kUnusedPollUs);
+    if (cancelled || client_gone) co_return make_error("57014", "canceling statement due to user request");
+  }
+  co_return in_use(ddl.object, "There is another session or a prepared transaction using the database on group " +
+                                   worker.snapshot->group(backend.group)->name + ".");
+}
+
+net::Task<Status> DatabaseChange::drop() {
+  if (ddl.object != session_database) {
+    const std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
+    for (const SessionInfo& client : clients)
+      if (client.database == ddl.object)
+        co_return in_use(ddl.object, "There is at least one other session using the database.");
+    co_await worker.context.leave_database(worker.loop, ddl.object);
+    CO_TRY(co_await wait_until_unused(home));
+    for (exec::Backend* backend : others) CO_TRY(co_await wait_until_unused(*backend));
+  }
+  Status status = co_await run(home, ddl.everywhere[0]);
+  if (!status.ok() && status.error().sqlstate != "3D000") co_return status;
+  if (!status.ok()) {  // an interrupted DROP DATABASE may have left it on others
+    bool left = false;
+    const std::string question =
+        "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(ddl.object);
+    for (exec::Backend* backend : others) {
+      auto rows = co_await backend->conn->query(question);
+      left = left || (rows.ok() && !rows->rows.empty());
+    }
+    if (!left) co_return status;
+  }
+  for (exec::Backend* backend : others)
+    CO_TRY(co_await run(*backend, "DROP DATABASE IF EXISTS " + pool::quote_identifier(ddl.object)));
+  co_return co_await worker.context.control->database_dropped(worker.loop, ddl.object);
+}
+
+}  // namespace pgmosaic::router
