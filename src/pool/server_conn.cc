@@ -179,8 +179,8 @@ ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   in_.consume(length);
   complete(reply.message, reply);
   // What came behind the last answer (a notice, a notification) must not stay in the loop's scratch memory: whoever
-  // reads next, on any connection, overwrites it.
-  if (idle()) in_.own();
+  // reads next, on any connection, overwrites it. (An empty buffer would give back the memory that `reply` is in.)
+  if (idle() && !in_.empty()) in_.own();
   return broken_ ? ReplyStatus::broken : ReplyStatus::reply;
 }
 
