@@ -1,6 +1,7 @@
 // The simple query protocol: one string, one or more statements.
 #include <strings.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "router/worker.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -86,6 +88,18 @@ void Session::end_statement() {
              last_query_);
 }
 
+namespace {
+
+// BEGIN never fails on one PostgreSQL. Where the router cannot run it, a block begins all the same, and is aborted: a
+// client that goes on without looking must not find its statements committed one by one.
+bool begins_block(std::string_view sql) {
+  sql::TokenScanner scanner(sql);
+  const sql::Token first = scanner.next();
+  return scanner.is_word(first, "begin") || scanner.is_word(first, "start");
+}
+
+}  // namespace
+
 // A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
 net::Task<bool> Session::run_string(std::string sql) {
   last_query_ = sql.substr(0, kRememberedBytes);
@@ -108,6 +122,8 @@ net::Task<bool> Session::run_string(std::string sql) {
   const bool several = statements.size() > 1;
   if (several) {
     Status checked = co_await refresh_context();
+    const bool begins = std::any_of(statements.begin(), statements.end(), begins_block);
+    if (!checked.ok() && begins && !backends_.in_transaction()) begin_transaction("BEGIN", false);
     if (checked.ok()) checked = co_await check_string(sql, statements);
     if (!checked.ok()) {
       put_error(std::move(checked.error()));
@@ -146,7 +162,9 @@ net::Task<bool> Session::run_string(std::string sql) {
 }
 
 net::Task<Status> Session::run_statement(std::string_view sql) {
-  CO_TRY(co_await refresh_context());
+  Status ready = co_await refresh_context();
+  if (!ready.ok() && begins_block(sql) && !backends_.in_transaction()) begin_transaction("BEGIN", false);
+  if (!ready.ok()) co_return ready;
   sql::scan_shape(sql, worker_.shape);
   const plan::PlanPtr plan = plan_of(sql, {}, false).plan;
   last_plan_ = plan_kind_name(plan->kind);

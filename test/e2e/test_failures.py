@@ -1,4 +1,5 @@
 """What fails must leave nothing half done: passwords, databases, session state, batches."""
+import signal
 import threading
 
 import psycopg
@@ -124,6 +125,24 @@ def test_a_query_behind_a_failed_batch_is_dropped(endpoint):
     assert kinds_of(first) == "12EZ" and fields(next(body for kind, body in first if kind == "E"))["C"] == "22012"
     assert [body for kind, body in second if kind == "D"] == [b"\0\1\0\0\0\x0240"]
     client.close()
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN; INSERT INTO t VALUES (1, 1)"])
+def test_a_block_that_cannot_begin_is_aborted(make_server, make_router, begin):
+    """A client that does not look at errors must not find its statements committed one by one."""
+    servers = [make_server("g1"), make_server("g2")]
+    router = make_router(servers)
+    router.endpoint.run("CREATE TABLE t (id int PRIMARY KEY, v int) SHARD BY (id)")
+    session = Session(router.endpoint)
+    router.endpoint.run("CREATE TABLE other (a int)")  # the session must look at the schema again
+    servers[0].stop(signal.SIGQUIT)
+    assert session.simple(begin)[-1].sqlstate[:2] in ("08", "57") and session.transaction == "INERROR"
+    servers[0].start()
+    for key in range(2, 6):
+        assert session.simple(f"INSERT INTO t VALUES ({key}, 1)")[0].sqlstate == "25P02"
+    assert session.simple("COMMIT")[0].tag == "ROLLBACK"
+    assert session.simple("SELECT count(*) FROM t")[0].rows == [(b"0",)]
+    session.close()
 
 
 def test_a_cursor_with_hold_at_the_end_of_a_string(endpoint):
