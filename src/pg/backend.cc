@@ -68,7 +68,8 @@ Error parse_error(std::string_view body) {
 
 bool is_fatal(std::string_view body) {
   FieldReader reader(body);
-  for (char code = static_cast<char>(reader.int8()); code != 0 && !reader.bad(); code = static_cast<char>(reader.int8())) {
+  for (char code = static_cast<char>(reader.int8()); code != 0 && !reader.bad();
+       code = static_cast<char>(reader.int8())) {
     const std::string_view value = reader.string();
     if (code == 'V') return value == "FATAL" || value == "PANIC";
   }

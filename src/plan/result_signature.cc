@@ -42,7 +42,8 @@ uint64_t mix_outputs(uint64_t hash, const Planning& p, const Level& level) {
 }
 
 bool outputs_known(const Level& level) {
-  return level.outputs_known && std::all_of(level.arms.begin(), level.arms.end(), [](auto* arm) { return outputs_known(*arm); });
+  return level.outputs_known &&
+         std::all_of(level.arms.begin(), level.arms.end(), [](auto* arm) { return outputs_known(*arm); });
 }
 
 }  // namespace

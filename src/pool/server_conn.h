@@ -84,8 +84,9 @@ class ServerConn {
   bool has_unsent() const { return !out_.empty(); }
   // Queues a simple query whose replies the client does not see.
   void add_internal_query(std::string_view sql);
-  // The same for one statement that all behind it depends on (BEGIN): as messages of the extended protocol without Sync,
-  // so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed statement.
+  // The same for one statement that all behind it depends on (BEGIN): as messages of the extended protocol without
+  // Sync, so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed
+  // statement.
   void add_vital_statement(std::string_view sql);
 
   // --- receiving ---
@@ -158,7 +159,7 @@ class ServerConn {
   std::size_t request_head_ = 0;
   uint32_t partial_remaining_ = 0;
   bool broken_ = false, open_batch_ = false;
-  bool ending_ = false;  // broken after the reply that was just given out
+  bool ending_ = false;                  // broken after the reply that was just given out
   std::list<uint32_t> statement_order_;  // most recent first
   std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;
 };

@@ -103,8 +103,8 @@ TEST(ServerConn, WhatComesBehindAnAnswerIsKept) {
 
 // Behind BEGIN that fails nothing may run: the connection ends.
 TEST(ServerConn, AVitalStatementThatFailsEndsTheConnection) {
-  FakeServer server({kWelcome, message('E', "SERROR" + std::string(1, '\0') + "C57014" + std::string(1, '\0') + "Mcanceled" +
-                                                std::string(2, '\0'))});
+  FakeServer server({kWelcome, message('E', "SERROR" + std::string(1, '\0') + "C57014" + std::string(1, '\0') +
+                                                "Mcanceled" + std::string(2, '\0'))});
   net::EventLoop loop;
   Result<ServerConn::Rows> rows = ServerConn::Rows();
   bool alive = true;

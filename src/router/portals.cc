@@ -32,7 +32,8 @@ bool taken_back_with_batch(const plan::Plan& plan) {
 
 // A schema change and Sync: committed at once, so that it can give way (Session::run_ddl).
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  if (plan.kind != plan::PlanKind::ddl || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
+  if (plan.kind != plan::PlanKind::ddl || state.executed_in_batch || state.implicit || !state.batch.empty())
+    return false;
   pg::MessageView next;
   uint32_t length = 0;
   return pg::peek_message(rest, next, length) == pg::FrameStatus::complete && next.type == 'S';

@@ -151,8 +151,8 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     if (out_.size() > said) out_.resize(said);  // notices of the attempt
     co_await worker_.loop.sleep(static_cast<int64_t>(kGiveWayUs / 2 + random_u64() % kGiveWayUs));
     if (cancelled_ || timed_out_) {
-      status = make_error("57014", std::string("canceling statement due to ") +
-                                       (timed_out_ ? "statement timeout" : "user request"));
+      status = make_error(
+          "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
       break;
     }
   }
