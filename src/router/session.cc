@@ -121,13 +121,6 @@ net::Task<void> Session::run() {
   if (co_await login()) {
     state_ = State::idle;
     for (;;) {
-      if (backends_.lost_pinned()) {
-        // One PostgreSQL would end with its sessions; to go on without their temporary tables and locks would be worse.
-        put_error(make_error("08006", "the session's connection to a group was lost", "Connect again.",
-                             "Its temporary tables, session locks and LISTENs there are gone."),
-                  "FATAL");
-        break;
-      }
       if (copy_rest_ > 0) {  // the end of a CopyData message whose COPY has failed
         const std::size_t skip = std::min<std::size_t>(copy_rest_, in_.view().size());
         in_.consume(skip);
@@ -135,7 +128,8 @@ net::Task<void> Session::run() {
       }
       pg::MessageView message;
       uint32_t length = 0;
-      const pg::FrameStatus frame = pg::peek_message(in_.view(), message, length);
+      pg::FrameStatus frame = pg::FrameStatus::incomplete;
+      if (!backends_.lost_pinned()) frame = pg::peek_message(in_.view(), message, length);
       if (frame == pg::FrameStatus::complete) {
         in_.consume(length);
         bool go_on = true;
@@ -164,10 +158,16 @@ net::Task<bool> Session::next_input() {
   }
   for (;;) {
     const bool between = !backends_.in_transaction();
+    // One PostgreSQL would end with its sessions; to go on without their temporary tables and locks would be worse. (A
+    // lambda: what it needs does not stay in this coroutine's frame, which every idle client has.)
+    if (backends_.lost_pinned())
+      [this] {
+        terminate("08006",
+                  "the session's connection to a group was lost, and with it temporary tables, session locks or LISTENs");
+      }();
     if ((close_when_idle_ && between) || closing_) {
-      if (termination_.message.empty())
-        termination_ = make_error("57P01", "terminating connection due to administrator command");
-      put_error(termination_, "FATAL");
+      if (!termination_) terminate("57P01", "terminating connection due to administrator command");
+      put_error(*termination_, "FATAL");
       co_return false;
     }
     if (client_gone_) co_return false;
@@ -269,7 +269,7 @@ void Session::cancel() {
 }
 
 void Session::terminate(const char* sqlstate, std::string message) {
-  if (termination_.message.empty()) termination_ = make_error(sqlstate, std::move(message));
+  if (!termination_) termination_ = std::make_unique<Error>(make_error(sqlstate, std::move(message)));
   if (!std::exchange(closing_, true)) closing_since_us_ = worker_.loop.now_us();
   if (state_ == State::active || backends_.waiting()) {
     backends_.cancel();
