@@ -75,7 +75,7 @@ class ServerConn {
   }
   // Messages of the extended protocol were sent and no Sync behind them: PostgreSQL's implicit transaction is open.
   bool open_batch() const { return open_batch_; }
-  // A statement of the router's own failed (settings, BEGIN): the backend's state is not what its label says.
+  // A query of the router's own failed (settings): the backend's state is not what its label says.
   bool poisoned = false;
   std::string& out() { return out_; }  // append messages here, then flush()
   // Sends `bytes` behind what is in out(); what the socket does not take stays in out(). False: broken.
