@@ -27,7 +27,10 @@ struct Group {
   std::string name;  // "g1", …
   std::string host;  // host name, address, or a directory that holds the Unix socket
   uint16_t port = 0;
-  bool home = false;  // holds local tables, sequences, advisory locks, LISTEN/NOTIFY; exactly one group is home
+  // The schema as the user declared it, local tables, sequences, advisory locks, LISTEN/NOTIFY; no shards. Exactly one
+  // group is home. It shares its server with a group that holds shards (see control/sites.h).
+  bool home = false;
+  bool beside_home = false;  // the group on the home's server
 };
 
 enum class TableKind {

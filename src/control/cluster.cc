@@ -9,6 +9,7 @@
 #include "control/install_sql.h"
 #include "control/introspect.h"
 #include "control/membership.h"
+#include "pg/site_names.h"
 
 namespace pgmosaic::control {
 
@@ -94,15 +95,41 @@ net::Task<Result<std::vector<std::string>>> Cluster::list_databases(net::EventLo
       "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1");
   if (!rows.ok()) co_return std::move(rows.error());
   std::vector<std::string> names;
-  for (const auto& row : rows->rows) names.push_back(*row[0]);
+  for (const auto& row : rows->rows)
+    if (!pg::is_shards_database(*row[0])) names.push_back(*row[0]);
   co_return names;
+}
+
+// The databases for the shards of the home's server, where they are missing: alike to the user's own.
+net::Task<Status> Cluster::make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases) {
+  auto conn = co_await connect(loop, home_, internal_database_);
+  if (!conn.ok()) co_return std::move(conn.error());
+  for (const std::string& database : databases) {
+    const std::string name = pg::shards_database_name(database);
+    const std::string question =
+        "SELECT pg_catalog.format('CREATE DATABASE %I OWNER %I TEMPLATE template0 ENCODING %L LOCALE_PROVIDER %s "
+        "LC_COLLATE %L LC_CTYPE %L', " +
+        pool::quote_literal(name) +
+        ", pg_catalog.pg_get_userbyid(datdba), pg_catalog.pg_encoding_to_char(encoding), "
+        "CASE datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END, datcollate, datctype) || "
+        "coalesce(pg_catalog.format(' ICU_LOCALE %L', daticulocale), '') FROM pg_catalog.pg_database WHERE datname = " +
+        pool::quote_literal(database) + " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = " +
+        pool::quote_literal(name) + ")";
+    auto missing = co_await (*conn)->query(question);
+    if (!missing.ok()) co_return group_error(home_, std::move(missing.error()));
+    if (missing->rows.empty()) continue;
+    const std::string create = *missing->rows[0][0];
+    auto made = co_await (*conn)->query(create);
+    if (!made.ok()) co_return group_error(home_, std::move(made.error()));
+  }
+  co_return Status{};
 }
 
 net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& database) {
   for (const GroupEndpoint& group : groups_) {
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
-    auto done = co_await (*conn)->query(kInstallSql);
+    auto done = co_await (*conn)->query(group.group.home ? kInstallSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
   co_return Status{};
@@ -122,9 +149,10 @@ net::Task<Status> Cluster::check_membership(net::EventLoop& loop) {
 
 net::Task<Status> Cluster::open(net::EventLoop& loop) {
   CO_TRY(load_identity());
-  CO_TRY(co_await check_membership(loop));
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
+  CO_TRY(co_await make_shards_databases(loop, *databases));
+  CO_TRY(co_await check_membership(loop));
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
   const Gids all;
   int settled = 0;
@@ -139,7 +167,8 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
     snapshot_ = snapshot;
   }
   for (const std::string& database : *databases) CO_TRY(co_await reload(loop, database));
-  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size(), databases->size());
+  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size() - 1,
+           databases->size());
   co_return Status{};
 }
 
@@ -260,9 +289,11 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   colocation.key_collations = key_collations;
   colocation.explicit_only = alone;
   // Neighbouring remainders go to different groups; each group gets the same number, give or take one.
+  std::vector<catalog::GroupId> owners;
+  for (const catalog::Group& group : snapshot.groups)
+    if (!group.home) owners.push_back(group.id);
   for (uint32_t remainder = 0; remainder < shard_count; ++remainder)
-    colocation.shards.push_back(
-        {first_shard + remainder, shard_count, remainder, snapshot.groups[remainder % snapshot.groups.size()].id});
+    colocation.shards.push_back({first_shard + remainder, shard_count, remainder, owners[remainder % owners.size()]});
   pending_[database.name].push_back(colocation);
   return colocation;
 }

@@ -82,6 +82,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> look(net::EventLoop& loop, const Gids& work);
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
+  net::Task<Status> make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases);
   net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
                const std::string& database, const std::string& gid);

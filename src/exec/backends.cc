@@ -328,9 +328,8 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     if (!status.ok() && failure.ok()) failure = std::move(status);
   };
   if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
-  const std::string prepare_sql = machine.prepare_sql();
   for (GroupId group : machine.others()) {
-    held(group)->conn->add_internal_query(prepare_sql);
+    held(group)->conn->add_internal_query(machine.prepare_sql(group));
     held(group)->conn->flush();
   }
   for (GroupId group : std::vector<uint32_t>(machine.others())) {
@@ -383,14 +382,13 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
 // that still do not are left to recovery.
 net::Task<void> Backends::phase_two(const TwoPhase& machine) {
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
-  const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
   std::vector<uint32_t> unfinished;
   // The owner of a prepared transaction is the login user: a role in force may not finish it.
   auto role = settings_->find("role");
   for (GroupId group : machine.prepared()) {
     pool::ServerConn& conn = *held(group)->conn;
     if (role != settings_->end()) conn.add_internal_query("SET ROLE none");
-    conn.add_internal_query(sql);
+    conn.add_internal_query(commit ? machine.commit_prepared_sql(group) : machine.rollback_prepared_sql(group));
     if (role != settings_->end()) conn.add_internal_query(role->second);
     conn.flush();
   }

@@ -215,6 +215,7 @@ Result<Plan> CreateTablePlanner::run() {
   if (!text_.method.empty())
     return make_error("0A000", "an access method for a sharded table is not supported", "Leave out USING.");
   ddl.everywhere = {text_.head + " PARTITION BY HASH (" + keys + ")" + text_.tail};
+  ddl.home_instead = text_.plain_sql();  // as declared
   Ddl::NewSharded& sharded = ddl.new_sharded.emplace();
   sharded.schema = table_.schema;
   sharded.table = table_.name;

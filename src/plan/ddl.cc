@@ -1,6 +1,7 @@
 // Schema changes other than CREATE TABLE: what each group runs in one distributed transaction, or why not.
 #include <algorithm>
 
+#include "pg/site_names.h"
 #include "plan/ddl_checks.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
@@ -29,6 +30,61 @@ Plan everywhere(std::string tag, std::string_view sql) {
 Plan no_new_epoch(std::string tag, std::string_view sql) {
   Plan plan = everywhere(std::move(tag), sql);
   plan.ddl->changes_catalog = false;
+  return plan;
+}
+
+Plan server_wide(Plan plan) {
+  plan.ddl->server_wide = true;
+  return plan;
+}
+
+// The statement with other names of databases, for the group on the home's server. Empty: it names none.
+Result<std::string> for_shards_database(const Node* root) {
+  Arena arena;
+  auto renamed = [&](const char* name) { return arena.string(pg::shards_database_name(text_of(name))); };
+  if (auto* create = as<PgQuery__CreatedbStmt>(root)) {
+    auto* copy = arena.shallow(create);
+    copy->dbname = renamed(create->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* drop = as<PgQuery__DropdbStmt>(root)) {
+    auto* copy = arena.shallow(drop);
+    copy->dbname = renamed(drop->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterDatabaseSetStmt>(root)) {
+    auto* copy = arena.shallow(alter);
+    copy->dbname = renamed(alter->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterRoleSetStmt>(root); alter != nullptr && !text_of(alter->database).empty()) {
+    auto* copy = arena.shallow(alter);
+    copy->database = renamed(alter->database);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterOwnerStmt>(root);
+      alter != nullptr && alter->object_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
+    auto* copy = arena.shallow(alter);
+    copy->object = arena.string_node(pg::shards_database_name(string_value(alter->object)));
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* grant = as<PgQuery__GrantStmt>(root);
+      grant != nullptr && grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
+    auto* copy = arena.shallow(grant);
+    std::vector<Node*> names;
+    for (std::size_t i = 0; i < grant->n_objects; ++i)
+      names.push_back(arena.string_node(pg::shards_database_name(string_value(grant->objects[i]))));
+    copy->objects = arena.list(names);
+    return deparse_statement(arena.node(copy));
+  }
+  return std::string();
+}
+
+Plan naming_databases(Plan plan, const Node* root) {
+  if (plan.kind != PlanKind::ddl) return plan;
+  auto text = for_shards_database(root);
+  if (!text) return unsupported(text.error());
+  plan.ddl->beside_home_instead = std::move(*text);
   return plan;
 }
 
@@ -228,7 +284,7 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE:
     case PG_QUERY__OBJECT_TYPE__OBJECT_ATTRIBUTE: tag = "ALTER TYPE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: tag = "ALTER ROLE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
     default: return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
   }
@@ -351,7 +407,6 @@ Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* cre
   Plan plan = everywhere("CREATE DATABASE", sql);
   plan.no_transaction = true;
   plan.ddl->transactional = false;
-  plan.ddl->undo = {"DROP DATABASE IF EXISTS " + quote_identifier(text_of(create->dbname))};
   plan.ddl->object = std::string(text_of(create->dbname));
   return plan;
 }
@@ -374,25 +429,36 @@ std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
   // Whether an owner may read tables and use schemas decides plans.
-  if (auto* grant = as<PgQuery__GrantStmt>(root)) return everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql);
+  if (auto* grant = as<PgQuery__GrantStmt>(root))
+    return naming_databases(everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql), root);
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
-    return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
+    return server_wide(no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql));
   if (auto* role = as<PgQuery__CreateRoleStmt>(root)) {
-    Plan plan = plan_role(sql, "CREATE ROLE", role->n_options, role->options);
+    Plan plan = server_wide(plan_role(sql, "CREATE ROLE", role->n_options, role->options));
     plan.ddl->object = std::string(text_of(role->role));
     return plan;
   }
   if (auto* role = as<PgQuery__AlterRoleStmt>(root)) {
-    Plan plan = plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+    Plan plan = server_wide(plan_role(sql, "ALTER ROLE", role->n_options, role->options));
     if (role->role != nullptr) plan.ddl->object = std::string(text_of(role->role->rolename));
     return plan;
   }
-  if (as<PgQuery__AlterRoleSetStmt>(root) != nullptr) return no_new_epoch("ALTER ROLE", sql);
-  if (as<PgQuery__DropRoleStmt>(root) != nullptr) return no_new_epoch("DROP ROLE", sql);
-  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr) return no_new_epoch("ALTER DATABASE", sql);
+  if (auto* alter = as<PgQuery__AlterRoleSetStmt>(root)) {
+    Plan plan = no_new_epoch("ALTER ROLE", sql);
+    return text_of(alter->database).empty() ? server_wide(std::move(plan)) : naming_databases(std::move(plan), root);
+  }
+  if (as<PgQuery__DropRoleStmt>(root) != nullptr) return server_wide(no_new_epoch("DROP ROLE", sql));
+  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr)
+    return naming_databases(no_new_epoch("ALTER DATABASE", sql), root);
   if (as<PgQuery__CreatePolicyStmt>(root) != nullptr) return no_new_epoch("CREATE POLICY", sql);
   if (as<PgQuery__AlterPolicyStmt>(root) != nullptr) return no_new_epoch("ALTER POLICY", sql);
-  if (as<PgQuery__CommentStmt>(root) != nullptr) return no_new_epoch("COMMENT", sql);
+  if (auto* comment = as<PgQuery__CommentStmt>(root)) {
+    Plan plan = no_new_epoch("COMMENT", sql);
+    plan.ddl->server_wide = comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE ||
+                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_ROLE ||
+                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE;
+    return plan;
+  }
   return std::nullopt;
 }
 
@@ -405,7 +471,8 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
-  if (auto* statement = as<PgQuery__CreatedbStmt>(root)) return plan_create_database(sql, statement);
+  if (auto* statement = as<PgQuery__CreatedbStmt>(root))
+    return naming_databases(plan_create_database(sql, statement), root);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
     if (statement->n_options > 0)
       return unsupported("DROP DATABASE ... WITH (FORCE) is not supported yet",
@@ -414,7 +481,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     plan.no_transaction = true;
     plan.ddl->transactional = false;
     plan.ddl->object = std::string(text_of(statement->dbname));
-    return plan;
+    return naming_databases(std::move(plan), root);
   }
   if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
   if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
@@ -426,7 +493,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
       return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
     Plan plan = everywhere(tag, sql);
     plan.ddl->moves_owner = true;
-    return plan;
+    return naming_databases(std::move(plan), root);
   }
   if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "net/stream.h"
+#include "pg/site_names.h"
 #include "pg/backend.h"
 #include "pg/message.h"
 #include "pg/scram.h"
@@ -54,6 +55,12 @@ struct Endpoint {
   uint16_t port = 0;
   std::shared_ptr<net::TlsContext> tls;  // null: plain
   bool tls_required = false;
+  bool shards_beside_home = false;  // the group shares its server with the home
+
+  // What the server calls a database of the cluster.
+  std::string database_name(const std::string& database) const {
+    return shards_beside_home ? pg::shards_database_name(database) : database;
+  }
 };
 
 class ServerConn {
