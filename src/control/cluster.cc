@@ -112,7 +112,7 @@ net::Task<Status> Cluster::make_shards_databases(net::EventLoop& loop, const std
         pool::quote_literal(name) +
         ", pg_catalog.pg_get_userbyid(datdba), pg_catalog.pg_encoding_to_char(encoding), "
         "CASE datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END, datcollate, datctype) || "
-        "coalesce(pg_catalog.format(' ICU_LOCALE %L', daticulocale), '') FROM pg_catalog.pg_database WHERE datname = " +
+        "CASE WHEN daticulocale IS NULL THEN '' ELSE pg_catalog.format(' ICU_LOCALE %L', daticulocale) END FROM pg_catalog.pg_database WHERE datname = " +
         pool::quote_literal(database) + " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = " +
         pool::quote_literal(name) + ")";
     auto missing = co_await (*conn)->query(question);
@@ -129,17 +129,21 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
   for (const GroupEndpoint& group : groups_) {
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
-    auto done = co_await (*conn)->query(group.group.home ? kInstallSql : kInstallShardsSql);
+    auto done = co_await (*conn)->query(kInstallSql);
+    if (done.ok() && !group.group.home) done = co_await (*conn)->query(kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
   co_return Status{};
 }
 
-net::Task<Status> Cluster::check_membership(net::EventLoop& loop) {
+// Nothing is made on a server that belongs to another cluster: the home comes first, its databases for shards after it.
+net::Task<Status> Cluster::check_membership(net::EventLoop& loop, const std::vector<std::string>& databases) {
   std::vector<catalog::Group> configured;
   for (const GroupEndpoint& group : groups_) configured.push_back(group.group);
   CO_TRY(check_groups(store_, configured));
+  std::stable_partition(configured.begin(), configured.end(), [](const catalog::Group& group) { return group.home; });
   for (const catalog::Group& group : configured) {
+    if (group.beside_home) CO_TRY(co_await make_shards_databases(loop, databases));
     auto conn = co_await connect(loop, group.id, internal_database_);
     if (!conn.ok()) co_return std::move(conn.error());
     CO_TRY(co_await check_member(**conn, cluster_id_, group));
@@ -151,8 +155,7 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   CO_TRY(load_identity());
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
-  CO_TRY(co_await make_shards_databases(loop, *databases));
-  CO_TRY(co_await check_membership(loop));
+  CO_TRY(co_await check_membership(loop, *databases));
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
   const Gids all;
   int settled = 0;

@@ -87,7 +87,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
                const std::string& database, const std::string& gid);
   Status load_identity();
-  net::Task<Status> check_membership(net::EventLoop& loop);
+  net::Task<Status> check_membership(net::EventLoop& loop, const std::vector<std::string>& databases);
   Status load_mock_secret();
   Error group_error(catalog::GroupId group, Error error) const;
 

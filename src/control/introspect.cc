@@ -19,7 +19,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_')";
 
 // A collation is bytewise if comparing two strings is comparing their bytes.
@@ -37,7 +37,7 @@ FROM pg_catalog.pg_attribute a
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_'
 ORDER BY a.attrelid, a.attnum)";
 
@@ -48,7 +48,7 @@ SELECT i.indrelid, x.relname,
        i.indisprimary
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast'))";
+WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast'))";
 
 constexpr const char* kViewReads = R"(
 SELECT DISTINCT v.oid, d.refobjid
@@ -65,7 +65,7 @@ constexpr const char* kFunctions = R"(
 SELECT pg_catalog.lower(p.proname), pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname = 'sql')
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic') GROUP BY 1)";
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic') GROUP BY 1)";
 
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
 bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }

@@ -6,22 +6,19 @@
 namespace pgmosaic::control {
 
 std::vector<GroupEndpoint> with_home(const std::vector<GroupEndpoint>& servers) {
-  std::vector<GroupEndpoint> groups(1);
-  for (const GroupEndpoint& server : servers) {
-    GroupEndpoint group = server;
-    group.group.id = kHomeGroup + static_cast<catalog::GroupId>(groups.size());
-    if (server.group.home) {
-      groups[0] = server;
-      groups[0].group.id = kHomeGroup;
-      groups[0].group.name = kHomeName;
-      group.group.home = false;
-      group.group.beside_home = true;
-      group.endpoint.shards_beside_home = true;
-    }
-    groups.push_back(std::move(group));
+  std::vector<GroupEndpoint> groups = servers;
+  for (GroupEndpoint& group : groups) {
+    if (!group.group.home) continue;
+    GroupEndpoint home = group;
+    home.group.id = kHomeGroup;
+    home.group.name = kHomeName;
+    group.group.home = false;
+    group.group.beside_home = true;
+    group.endpoint.shards_beside_home = true;
+    groups.push_back(std::move(home));
+    return groups;
   }
-  CHECK(groups[0].group.home);
-  return groups;
+  CHECK(false);
 }
 
 }  // namespace pgmosaic::control

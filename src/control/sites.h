@@ -9,11 +9,11 @@
 
 namespace pgmosaic::control {
 
-inline constexpr catalog::GroupId kHomeGroup = 1;
+inline constexpr catalog::GroupId kHomeGroup = 1'000'000;
 inline constexpr const char* kHomeName = "home";
 
-// `servers`: one group per server, one of them marked as home. Result: the home (id 1), then the groups that hold shards
-// (from id 2), in the order of `servers`.
+// `servers`: one group per server, one of them marked as home. Result: the groups that hold shards, in this order, and
+// the home behind them.
 std::vector<GroupEndpoint> with_home(const std::vector<GroupEndpoint>& servers);
 
 }  // namespace pgmosaic::control

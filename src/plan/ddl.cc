@@ -400,10 +400,23 @@ bool other_encoding(const PgQuery__CreatedbStmt* create) {
   return false;
 }
 
+bool copied_from(const PgQuery__CreatedbStmt* create) {
+  for (const Node* node : each(create->n_options, create->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr || text_of(option->defname) != "template" || inner(option->arg) == nullptr) continue;
+    auto* name = as<PgQuery__String>(option->arg);
+    if (name == nullptr || (text_of(name->sval) != "template0" && text_of(name->sval) != "template1")) return true;
+  }
+  return false;
+}
+
 Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* create) {
   if (other_encoding(create))
     return unsupported("a database with another encoding than UTF8 is not supported",
                        "Leave ENCODING out; clients may use any client_encoding.");
+  if (copied_from(create))
+    return unsupported("CREATE DATABASE from another template than template0 and template1 is not supported",
+                       "Create the database, then restore a dump of the other one into it.");
   Plan plan = everywhere("CREATE DATABASE", sql);
   plan.no_transaction = true;
   plan.ddl->transactional = false;

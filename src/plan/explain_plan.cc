@@ -96,7 +96,8 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
-  for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
+  if (ddl.server_wide) out += "  once per server\n";
+  if (!ddl.beside_home_instead.empty()) out += "  beside the home instead: " + ddl.beside_home_instead + "\n";
   if (ddl.hash_password) out += "  hash password\n";
   if (ddl.unknown_relation) out += "  unknown relation\n";
 }

@@ -1,9 +1,11 @@
 // pgmosaic.tables, .shards, .groups and .activity in a query: each becomes json_to_recordset() over a marker that the
-// executor replaces, and the rewritten statement is planned.
+// executor replaces, and the rewritten statement is planned. Likewise catalogs of the home's server in which databases of
+// ours would be seen.
 #include "plan/virtual_relations.h"
 
 #include <set>
 
+#include "pg/site_names.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 #include "sql/parse.h"
@@ -22,12 +24,28 @@ bool is_own_pid(const PgQuery__FuncCall* call) {
   return call != nullptr && last_name(call->n_funcname, call->funcname) == "pg_backend_pid" && call->n_args == 0;
 }
 
+// Catalogs with a row for each database of the server, in a column datname.
+bool lists_databases(const PgQuery__RangeVar* range) {
+  if (range == nullptr || (!text_of(range->schemaname).empty() && text_of(range->schemaname) != "pg_catalog")) return false;
+  const std::string_view name = text_of(range->relname);
+  return name == "pg_database" || name == "pg_stat_database" || name == "pg_stat_activity";
+}
+
 // (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
-Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__RangeVar* range,
-                 std::vector<ParseTree>& keep) {
-  std::string sql = "SELECT * FROM (SELECT * FROM pg_catalog.json_to_recordset('" + virtual_marker(relation.name) +
-                    "') AS r(" + std::string(relation.columns) + ")) AS x";
-  auto tree = ParseTree::parse(sql);
+std::string record_set(const VirtualRelation& relation) {
+  return "SELECT * FROM pg_catalog.json_to_recordset('" + virtual_marker(relation.name) + "') AS r(" +
+         std::string(relation.columns) + ")";
+}
+
+std::string without_ours(const PgQuery__RangeVar* range) {
+  return "SELECT * FROM pg_catalog." + std::string(text_of(range->relname)) +
+         " AS d WHERE datname IS NULL OR NOT pg_catalog.starts_with(datname::pg_catalog.text, '" +
+         pg::kShardsDatabasePrefix + "')";
+}
+
+// (query) AS alias, in place of a relation.
+Node* in_place_of(Arena& arena, const PgQuery__RangeVar* range, const std::string& query, std::vector<ParseTree>& keep) {
+  auto tree = ParseTree::parse("SELECT * FROM (" + query + ") AS x");
   CHECK(tree.ok());
   keep.push_back(std::move(*tree));
   auto* select = as<PgQuery__SelectStmt>(keep.back().statement());
@@ -36,7 +54,7 @@ Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__R
     sub->alias = range->alias;
   } else {
     sub->alias = arena.make<PgQuery__Alias>();
-    sub->alias->aliasname = arena.string(relation.name);
+    sub->alias->aliasname = arena.string(text_of(range->relname));
   }
   return arena.node(sub);
 }
@@ -46,9 +64,12 @@ Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__R
 std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node* root, const PlanContext& context) {
   std::set<std::string> names;
   std::string signal;
-  bool written = false, own_pid = false;
+  bool written = false, own_pid = false, databases = false, system_columns = false;
   walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) names.insert(range->relname);
+    databases = databases || lists_databases(as<PgQuery__RangeVar>(message));
+    if (auto* column = as<PgQuery__ColumnRef>(message); column != nullptr && column->n_fields > 0)
+      system_columns = system_columns || string_value(column->fields[column->n_fields - 1]) == "tableoid";
     if (auto* call = as<PgQuery__FuncCall>(message)) {
       const std::string_view name = last_name(call->n_funcname, call->funcname);
       if (name == "pg_cancel_backend" || name == "pg_terminate_backend") signal = name;
@@ -56,7 +77,9 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     }
     return true;
   });
-  if (names.empty()) return std::nullopt;
+  // A sub-select has no tableoid, for which tools ask the catalog itself.
+  const bool hides = databases && !system_columns && as<PgQuery__SelectStmt>(root) != nullptr;
+  if (names.empty() && !hides) return std::nullopt;
   if (!signal.empty() && names.contains("activity"))
     return unsupported(signal + "() of rows of pgmosaic.activity",
                        "Read the pids first; then SELECT " + signal + "(PID) for each (in psql with \\gexec).");
@@ -73,8 +96,9 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     if (is_own_pid(as<PgQuery__FuncCall>(node)))
       return arena.cast(arena.string_constant(virtual_marker(kBackendPid)), {"pg_catalog", "int4"});
     auto* range = as<PgQuery__RangeVar>(node);
+    if (hides && lists_databases(range)) return in_place_of(arena, range, without_ours(range), keep);
     if (!find_virtual(range)) return nullptr;
-    return record_set(arena, *find_virtual_relation(kVirtualSchema, range->relname), range, keep);
+    return in_place_of(arena, range, record_set(*find_virtual_relation(kVirtualSchema, range->relname)), keep);
   });
   auto sql = deparse_statement(rewritten);
   if (!sql) return unsupported(sql.error());

@@ -163,16 +163,19 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
 
 net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   // The home first: its errors are the ones that a single PostgreSQL would give.
-  std::vector<exec::Backend*> all, home, others;
+  std::vector<exec::Backend*> home, others;
+  std::vector<std::string> of_others;  // what each of `others` runs in place of ddl.everywhere[0]; empty: that
   // A name that the catalog does not know may be a temporary table of this session, which only its home backend has.
   const exec::Backend* pinned_home = backends_.held(snapshot_->home);
   const bool temporary = ddl.unknown_relation && pinned_home != nullptr && pinned_home->pinned;
   for (const catalog::Group& group : snapshot_->groups) {
-    if (temporary && group.id != snapshot_->home) continue;
+    if (temporary && !group.home) continue;
+    if (group.beside_home && ddl.server_wide) continue;
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     (*backend)->wrote = true;
-    (group.id == snapshot_->home ? home : others).push_back(*backend);
+    (group.home ? home : others).push_back(*backend);
+    if (!group.home) of_others.push_back(group.beside_home ? ddl.beside_home_instead : std::string());
   }
   bool existed = false;
   if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
@@ -200,14 +203,14 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     std::string of_home;
     CO_TRY(co_await run_on_groups(home, first, &of_home));
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
-    const std::vector<std::string> rest(others.size(), text);
+    std::vector<std::string> rest(others.size(), text);
+    for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
+      if (!of_others[other].empty()) rest[other] = of_others[other];
     CO_TRY(co_await run_on_groups(others, rest));
   }
   if (ddl.moves_owner && !temporary) {
-    std::vector<exec::Backend*> every = home;
-    every.insert(every.end(), others.begin(), others.end());
-    const std::vector<std::string> texts(every.size(), kFollowOwner);
-    CO_TRY(co_await run_on_groups(every, texts));
+    const std::vector<std::string> texts(others.size(), kFollowOwner);
+    CO_TRY(co_await run_on_groups(others, texts));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
     if (!renew_pools_) renew_pools_.emplace();
@@ -333,11 +336,14 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  if (pg::is_shards_database(ddl.object))
+    co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
+                         "Names that begin with pgmosaic_shards_ belong to the router.");
   std::vector<exec::Backend*> home, others;
   for (const catalog::Group& group : snapshot_->groups) {
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
-    (group.id == snapshot_->home ? home : others).push_back(*backend);
+    (group.home ? home : others).push_back(*backend);
   }
   DatabaseChange change{worker_, ddl, *home[0], others, backends_.database(), cancelled_, client_gone_};
   if (ddl.tag == "CREATE DATABASE") {
