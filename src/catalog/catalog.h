@@ -14,6 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "pg/oid_map.h"
+
 namespace pgmosaic::catalog {
 
 using Oid = uint32_t;
@@ -105,6 +107,15 @@ struct Colocation {
   GroupId group_of_hash(uint64_t hash) const { return shards[shard_of_hash(hash)].group; }
 };
 
+// OIDs of the groups that are not the home, in the home's terms.
+using OidMaps = std::map<GroupId, std::shared_ptr<const pg::OidMap>>;
+
+// Types that users made, as the home knows them.
+struct UserTypes {
+  std::map<std::pair<std::string, std::string>, Oid> by_name;  // schema and name
+  std::map<Oid, pg::TypeForm> forms;                           // of those that are not plain
+};
+
 // A database of the cluster; exists on every group.
 struct Database {
   std::string name;
@@ -116,6 +127,9 @@ struct Database {
   // names in pg_proc outside pg_catalog, lower case; calling one taints the backend
   std::set<std::string, std::less<>> superusers;
   std::map<std::string, bool, std::less<>> user_functions;  // value: true if every overload is immutable or stable SQL
+  UserTypes types;
+  uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
+  std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();
 
   const Table* find(std::string_view schema, std::string_view table) const {
     auto s = schemas.find(schema);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "catalog/hashing.h"
+#include "control/group_oids.h"
 #include "control/install_sql.h"
 #include "control/introspect.h"
 #include "control/membership.h"
@@ -112,9 +113,10 @@ net::Task<Status> Cluster::make_shards_databases(net::EventLoop& loop, const std
         pool::quote_literal(name) +
         ", pg_catalog.pg_get_userbyid(datdba), pg_catalog.pg_encoding_to_char(encoding), "
         "CASE datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END, datcollate, datctype) || "
-        "CASE WHEN daticulocale IS NULL THEN '' ELSE pg_catalog.format(' ICU_LOCALE %L', daticulocale) END FROM pg_catalog.pg_database WHERE datname = " +
-        pool::quote_literal(database) + " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = " +
-        pool::quote_literal(name) + ")";
+        "CASE WHEN daticulocale IS NULL THEN '' ELSE pg_catalog.format(' ICU_LOCALE %L', daticulocale) END FROM "
+        "pg_catalog.pg_database WHERE datname = " +
+        pool::quote_literal(database) +
+        " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(name) + ")";
     auto missing = co_await (*conn)->query(question);
     if (!missing.ok()) co_return group_error(home_, std::move(missing.error()));
     if (missing->rows.empty()) continue;
@@ -170,13 +172,33 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
     snapshot_ = snapshot;
   }
   for (const std::string& database : *databases) CO_TRY(co_await reload(loop, database));
-  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size() - 1,
-           databases->size());
+  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size() - 1, databases->size());
+  co_return Status{};
+}
+
+// The OIDs of the other groups, which are those of a catalog with the same identities.
+net::Task<Status> Cluster::add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
+                                        std::vector<const catalog::Database*> like) {
+  for (const catalog::Database* known : like) {
+    if (known == nullptr || known->identities != loaded.identities || known->oid_maps->empty()) continue;
+    loaded.oid_maps = known->oid_maps;
+    co_return Status{};
+  }
+  std::vector<std::unique_ptr<pool::ServerConn>> open;
+  Participants groups;
+  for (const GroupEndpoint& group : groups_) {
+    if (group.group.home) continue;
+    auto conn = co_await connect(loop, group.group.id, loaded.name);
+    if (!conn.ok()) co_return std::move(conn.error());
+    open.push_back(std::move(*conn));
+    groups.emplace_back(group.group.id, open.back().get());
+  }
+  CO_TRY_ASSIGN(loaded.oid_maps, co_await load_oid_maps(groups, loaded));
   co_return Status{};
 }
 
 // Introspects what is committed and announces it.
-net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database) {
+net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like) {
   auto home = co_await connect(loop, home_, database);
   if (!home.ok()) co_return std::move(home.error());
   uint64_t ticket;
@@ -188,6 +210,9 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   auto loaded = co_await introspect(**home, database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
+  const catalog::SnapshotPtr before = snapshot();
+  const std::vector<const catalog::Database*> candidates({before->database(database), like});
+  CO_TRY(co_await add_oid_maps(loop, **loaded, candidates));
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
@@ -205,8 +230,14 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   co_return Status{};
 }
 
-net::Task<Result<exec::StagedPtr>> Cluster::stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, const catalog::SnapshotPtr& base,
                                                   exec::StagedSchema changes) {
+  const auto home = std::find_if(participants.begin(), participants.end(),
+                                 [&](const auto& participant) { return participant.first == base->home; });
+  CHECK(home != participants.end());
+  pool::ServerConn& home_conn = *home->second;
+  participants.erase(home);
+
   CO_TRY_ASSIGN(auto records, meta::read_tables(store_, changes.database));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, changes.database));
   records.insert(records.end(), changes.tables.begin(), changes.tables.end());
@@ -214,8 +245,14 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(pool::ServerConn& home, const 
     const auto known = [&added](const catalog::Colocation& colocation) { return colocation.id == added.id; };
     if (std::none_of(colocations.begin(), colocations.end(), known)) colocations.push_back(added);
   }
-  auto loaded = co_await introspect(home, changes.database, records, colocations);
+  auto loaded = co_await introspect(home_conn, changes.database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
+  if (const catalog::Database* known = base->database(changes.database);
+      known != nullptr && known->identities == (*loaded)->identities) {
+    (*loaded)->oid_maps = known->oid_maps;
+  } else {
+    CO_TRY_ASSIGN((*loaded)->oid_maps, co_await load_oid_maps(std::move(participants), **loaded));
+  }
   auto snapshot = std::make_shared<catalog::Snapshot>(*base);
   snapshot->databases[changes.database] = *loaded;
   changes.snapshot = snapshot;
@@ -267,7 +304,7 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
 
 net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
   CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
-  co_return co_await reload(loop, staged->database);
+  co_return co_await reload(loop, staged->database, staged->snapshot->database(staged->database));
 }
 
 Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, const catalog::Database& database,

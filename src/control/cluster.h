@@ -47,7 +47,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<void> tend(net::EventLoop& loop);
 
   // exec::ClusterControl
-  net::Task<Result<exec::StagedPtr>> stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+  net::Task<Result<exec::StagedPtr>> stage(Participants participants, const catalog::SnapshotPtr& base,
                                            exec::StagedSchema changes) override;
   Status intend(const exec::StagedSchema& staged, const std::string& gid) override;
   void forget(const std::string& gid) override;
@@ -83,7 +83,10 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
   net::Task<Status> make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases);
-  net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
+  // `like`: a catalog that may be the new one, from before its commit.
+  net::Task<Status> reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like = nullptr);
+  net::Task<Status> add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
+                                 std::vector<const catalog::Database*> like);
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
                const std::string& database, const std::string& gid);
   Status load_identity();

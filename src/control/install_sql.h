@@ -3,8 +3,8 @@
 
 namespace pgmosaic::control {
 
-// The home's, and every other group's: the home is where the user's schema is, so no more of ours is there than this, in
-// a schema whose name tools take for the system's.
+// The home's, and every other group's: the home is where the user's schema is, so no more of ours is there than this,
+// in a schema whose name tools take for the system's.
 inline constexpr const char* kInstallSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;

@@ -61,6 +61,18 @@ constexpr const char* kSuperusers = "SELECT rolname FROM pg_catalog.pg_roles WHE
 
 constexpr const char* kDomains = "SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'";
 
+// Which kind of pg::TypeForm, and the type inside.
+constexpr const char* kTypes = R"(
+SELECT t.oid, n.nspname, t.typname,
+       CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'a'
+            ELSE t.typtype::pg_catalog.text END,
+       coalesce(r.rngsubtype, m.rngtypid, t.typbasetype)
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+     LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+     LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid
+WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_pgmosaic', 'pg_toast')
+  AND n.nspname !~ '^pg_(toast_)?temp_')";
+
 constexpr const char* kFunctions = R"(
 SELECT pg_catalog.lower(p.proname), pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname = 'sql')
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -69,6 +81,16 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic') GROUP
 
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
 bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
+
+pg::TypeForm form_of(const std::string& kind, Oid inner) {
+  using Kind = pg::TypeForm::Kind;
+  if (kind == "a") return {Kind::array, 0};
+  if (kind == "c") return {Kind::composite, 0};
+  if (kind == "r") return {Kind::range, inner};
+  if (kind == "m") return {Kind::multirange, inner};
+  if (kind == "d") return {Kind::domain, inner};
+  return {};
+}
 
 struct Draft {
   std::shared_ptr<catalog::Table> table;
@@ -114,6 +136,15 @@ void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog:
   }
 }
 
+void add_types(const Rows& rows, catalog::UserTypes& types) {
+  for (const auto& row : rows.rows) {
+    const Oid oid = oid_of(row[0]);
+    types.by_name[{*row[1], *row[2]}] = oid;
+    const pg::TypeForm form = form_of(*row[3], oid_of(row[4]));
+    if (form.kind != pg::TypeForm::Kind::plain) types.forms[oid] = form;
+  }
+}
+
 int position_of(const Draft& draft, int attnum) {
   for (std::size_t i = 0; i < draft.attnums.size(); ++i)
     if (draft.attnums[i] == attnum) return static_cast<int>(i);
@@ -153,6 +184,19 @@ void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited,
   }
 }
 
+uint64_t identities_of(const catalog::Database& database) {
+  std::hash<std::string> hash;
+  uint64_t sum = 0;
+  auto add = [&](const std::string& schema, const std::string& name, Oid oid) {
+    sum = (sum ^ hash(schema)) * 0x9E3779B97F4A7C15ull;
+    sum = (sum ^ hash(name)) * 0xFF51AFD7ED558CCDull + oid;
+  };
+  for (const auto& [schema, tables] : database.schemas)
+    for (const auto& [name, table] : tables) add(schema, name + '\0' + table->shard_prefix, table->oid);
+  for (const auto& [name, oid] : database.types.by_name) add(name.first, name.second, oid);
+  return sum;
+}
+
 }  // namespace
 
 net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string name,
@@ -168,7 +212,9 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows reads, co_await home.query(kViewReads));
   CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
   CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
+  CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
   add_tables(tables, drafts);
+  add_types(types, database->types);
   add_columns(columns, domains, drafts, *database);
   add_unique_keys(unique, drafts);
   for (const auto& row : reads.rows)
@@ -194,6 +240,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
   for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
   for (const auto& row : functions.rows) database->user_functions[*row[0]] = flag(row[1]);
+  database->identities = identities_of(*database);
   co_return database;
 }
 

@@ -141,7 +141,8 @@ net::Task<Result<Facts>> ask(pool::ServerConn& conn) {
 void check_alone(const Config& config, const GroupEndpoint& group, const Facts& facts, Findings& findings) {
   // The home has a pool of its own beside that of its server's shards.
   const int pool = config.pool.size_per_group * (group.group.home ? 2 : 1);
-  const std::string wanted = group.group.home ? "twice pool.size_per_group on the home's server" : "pool.size_per_group";
+  const std::string wanted =
+      group.group.home ? "twice pool.size_per_group on the home's server" : "pool.size_per_group";
   if (facts.version < kOldestVersion) {
     findings.unfit(group, "PostgreSQL " + facts.version_text + "; needed: version 15 or newer; upgrade this server");
     return;

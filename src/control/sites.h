@@ -1,6 +1,7 @@
 // Where the home is. The schema as declared, local tables and a copy of the reference tables are in databases of the
-// user's names on one of the servers; the shards that the same server owns are in databases beside them, so that nothing
-// of ours is seen in the catalogs that clients read. To everything else these are two groups (docs/design/004-home.md).
+// user's names on one of the servers; the shards that the same server owns are in databases beside them, so that
+// nothing of ours is seen in the catalogs that clients read. To everything else these are two groups
+// (docs/design/004-home.md).
 #pragma once
 
 #include <vector>

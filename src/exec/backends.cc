@@ -26,9 +26,9 @@ thread_local std::vector<std::unique_ptr<Backend>> spare_backends;
 }  // namespace
 
 pool::PoolEntry& Backends::entry(GroupId group) {
-  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
-  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group, trusted_);
-  return *entries_[group];
+  for (const auto& [known, entry] : entries_)
+    if (known == group) return *entry;
+  return *entries_.emplace_back(group, &pool_.entry(user_, database_, group, trusted_)).second;
 }
 
 Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) {
@@ -115,9 +115,20 @@ net::Task<Result<std::vector<Backend*>>> Backends::get_all(const std::vector<Gro
   co_return result;
 }
 
+void Backends::use_oid_map(Backend& backend) {
+  std::shared_ptr<const pg::OidMap>& in_use = backend.conn->oid_map;
+  const auto found = oid_maps_ ? oid_maps_->find(backend.group) : catalog::OidMaps::const_iterator();
+  if (!oid_maps_ || found == oid_maps_->end()) {
+    in_use.reset();
+  } else if (in_use != found->second) {
+    in_use = found->second;
+  }
+}
+
 void Backends::prepare(Backend& backend) {
-  if (backend.begun) return;
   pool::ServerConn& conn = *backend.conn;
+  use_oid_map(backend);
+  if (backend.begun) return;
   if (conn.settings != settings_) {
     // A role must be in force before anything else of the session is sent.
     const bool identity = settings_->contains("role") || settings_->contains("session_authorization") ||

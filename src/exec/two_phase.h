@@ -5,8 +5,8 @@
 //   others:  …log_commit…; SET LOCAL ROLE none; PREPARE TRANSACTION gid     -- before the anchor commits
 //            COMMIT PREPARED gid                                            -- after
 //
-// gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>; a group prepares under gid_<group>, since two groups can share
-// a server. At most 199 bytes.
+// gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>; a group prepares under gid_<group>, since two groups can
+// share a server. At most 199 bytes.
 #pragma once
 
 #include <cstdint>

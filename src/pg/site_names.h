@@ -8,8 +8,8 @@ namespace pgmosaic::pg {
 
 inline constexpr const char* kShardsDatabasePrefix = "pgmosaic_shards_";
 
-// The database that holds the shards of `database` on the home's server. At most 63 bytes: a long name is cut and gets a
-// hash of the whole.
+// The database that holds the shards of `database` on the home's server. At most 63 bytes: a long name is cut and gets
+// a hash of the whole.
 std::string shards_database_name(std::string_view database);
 bool is_shards_database(std::string_view name);
 

@@ -497,6 +497,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     return naming_databases(std::move(plan), root);
   }
   if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
+  if (as<PgQuery__CreateRangeStmt>(root)) return everywhere("CREATE TYPE", sql);
   if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
   if (as<PgQuery__CreateDomainStmt>(root)) return everywhere("CREATE DOMAIN", sql);
   if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);

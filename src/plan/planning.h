@@ -8,6 +8,7 @@
 #include "plan/distribution.h"
 #include "plan/plan.h"
 #include "plan/planner.h"
+#include "sql/parse.h"
 
 namespace pgmosaic::plan {
 
@@ -69,6 +70,9 @@ std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, co
 std::optional<Plan> plan_virtual_relations(std::string_view sql, const sql::Node* root, const PlanContext& context);
 
 bool find_virtual(const PgQuery__RangeVar* range);
+// (query) AS alias, in place of a relation in FROM. `keep` holds what the result points into.
+sql::Node* in_place_of(sql::Arena& arena, const PgQuery__RangeVar* range, const std::string& query,
+                       std::vector<sql::ParseTree>& keep);
 
 // rules/: how the answers of several groups become one. Each sets plan.gather, plan.combine or plan.multi_group_error.
 void gather_select(Planning& p, Level* top);

@@ -83,15 +83,14 @@ net::Task<Status> DatabaseChange::drop() {
   if (!status.ok()) {  // an interrupted DROP DATABASE may have left it on others
     bool left = false;
     for (exec::Backend* backend : others) {
-      const std::string question = "SELECT FROM pg_catalog.pg_database WHERE datname = " +
-                                   pool::quote_literal(name_on(*backend, ddl.object));
+      const std::string question =
+          "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(name_on(*backend, ddl.object));
       auto rows = co_await backend->conn->query(question);
       left = left || (rows.ok() && !rows->rows.empty());
     }
     if (!left) co_return status;
   }
-  for (exec::Backend* backend : others)
-    CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object)));
+  for (exec::Backend* backend : others) CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object)));
   co_return co_await worker.context.control->database_dropped(worker.loop, ddl.object);
 }
 

@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "plan/cluster_sums.h"
 #include "plan/explain_plan.h"
 #include "plan/virtual_relations.h"
+#include "router/cluster_sums.h"
 #include "router/execution.h"
 #include "router/router_calls.h"
 #include "router/session.h"
@@ -214,6 +216,7 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
     }
     co_return rows.dump();
   }
+  if (relation == plan::kClusterSums) co_return co_await cluster_sums(backends_, *snapshot_, *database_);
   co_return co_await activity_rows();
 }
 

@@ -122,7 +122,7 @@ net::Task<Result<std::vector<pg::Oid>>> Session::parameter_types(Prepared& state
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
-  pg::write_parse(conn.out(), "", statement.sql, statement.types);
+  conn.write_parse("", statement.sql, statement.types);
   pg::write_describe(conn.out(), 'S', "");
   pg::write_sync(conn.out());
   (*backend)->unnamed_statement = 0;
@@ -196,6 +196,7 @@ void Session::forget_batch() {
       if (!known && found != state.statements.end() && found->second == statement) state.statements.erase(found);
     }
   state.parsed.clear();
+  state.described.clear();
   state.current = nullptr;
   state.batch.clear();
   state.skip_to_sync = state.executed_in_batch = state.implicit = false;

@@ -89,6 +89,13 @@ Result<std::string> hash_password(const std::string& sql, const std::vector<std:
   return sql;
 }
 
+exec::ClusterControl::Participants participants_of(exec::Backends& backends) {
+  exec::ClusterControl::Participants participants;
+  for (const auto& backend : backends.all())
+    if (backend->begun) participants.emplace_back(backend->group, backend->conn.get());
+  return participants;
+}
+
 // Has neither the session nor its role or database a limit for waiting?
 net::Task<bool> waits_for_ever(exec::Backend& backend) {
   auto rows = co_await backend.conn->query(kWaitsForEver);
@@ -225,7 +232,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   changes.database = backends_.database();
   if (ddl.new_sharded && !existed) CO_TRY(co_await create_leaves(*ddl.new_sharded, changes));
   if (ddl.new_table) CO_TRY(co_await record_table(*ddl.new_table, changes));
-  auto staged = co_await worker_.context.control->stage(*home[0]->conn, snapshot_, std::move(changes));
+  auto staged = co_await worker_.context.control->stage(participants_of(backends_), snapshot_, std::move(changes));
   if (!staged.ok()) co_return std::move(staged.error());
   staged_ = *staged;
   ++staged_serial_;

@@ -273,7 +273,7 @@ class Session {
   exec::GroupId wanted_group_ = 0;    // no backend of it was free for the fast way
   std::string again_;                 // what to run then: the client's messages; empty: a transaction cannot
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
-  std::unique_ptr<Error> termination_;  // the last words; few sessions need any
+  std::unique_ptr<Error> termination_;             // the last words; few sessions need any
 };
 
 }  // namespace pgmosaic::router

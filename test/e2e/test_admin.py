@@ -32,7 +32,9 @@ def router(servers, make_router):
         server.wait_for_no_clients()
         server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
                             "GRANT USAGE ON SCHEMA public TO public", "DROP SCHEMA IF EXISTS pg_pgmosaic CASCADE",
-                            "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE", "DROP DATABASE IF EXISTS pgmosaic_shards_postgres", "DROP ROLE IF EXISTS app", "DROP ROLE IF EXISTS mate")
+                            "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE",
+                            "DROP DATABASE IF EXISTS pgmosaic_shards_postgres", "DROP ROLE IF EXISTS app",
+                            "DROP ROLE IF EXISTS mate")
     made = make_router(servers, settings={"timeouts": {"shutdown_ms": 2000}})
     made.endpoint.run(TABLE, ROWS)
     return made
