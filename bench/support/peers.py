@@ -97,7 +97,10 @@ def cpu_seconds(process):
     """User and system time of a server so far."""
     total = 0
     for pid in family(process):
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue  # a backend that has just ended
         total += int(fields[11]) + int(fields[12])
     return total * TICK_S
 
