@@ -49,8 +49,12 @@ struct Column {
   int32_t typmod = -1;
   Oid collation = 0;
   bool not_null = false;
-  bool has_default = false;        // a DEFAULT, identity or generated column
-  bool generated = false;          // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
+  bool has_default = false;  // a DEFAULT, identity or generated column
+  bool generated = false;    // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
+  std::string default_sql;   // of a DEFAULT; names in it are qualified
+  std::string type_name;     // without its modifier, qualified
+  Oid sequence = 0;          // identity, or a DEFAULT that is nextval() of this sequence
+  enum class Identity : uint8_t { none, always, by_default } identity = Identity::none;
   bool bytewise_collation = true;  // false: comparing its values needs a PostgreSQL (collation is not C-like)
 };
 

@@ -18,6 +18,18 @@ CREATE TABLE IF NOT EXISTS pg_pgmosaic.commit_log (
 CREATE OR REPLACE FUNCTION pg_pgmosaic.log_commit(gid text, participants int[]) RETURNS void
   LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$ INSERT INTO pg_pgmosaic.commit_log (gid, participants) VALUES ($1, $2) $$;
+-- nextval() of an identity column: who may insert into the table needs no right on the sequence.
+CREATE OR REPLACE FUNCTION pg_pgmosaic.next_identity(sequence oid) RETURNS bigint
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = sequence
+                     AND d.deptype = 'i' AND d.refclassid = 'pg_class'::regclass
+                     AND has_any_column_privilege(session_user, d.refobjid, 'INSERT')) THEN
+      RAISE insufficient_privilege USING MESSAGE = format('permission denied for sequence %s', sequence::regclass);
+    END IF;
+    RETURN nextval(sequence::regclass);
+  END $$;
 )";
 
 // Of the groups that hold shards.

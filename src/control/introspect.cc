@@ -9,6 +9,10 @@ namespace {
 using catalog::Oid;
 using Rows = pool::ServerConn::Rows;
 
+constexpr const char* kLook = "SET search_path = ''";
+constexpr const char* kLookInTransaction = "SAVEPOINT pgmosaic_look; SET LOCAL search_path = ''";
+constexpr const char* kEndLook = "ROLLBACK TO SAVEPOINT pgmosaic_look; RELEASE SAVEPOINT pgmosaic_look";
+
 constexpr const char* kTables = R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
@@ -30,8 +34,21 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
             WHEN a.attcollation = 100 THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
             ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
        (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
-       a.attgenerated <> ''
+       a.attgenerated <> '',
+       CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(f.adbin, f.adrelid) END,
+       pg_catalog.format_type(a.atttypid, NULL), a.attidentity,
+       CASE WHEN a.attidentity <> ''
+            THEN (SELECT s.objid FROM pg_catalog.pg_depend s
+                  WHERE s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.deptype = 'i'
+                    AND s.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.refobjid = a.attrelid
+                    AND s.refobjsubid = a.attnum)
+            WHEN a.atthasdef AND a.attgenerated = ''
+            THEN (SELECT s.refobjid FROM pg_catalog.pg_depend s
+                       JOIN pg_catalog.pg_class q ON q.oid = s.refobjid AND q.relkind = 'S'
+                  WHERE s.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND s.objid = f.oid
+                    AND s.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass LIMIT 1) END
 FROM pg_catalog.pg_attribute a
+     LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
@@ -131,6 +148,13 @@ void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog:
     column.bytewise_collation = flag(row[8]);
     database.bytewise_default = flag(row[9]);
     column.generated = flag(row[10]);
+    column.default_sql = row[11].value_or("");
+    column.type_name = *row[12];
+    using Identity = catalog::Column::Identity;
+    column.identity = *row[13] == "a" ? Identity::always : *row[13] == "d" ? Identity::by_default : Identity::none;
+    const bool of_sequence = column.identity != Identity::none || (column.default_sql.starts_with("nextval('") &&
+                                                                   column.default_sql.ends_with("'::regclass)"));
+    if (of_sequence) column.sequence = oid_of(row[14]);
     draft->second.table->columns.push_back(std::move(column));
     draft->second.attnums.push_back(std::stoi(*row[1]));
   }
@@ -205,6 +229,10 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   auto database = std::make_shared<catalog::Database>();
   database->name = std::move(name);
   Drafts drafts;
+  // Names in what the catalogs return come out qualified.
+  const bool in_transaction = home.transaction_status == 'T';
+  CO_TRY_ASSIGN(Rows begun, co_await home.query(in_transaction ? kLookInTransaction : kLook));
+  (void)begun;
   CO_TRY_ASSIGN(Rows tables, co_await home.query(kTables));
   CO_TRY_ASSIGN(Rows domains, co_await home.query(kDomains));
   CO_TRY_ASSIGN(Rows columns, co_await home.query(kColumns));
@@ -213,6 +241,10 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
   CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
   CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
+  if (in_transaction) {
+    auto ended = co_await home.query(kEndLook);
+    if (!ended.ok()) co_return std::move(ended.error());
+  }
   add_tables(tables, drafts);
   add_types(types, database->types);
   add_columns(columns, domains, drafts, *database);

@@ -44,6 +44,8 @@ struct Ddl {
   // What the home runs in place of everywhere[0]. CREATE TABLE: the table as declared, not partitioned; CREATE TABLE
   // AS: with the rows, of which the other groups only make the empty table.
   std::string home_instead;
+  // It makes or resets sequences: those of the groups are sealed behind it, so that numbers come from the home alone.
+  bool seals_sequences = false;
   // Roles and the like belong to a server: the group that shares one with the home has them with it.
   bool server_wide = false;
   // What that group runs in place of everywhere[0], where the statement names a database.

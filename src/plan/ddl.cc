@@ -3,6 +3,7 @@
 
 #include "pg/site_names.h"
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 
@@ -10,8 +11,6 @@ namespace pgmosaic::plan {
 
 using namespace sql;
 using catalog::TableKind;
-
-namespace {
 
 Plan everywhere(std::string tag, std::string_view sql) {
   Plan plan;
@@ -25,6 +24,21 @@ Plan everywhere(std::string tag, std::string_view sql) {
   plan.ddl->tag = std::move(tag);
   return plan;
 }
+
+Plan temporary(std::string command) {
+  Plan plan;
+  plan.command = std::move(command);
+  plan.returns_rows = false;
+  plan.target.kind = Target::Kind::home;
+  plan.effects.writes = plan.effects.pins = plan.effects.not_preparable = true;
+  return plan;
+}
+
+bool is_temporary(const PgQuery__RangeVar* range) {
+  return range != nullptr && (text_of(range->relpersistence) == "t" || text_of(range->schemaname) == "pg_temp");
+}
+
+namespace {
 
 // Grants, comments, roles: nothing that a plan depends on.
 Plan no_new_epoch(std::string tag, std::string_view sql) {
@@ -88,20 +102,6 @@ Plan naming_databases(Plan plan, const Node* root) {
   return plan;
 }
 
-// An object of the session: lives in its backend on the home group.
-Plan temporary(std::string command) {
-  Plan plan;
-  plan.command = std::move(command);
-  plan.returns_rows = false;
-  plan.target.kind = Target::Kind::home;
-  plan.effects.writes = plan.effects.pins = plan.effects.not_preparable = true;
-  return plan;
-}
-
-bool is_temporary(const PgQuery__RangeVar* range) {
-  return range != nullptr && (text_of(range->relpersistence) == "t" || text_of(range->schemaname) == "pg_temp");
-}
-
 TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range) {
   TableUnderDefinition result;
   result.schema = text_of(range->schemaname);
@@ -132,19 +132,20 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
       auto* column = as<PgQuery__ColumnDef>(command->def);
       if (column == nullptr) return {};
       TRY(check_column(table, column, context));
+      if (table.kind == TableKind::local) return {};
       // A default is computed once per group for the rows that exist.
+      if (makes_sequence(column))
+        return refused("ADD COLUMN of serial or identity to a sharded or reference table is not supported yet",
+                       "Add an integer column, number the rows with UPDATE, then SET DEFAULT nextval('...').");
       for (const Node* node : each(column->n_constraints, column->constraints)) {
         auto* constraint = as<PgQuery__Constraint>(node);
         if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
-        TableUnderDefinition strict = table;
-        if (strict.kind == TableKind::sharded) strict.kind = TableKind::reference;
-        if (!check_default(strict, constraint->raw_expr, context).ok())
+        if (!immutable_expression(constraint->raw_expr, context.database))
           return refused("ADD COLUMN with a default that may differ between groups",
                          "Add the column without default, UPDATE the rows, then SET DEFAULT.");
       }
       return {};
     }
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault: return check_default(table, command->def, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
@@ -155,6 +156,10 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
         return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
                        "Create a new table with the key you want and copy the rows.");
       return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropNotNull:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetNotNull:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropExpression:
@@ -180,16 +185,24 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
         return refused("this ALTER TABLE of a sharded table is not supported yet",
                        "Give storage options in CREATE TABLE ... WITH (...).");
       return {};
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropIdentity:
-      if (table.kind == TableKind::local) return {};
-      return refused("identity columns of sharded and reference tables are not supported yet",
-                     "Give the numbers in INSERT.");
     default:
       return refused("this form of ALTER TABLE is not supported yet",
                      "Columns, defaults, constraints, owner and row security can be changed.");
   }
+}
+
+// Of identity columns; with a column's type its sequence's bounds change.
+bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
+  return std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    if (command == nullptr) return false;
+    auto* column = as<PgQuery__ColumnDef>(command->def);
+    return command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity ||
+           command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity ||
+           command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType ||
+           (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn && column != nullptr &&
+            makes_sequence(column));
+  });
 }
 
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
@@ -198,6 +211,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
     default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
   }
@@ -212,6 +226,8 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
       return unsupported(status.error());
   }
   Plan plan = everywhere(tag, sql);
+  plan.ddl->seals_sequences = touches_sequences(alter);
+  if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
   plan.ddl->moves_owner = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
@@ -241,6 +257,7 @@ std::string drop_tag(PgQuery__ObjectType type) {
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: return "DROP TABLE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: return "DROP VIEW";
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: return "DROP INDEX";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: return "DROP SEQUENCE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: return "DROP SCHEMA";
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "DROP TYPE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: return "DROP DOMAIN";
@@ -280,6 +297,7 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABCONSTRAINT: tag = "ALTER TABLE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: tag = "ALTER SCHEMA"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE:
     case PG_QUERY__OBJECT_TYPE__OBJECT_ATTRIBUTE: tag = "ALTER TYPE"; break;
@@ -317,6 +335,18 @@ Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const*
   return plan;
 }
 
+// RESTART IDENTITY is the home's: the sequences of the other groups stay sealed.
+Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
+  Arena arena;
+  auto* others = arena.shallow(truncate);
+  others->restart_seqs = 0;
+  auto text = deparse_statement(arena.node(others));
+  if (!text) return unsupported(text.error());
+  Plan plan = no_new_epoch("TRUNCATE TABLE", *text);
+  plan.ddl->home_instead = std::string(sql);
+  return plan;
+}
+
 Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, const PlanContext& context) {
   Planning p(sql, context, nullptr);
   Level* level = p.statement.new_level(nullptr, nullptr);
@@ -338,6 +368,7 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
       return unsupported("TRUNCATE of a sharded or reference table with statement-level triggers",
                          "They would fire once per group: use DELETE.");
   }
+  if (truncate->restart_seqs && plan.target.kind == Target::Kind::everywhere) return plan_restart(sql, truncate);
   return plan;
 }
 
@@ -477,6 +508,7 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
 
 std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto plan = plan_privileges(sql, root)) return plan;
+  if (auto plan = plan_sequence(sql, root)) return plan;
   if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
   if (auto* statement = as<PgQuery__IndexStmt>(root)) return plan_index(sql, statement, context);
   if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);

@@ -83,6 +83,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   if (as<PgQuery__CopyStmt>(root) != nullptr) return plan_copy(sql, root, context);
   if (as<PgQuery__ExplainStmt>(root) != nullptr) return plan_explain(sql, root, context);
   if (auto plan = plan_virtual_relations(sql, root, context)) return std::move(*plan);
+  if (auto plan = plan_fill(sql, root, context, false)) return std::move(*plan);
 
   Planning p(sql, context, root);
   scan_functions(p);
@@ -90,6 +91,8 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
     plan_select(p, select);
   } else if (auto* insert = as<PgQuery__InsertStmt>(root)) {
     plan_insert(p, insert);
+    if (p.key_expression)
+      if (auto plan = plan_fill(sql, root, context, true)) return std::move(*plan);
   } else if (auto* update = as<PgQuery__UpdateStmt>(root)) {
     plan_update(p, update);
   } else if (auto* remove = as<PgQuery__DeleteStmt>(root)) {

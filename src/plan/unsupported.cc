@@ -83,8 +83,6 @@ std::string construct_name(const Node* root) {
       {"AlterFunctionStmt", "ALTER FUNCTION"},
       {"CreateTrigStmt", "CREATE TRIGGER"},
       {"RuleStmt", "CREATE RULE"},
-      {"CreateSeqStmt", "CREATE SEQUENCE"},
-      {"AlterSeqStmt", "ALTER SEQUENCE"},
       {"RefreshMatViewStmt", "REFRESH MATERIALIZED VIEW"},
       {"ClusterStmt", "CLUSTER"},
       {"ReindexStmt", "REINDEX"},

@@ -218,7 +218,11 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement->types = parse.types;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
-  if (!known) CO_TRY(plan_prepared(*statement));
+  if (!known) {
+    Status planned = plan_prepared(*statement);
+    if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
+    if (!planned.ok()) co_return planned;
+  }
   if (failed_ && !allowed_in_failed_transaction(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   if (!parse.name.empty()) {
@@ -308,7 +312,7 @@ exec::GroupId Session::any_group() {
 net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
   ExtendedState& state = ext();
   PreparedPtr statement = std::exchange(state.owed_parse, nullptr);
-  if (!runs_on_groups(*statement->plan) && statement->plan->kind != plan::PlanKind::insert_split) {
+  if (!runs_on_groups(*statement->plan) && !runs_in_parts(*statement->plan)) {
     CO_TRY(co_await settle_current());
     if (!state.skip_to_sync) pg::write_empty(out_, '1');
     co_return Status{};
@@ -577,6 +581,10 @@ bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
          plan.new_key.empty();
+}
+
+bool runs_in_parts(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill;
 }
 
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {

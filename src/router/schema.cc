@@ -30,6 +30,25 @@ BEGIN
   END LOOP;
 END $pgmosaic$)";
 
+// At its last number, and no cycle: nextval() outside the home is an error, never a number that was given out before.
+constexpr const char* kSealSequences = R"(DO LANGUAGE plpgsql $pgmosaic$
+DECLARE
+  s record;
+BEGIN
+  FOR s IN
+    SELECT q.seqrelid::pg_catalog.regclass AS name, q.seqcycle AS cycles, e.last
+    FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
+         CROSS JOIN LATERAL (SELECT CASE WHEN q.seqincrement > 0 THEN q.seqmax ELSE q.seqmin END AS last) e
+    WHERE CASE WHEN c.relpersistence = 't' OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN false
+               ELSE q.seqcycle OR pg_catalog.pg_sequence_last_value(q.seqrelid) IS DISTINCT FROM e.last END
+  LOOP
+    IF s.cycles THEN
+      EXECUTE pg_catalog.format('ALTER SEQUENCE %s NO CYCLE', s.name);
+    END IF;
+    PERFORM pg_catalog.setval(s.name, s.last, true);
+  END LOOP;
+END $pgmosaic$)";
+
 #define PGMOSAIC_WAITS_FOR_EVER \
   "pg_catalog.current_setting('lock_timeout') = '0' AND pg_catalog.current_setting('statement_timeout') = '0'"
 constexpr const char* kWaitsForEver = "SELECT " PGMOSAIC_WAITS_FOR_EVER;
@@ -215,9 +234,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
       if (!of_others[other].empty()) rest[other] = of_others[other];
     CO_TRY(co_await run_on_groups(others, rest));
   }
-  if (ddl.moves_owner && !temporary) {
-    const std::vector<std::string> texts(others.size(), kFollowOwner);
-    CO_TRY(co_await run_on_groups(others, texts));
+  for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences), {ddl.moves_owner, kFollowOwner}}) {
+    const std::vector<std::string> texts(others.size(), sql);
+    if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
     if (!renew_pools_) renew_pools_.emplace();

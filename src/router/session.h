@@ -198,10 +198,9 @@ class Session {
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
 
-  // --- multi.cc: several groups ---
+  // --- multi.cc: several groups; fill.cc; router_calls.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
-
-  // --- router_calls.cc ---
+  net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
 
