@@ -120,6 +120,17 @@ struct UserTypes {
   std::map<Oid, pg::TypeForm> forms;                           // of those that are not plain
 };
 
+// What functions of one name do that users made, all overloads taken together (see plan/function_body.h).
+struct UserFunction {
+  // Which rows it may touch, so where it can run: everywhere; where every group has a copy; at home; nowhere.
+  enum class Touches : uint8_t { nothing, reference, home, shards } touches = Touches::nothing;
+  std::string what;       // by which it does: a table, …
+  bool writes = false;    // tables or sequences
+  bool clean = true;      // leaves nothing behind in the session
+  bool aggregate = false;
+  char volatility = 'v';  // as in pg_proc: i, s, v
+};
+
 // A database of the cluster; exists on every group.
 struct Database {
   std::string name;
@@ -128,9 +139,8 @@ struct Database {
   std::map<std::string, std::map<std::string, std::shared_ptr<const Table>, std::less<>>, std::less<>> schemas;
   std::unordered_map<Oid, std::shared_ptr<const Table>> tables_by_oid;
   std::map<ColocationId, Colocation> colocations;
-  // names in pg_proc outside pg_catalog, lower case; calling one taints the backend
   std::set<std::string, std::less<>> superusers;
-  std::map<std::string, bool, std::less<>> user_functions;  // value: true if every overload is immutable or stable SQL
+  std::map<std::string, UserFunction, std::less<>> user_functions;
   UserTypes types;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();

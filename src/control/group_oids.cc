@@ -14,11 +14,11 @@ constexpr const char* kOids = R"(
 SELECT 'r', c.oid, n.nspname, c.relname, 0, 0
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('information_schema', 'pg_pgmosaic', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'
+  AND n.nspname NOT IN ('information_schema', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'
 UNION ALL
 SELECT 't', t.oid, n.nspname, t.typname, 0, 0
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_pgmosaic', 'pg_toast', 'pgmosaic_shards')
+WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_toast', 'pgmosaic_shards')
   AND n.nspname !~ '^pg_(toast_)?temp_'
 UNION ALL
 SELECT 'c', i.inhrelid, '', '', l.attnum, p.attnum

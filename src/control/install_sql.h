@@ -8,18 +8,16 @@ namespace pgmosaic::control {
 inline constexpr const char* kInstallSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
-CREATE SCHEMA IF NOT EXISTS pg_pgmosaic;
-GRANT USAGE ON SCHEMA pg_pgmosaic TO PUBLIC;
-CREATE TABLE IF NOT EXISTS pg_pgmosaic.commit_log (
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
   gid text PRIMARY KEY,
   participants int[] NOT NULL,
   aborted boolean NOT NULL DEFAULT false,
   written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());
-CREATE OR REPLACE FUNCTION pg_pgmosaic.log_commit(gid text, participants int[]) RETURNS void
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[]) RETURNS void
   LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ INSERT INTO pg_pgmosaic.commit_log (gid, participants) VALUES ($1, $2) $$;
+  AS $$ INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants) VALUES ($1, $2) $$;
 -- nextval() of an identity column: who may insert into the table needs no right on the sequence.
-CREATE OR REPLACE FUNCTION pg_pgmosaic.next_identity(sequence oid) RETURNS bigint
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETURNS bigint
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$
   BEGIN

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "plan/function_body.h"
+
 namespace pgmosaic::control {
 
 namespace {
@@ -23,7 +25,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_')";
 
 // A collation is bytewise if comparing two strings is comparing their bytes.
@@ -54,7 +56,7 @@ FROM pg_catalog.pg_attribute a
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_'
 ORDER BY a.attrelid, a.attnum)";
 
@@ -65,7 +67,7 @@ SELECT i.indrelid, x.relname,
        i.indisprimary
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic', 'pg_toast'))";
+WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'))";
 
 constexpr const char* kViewReads = R"(
 SELECT DISTINCT v.oid, d.refobjid
@@ -87,14 +89,15 @@ SELECT t.oid, n.nspname, t.typname,
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
      LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
      LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid
-WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_pgmosaic', 'pg_toast')
+WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_')";
 
 constexpr const char* kFunctions = R"(
-SELECT pg_catalog.lower(p.proname), pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname = 'sql')
+SELECT pg_catalog.lower(p.proname), l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc),
+       p.provolatile, p.prokind = 'a'
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_pgmosaic') GROUP BY 1)";
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema'))";
 
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
 bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
@@ -271,7 +274,9 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   }
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
   for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
-  for (const auto& row : functions.rows) database->user_functions[*row[0]] = flag(row[1]);
+  std::vector<plan::FunctionText> texts;
+  for (const auto& row : functions.rows) texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4])});
+  database->user_functions = plan::read_functions(texts, *database);
   database->identities = identities_of(*database);
   co_return database;
 }

@@ -35,11 +35,13 @@ net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string
   std::string groups;
   for (uint32_t group : participants) groups += (groups.empty() ? "" : ",") + std::to_string(group);
   // If the anchor's transaction still lives, this insert waits for it; if it committed, the key is taken.
-  auto tombstone = co_await (*conn)->query("INSERT INTO pg_pgmosaic.commit_log (gid, participants, aborted) VALUES (" +
-                                           quoted(gid.text()) + ", '{" + groups + "}', true)");
+  auto tombstone =
+      co_await (*conn)->query("INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, aborted) VALUES (" +
+                              quoted(gid.text()) + ", '{" + groups + "}', true)");
   if (tombstone.ok()) co_return false;
   if (tombstone.error().sqlstate != "23505") co_return std::move(tombstone.error());
-  auto row = co_await (*conn)->query("SELECT aborted FROM pg_pgmosaic.commit_log WHERE gid = " + quoted(gid.text()));
+  auto row =
+      co_await (*conn)->query("SELECT aborted FROM pg_catalog.pgmosaic_commit_log WHERE gid = " + quoted(gid.text()));
   if (!row.ok()) co_return std::move(row.error());
   if (row->rows.empty()) co_return make_error("XX000", "decision row of " + gid.text() + " vanished");
   co_return row->rows[0][0] == "f";
@@ -171,7 +173,8 @@ net::Task<void> Cluster::trim(net::EventLoop& loop) {
   }
   const catalog::SnapshotPtr current = snapshot();
   const std::string sql =
-      "DELETE FROM pg_pgmosaic.commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 minutes'" +
+      "DELETE FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 "
+      "minutes'" +
       (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
   for (const GroupEndpoint& group : groups_)
     for (const auto& [name, database] : current->databases) {

@@ -100,7 +100,7 @@ void TwoPhase::finished() {
 std::string TwoPhase::log_sql() const {
   std::string groups = std::to_string(gid_.anchor);
   for (uint32_t group : others_) groups += "," + std::to_string(group);
-  return "SELECT pg_pgmosaic.log_commit('" + gid_.text() + "', '{" + groups + "}')";
+  return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + groups + "}')";
 }
 
 std::string TwoPhase::prepare_sql(uint32_t group) const {

@@ -1,7 +1,7 @@
 // The commit protocol over several groups (DESIGN §5) as a machine without I/O, the names of its transactions, and the
 // SQL each step sends.
 //
-//   anchor:  SELECT pg_pgmosaic.log_commit(gid, participants); COMMIT          -- the row is the decision
+//   anchor:  SELECT pg_catalog.pgmosaic_log_commit(gid, participants); COMMIT          -- the row is the decision
 //   others:  …log_commit…; SET LOCAL ROLE none; PREPARE TRANSACTION gid     -- before the anchor commits
 //            COMMIT PREPARED gid                                            -- after
 //

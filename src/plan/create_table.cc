@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "plan/types.h"
 #include "sql/deparse.h"
@@ -255,6 +256,7 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
   if (!*text || create->partbound != nullptr)
     return unsupported("CREATE TABLE ... PARTITION OF is not supported yet",
                        "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
+  if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();
   if (!plan) return unsupported(plan.error());
   note_session_state(*plan, tree->statement(), context);

@@ -125,37 +125,34 @@ Error refused(std::string message, std::string hint) {
   return make_error("0A000", std::move(message), std::move(hint));
 }
 
+Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
+                        const PlanContext& context) {
+  auto* column = as<PgQuery__ColumnDef>(command->def);
+  if (column == nullptr) return {};
+  TRY(check_column(table, column, context));
+  if (table.kind == TableKind::local) return {};
+  // A default is computed once per group for the rows that exist.
+  if (makes_sequence(column))
+    return refused("ADD COLUMN of serial or identity to a sharded or reference table is not supported yet",
+                   "Add an integer column, number the rows with UPDATE, then SET DEFAULT nextval('...').");
+  for (const Node* node : each(column->n_constraints, column->constraints)) {
+    auto* constraint = as<PgQuery__Constraint>(node);
+    if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
+    if (!immutable_expression(constraint->raw_expr, context.database))
+      return refused("ADD COLUMN with a default that may differ between groups",
+                     "Add the column without default, UPDATE the rows, then SET DEFAULT.");
+  }
+  return {};
+}
+
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: {
-      auto* column = as<PgQuery__ColumnDef>(command->def);
-      if (column == nullptr) return {};
-      TRY(check_column(table, column, context));
-      if (table.kind == TableKind::local) return {};
-      // A default is computed once per group for the rows that exist.
-      if (makes_sequence(column))
-        return refused("ADD COLUMN of serial or identity to a sharded or reference table is not supported yet",
-                       "Add an integer column, number the rows with UPDATE, then SET DEFAULT nextval('...').");
-      for (const Node* node : each(column->n_constraints, column->constraints)) {
-        auto* constraint = as<PgQuery__Constraint>(node);
-        if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
-        if (!immutable_expression(constraint->raw_expr, context.database))
-          return refused("ADD COLUMN with a default that may differ between groups",
-                         "Add the column without default, UPDATE the rows, then SET DEFAULT.");
-      }
-      return {};
-    }
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
     }
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
-      if (is_key(table, name))
-        return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
-                       "Create a new table with the key you want and copy the rows.");
-      return {};
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
@@ -172,6 +169,14 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ValidateConstraint:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropConstraint:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableAlwaysTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableReplicaTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrigAll:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrigAll:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrigUser:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrigUser:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
@@ -262,7 +267,7 @@ std::string drop_tag(PgQuery__ObjectType type) {
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "DROP TYPE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: return "DROP DOMAIN";
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: return "DROP POLICY";
-    default: return {};
+    default: return object_drop_tag(type);
   }
 }
 
@@ -289,6 +294,12 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
   return plan;
 }
 
+std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
+  std::string tag = drop_tag(type);
+  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
+  return tag.empty() ? tag : verb + tag.substr(4);
+}
+
 Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const PlanContext& context) {
   std::string tag;
   switch (rename->rename_type) {
@@ -304,8 +315,10 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
-    default: return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
+    default: tag = owner_tag(rename->rename_type); break;
   }
+  if (tag.empty())
+    return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
   Plan plan = everywhere(tag, sql);
   plan.ddl->unknown_relation = tag == "ALTER TABLE" && lookup(context, rename->relation) == nullptr;
   return plan;
@@ -463,12 +476,6 @@ Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create) 
   return everywhere("CREATE SCHEMA", sql);
 }
 
-std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
-  std::string tag = drop_tag(type);
-  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
-  return tag.empty() ? tag : verb + tag.substr(4);
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
@@ -509,6 +516,7 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
 std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto plan = plan_privileges(sql, root)) return plan;
   if (auto plan = plan_sequence(sql, root)) return plan;
+  if (auto plan = plan_object(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
   if (auto* statement = as<PgQuery__IndexStmt>(root)) return plan_index(sql, statement, context);
   if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);
@@ -529,7 +537,6 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     return naming_databases(std::move(plan), root);
   }
   if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
-  if (as<PgQuery__CreateRangeStmt>(root)) return everywhere("CREATE TYPE", sql);
   if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
   if (as<PgQuery__CreateDomainStmt>(root)) return everywhere("CREATE DOMAIN", sql);
   if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);

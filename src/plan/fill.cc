@@ -122,7 +122,7 @@ FillPlanner::Asked FillPlanner::asks(int index, const Node* value) const {
 
 std::string FillPlanner::default_text(const Column& column) const {
   if (column.identity != Column::Identity::none)
-    return "pg_pgmosaic.next_identity(" + std::to_string(column.sequence) + ")";
+    return "pg_catalog.pgmosaic_next_identity(" + std::to_string(column.sequence) + ")";
   if (column.sequence != 0)
     return "pg_catalog.nextval(" + std::to_string(column.sequence) + "::pg_catalog.oid::pg_catalog.regclass)";
   return column.default_sql;

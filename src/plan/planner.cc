@@ -11,6 +11,7 @@
 #include "plan/planner.h"
 
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
@@ -77,6 +78,7 @@ static bool only_of_sharded(const Node* root, const PlanContext& context) {
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
   if (only_of_sharded(root, context))
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
+  if (auto error = touching_shards(root, context.database)) return unsupported(std::move(*error));
   if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_ddl(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_utility(sql, root, context)) return std::move(*plan);

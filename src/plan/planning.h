@@ -71,6 +71,9 @@ std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, co
 Plan everywhere(std::string tag, std::string_view sql);  // a schema change that every group runs as it is
 Plan temporary(std::string command);                     // of an object of the session: on its home backend
 bool is_temporary(const PgQuery__RangeVar* range);
+// ddl_objects.cc
+std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
+std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
 Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter);

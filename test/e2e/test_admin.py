@@ -31,7 +31,8 @@ def router(servers, make_router):
     for server in servers:
         server.wait_for_no_clients()
         server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
-                            "GRANT USAGE ON SCHEMA public TO public", "DROP SCHEMA IF EXISTS pg_pgmosaic CASCADE",
+                            "GRANT USAGE ON SCHEMA public TO public",
+                            "DROP TABLE IF EXISTS pg_catalog.pgmosaic_member, pg_catalog.pgmosaic_commit_log",
                             "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE",
                             "DROP DATABASE IF EXISTS pgmosaic_shards_postgres", "DROP ROLE IF EXISTS app",
                             "DROP ROLE IF EXISTS mate")
