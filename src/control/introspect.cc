@@ -38,7 +38,7 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
        (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
        a.attgenerated <> '',
        CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(f.adbin, f.adrelid) END,
-       pg_catalog.format_type(a.atttypid, NULL), a.attidentity,
+       pg_catalog.format_type(a.atttypid, -1), a.attidentity,
        CASE WHEN a.attidentity <> ''
             THEN (SELECT s.objid FROM pg_catalog.pg_depend s
                   WHERE s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.deptype = 'i'

@@ -153,6 +153,12 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
     }
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
+      if (is_key(table, name))
+        return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
+                       "Create a new table with the key you want and copy the rows.");
+      return {};
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
