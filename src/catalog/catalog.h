@@ -14,6 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "pg/oid_map.h"
+
 namespace pgmosaic::catalog {
 
 using Oid = uint32_t;
@@ -27,7 +29,10 @@ struct Group {
   std::string name;  // "g1", …
   std::string host;  // host name, address, or a directory that holds the Unix socket
   uint16_t port = 0;
-  bool home = false;  // holds local tables, sequences, advisory locks, LISTEN/NOTIFY; exactly one group is home
+  // The schema as the user declared it, local tables, sequences, advisory locks, LISTEN/NOTIFY; no shards. Exactly one
+  // group is home. It shares its server with a group that holds shards (see control/sites.h).
+  bool home = false;
+  bool beside_home = false;  // the group on the home's server
 };
 
 enum class TableKind {
@@ -44,8 +49,12 @@ struct Column {
   int32_t typmod = -1;
   Oid collation = 0;
   bool not_null = false;
-  bool has_default = false;        // a DEFAULT, identity or generated column
-  bool generated = false;          // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
+  bool has_default = false;  // a DEFAULT, identity or generated column
+  bool generated = false;    // GENERATED ALWAYS AS (…) STORED: COPY leaves it out
+  std::string default_sql;   // of a DEFAULT; names in it are qualified
+  std::string type_name;     // without its modifier, qualified
+  Oid sequence = 0;          // identity, or a DEFAULT that is nextval() of this sequence
+  enum class Identity : uint8_t { none, always, by_default } identity = Identity::none;
   bool bytewise_collation = true;  // false: comparing its values needs a PostgreSQL (collation is not C-like)
 };
 
@@ -102,6 +111,26 @@ struct Colocation {
   GroupId group_of_hash(uint64_t hash) const { return shards[shard_of_hash(hash)].group; }
 };
 
+// OIDs of the groups that are not the home, in the home's terms.
+using OidMaps = std::map<GroupId, std::shared_ptr<const pg::OidMap>>;
+
+// Types that users made, as the home knows them.
+struct UserTypes {
+  std::map<std::pair<std::string, std::string>, Oid> by_name;  // schema and name
+  std::map<Oid, pg::TypeForm> forms;                           // of those that are not plain
+};
+
+// What functions of one name do that users made, all overloads taken together (see plan/function_body.h).
+struct UserFunction {
+  // Which rows it may touch, so where it can run: everywhere; where every group has a copy; at home; nowhere.
+  enum class Touches : uint8_t { nothing, reference, home, shards } touches = Touches::nothing;
+  std::string what;       // by which it does: a table, …
+  bool writes = false;    // tables or sequences
+  bool clean = true;      // leaves nothing behind in the session
+  bool aggregate = false;
+  char volatility = 'v';  // as in pg_proc: i, s, v
+};
+
 // A database of the cluster; exists on every group.
 struct Database {
   std::string name;
@@ -110,9 +139,11 @@ struct Database {
   std::map<std::string, std::map<std::string, std::shared_ptr<const Table>, std::less<>>, std::less<>> schemas;
   std::unordered_map<Oid, std::shared_ptr<const Table>> tables_by_oid;
   std::map<ColocationId, Colocation> colocations;
-  // names in pg_proc outside pg_catalog, lower case; calling one taints the backend
   std::set<std::string, std::less<>> superusers;
-  std::map<std::string, bool, std::less<>> user_functions;  // value: true if every overload is immutable or stable SQL
+  std::map<std::string, UserFunction, std::less<>> user_functions;
+  UserTypes types;
+  uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
+  std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();
 
   const Table* find(std::string_view schema, std::string_view table) const {
     auto s = schemas.find(schema);

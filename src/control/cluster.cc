@@ -6,9 +6,11 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "catalog/hashing.h"
+#include "control/group_oids.h"
 #include "control/install_sql.h"
 #include "control/introspect.h"
 #include "control/membership.h"
+#include "pg/site_names.h"
 
 namespace pgmosaic::control {
 
@@ -94,8 +96,35 @@ net::Task<Result<std::vector<std::string>>> Cluster::list_databases(net::EventLo
       "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1");
   if (!rows.ok()) co_return std::move(rows.error());
   std::vector<std::string> names;
-  for (const auto& row : rows->rows) names.push_back(*row[0]);
+  for (const auto& row : rows->rows)
+    if (!pg::is_shards_database(*row[0])) names.push_back(*row[0]);
   co_return names;
+}
+
+// The databases for the shards of the home's server, where they are missing: alike to the user's own.
+net::Task<Status> Cluster::make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases) {
+  auto conn = co_await connect(loop, home_, internal_database_);
+  if (!conn.ok()) co_return std::move(conn.error());
+  for (const std::string& database : databases) {
+    const std::string name = pg::shards_database_name(database);
+    const std::string question =
+        "SELECT pg_catalog.format('CREATE DATABASE %I OWNER %I TEMPLATE template0 ENCODING %L LOCALE_PROVIDER %s "
+        "LC_COLLATE %L LC_CTYPE %L', " +
+        pool::quote_literal(name) +
+        ", pg_catalog.pg_get_userbyid(datdba), pg_catalog.pg_encoding_to_char(encoding), "
+        "CASE datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END, datcollate, datctype) || "
+        "CASE WHEN daticulocale IS NULL THEN '' ELSE pg_catalog.format(' ICU_LOCALE %L', daticulocale) END FROM "
+        "pg_catalog.pg_database WHERE datname = " +
+        pool::quote_literal(database) +
+        " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(name) + ")";
+    auto missing = co_await (*conn)->query(question);
+    if (!missing.ok()) co_return group_error(home_, std::move(missing.error()));
+    if (missing->rows.empty()) continue;
+    const std::string create = *missing->rows[0][0];
+    auto made = co_await (*conn)->query(create);
+    if (!made.ok()) co_return group_error(home_, std::move(made.error()));
+  }
+  co_return Status{};
 }
 
 net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& database) {
@@ -103,16 +132,20 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
+    if (done.ok() && !group.group.home) done = co_await (*conn)->query(kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
   co_return Status{};
 }
 
-net::Task<Status> Cluster::check_membership(net::EventLoop& loop) {
+// Nothing is made on a server that belongs to another cluster: the home comes first, its databases for shards after it.
+net::Task<Status> Cluster::check_membership(net::EventLoop& loop, const std::vector<std::string>& databases) {
   std::vector<catalog::Group> configured;
   for (const GroupEndpoint& group : groups_) configured.push_back(group.group);
   CO_TRY(check_groups(store_, configured));
+  std::stable_partition(configured.begin(), configured.end(), [](const catalog::Group& group) { return group.home; });
   for (const catalog::Group& group : configured) {
+    if (group.beside_home) CO_TRY(co_await make_shards_databases(loop, databases));
     auto conn = co_await connect(loop, group.id, internal_database_);
     if (!conn.ok()) co_return std::move(conn.error());
     CO_TRY(co_await check_member(**conn, cluster_id_, group));
@@ -122,9 +155,9 @@ net::Task<Status> Cluster::check_membership(net::EventLoop& loop) {
 
 net::Task<Status> Cluster::open(net::EventLoop& loop) {
   CO_TRY(load_identity());
-  CO_TRY(co_await check_membership(loop));
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
+  CO_TRY(co_await check_membership(loop, *databases));
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
   const Gids all;
   int settled = 0;
@@ -139,12 +172,33 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
     snapshot_ = snapshot;
   }
   for (const std::string& database : *databases) CO_TRY(co_await reload(loop, database));
-  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size(), databases->size());
+  log_info("control", "cluster {} ready: {} groups, {} databases", cluster_id_, groups_.size() - 1, databases->size());
+  co_return Status{};
+}
+
+// The OIDs of the other groups, which are those of a catalog with the same identities.
+net::Task<Status> Cluster::add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
+                                        std::vector<const catalog::Database*> like) {
+  for (const catalog::Database* known : like) {
+    if (known == nullptr || known->identities != loaded.identities || known->oid_maps->empty()) continue;
+    loaded.oid_maps = known->oid_maps;
+    co_return Status{};
+  }
+  std::vector<std::unique_ptr<pool::ServerConn>> open;
+  Participants groups;
+  for (const GroupEndpoint& group : groups_) {
+    if (group.group.home) continue;
+    auto conn = co_await connect(loop, group.group.id, loaded.name);
+    if (!conn.ok()) co_return std::move(conn.error());
+    open.push_back(std::move(*conn));
+    groups.emplace_back(group.group.id, open.back().get());
+  }
+  CO_TRY_ASSIGN(loaded.oid_maps, co_await load_oid_maps(groups, loaded));
   co_return Status{};
 }
 
 // Introspects what is committed and announces it.
-net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database) {
+net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like) {
   auto home = co_await connect(loop, home_, database);
   if (!home.ok()) co_return std::move(home.error());
   uint64_t ticket;
@@ -156,6 +210,9 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   auto loaded = co_await introspect(**home, database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
+  const catalog::SnapshotPtr before = snapshot();
+  const std::vector<const catalog::Database*> candidates({before->database(database), like});
+  CO_TRY(co_await add_oid_maps(loop, **loaded, candidates));
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
@@ -173,8 +230,14 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   co_return Status{};
 }
 
-net::Task<Result<exec::StagedPtr>> Cluster::stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, const catalog::SnapshotPtr& base,
                                                   exec::StagedSchema changes) {
+  const auto home = std::find_if(participants.begin(), participants.end(),
+                                 [&](const auto& participant) { return participant.first == base->home; });
+  CHECK(home != participants.end());
+  pool::ServerConn& home_conn = *home->second;
+  participants.erase(home);
+
   CO_TRY_ASSIGN(auto records, meta::read_tables(store_, changes.database));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, changes.database));
   records.insert(records.end(), changes.tables.begin(), changes.tables.end());
@@ -182,8 +245,14 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(pool::ServerConn& home, const 
     const auto known = [&added](const catalog::Colocation& colocation) { return colocation.id == added.id; };
     if (std::none_of(colocations.begin(), colocations.end(), known)) colocations.push_back(added);
   }
-  auto loaded = co_await introspect(home, changes.database, records, colocations);
+  auto loaded = co_await introspect(home_conn, changes.database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
+  if (const catalog::Database* known = base->database(changes.database);
+      known != nullptr && known->identities == (*loaded)->identities) {
+    (*loaded)->oid_maps = known->oid_maps;
+  } else {
+    CO_TRY_ASSIGN((*loaded)->oid_maps, co_await load_oid_maps(std::move(participants), **loaded));
+  }
   auto snapshot = std::make_shared<catalog::Snapshot>(*base);
   snapshot->databases[changes.database] = *loaded;
   changes.snapshot = snapshot;
@@ -235,7 +304,7 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
 
 net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
   CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
-  co_return co_await reload(loop, staged->database);
+  co_return co_await reload(loop, staged->database, staged->snapshot->database(staged->database));
 }
 
 Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, const catalog::Database& database,
@@ -260,9 +329,11 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   colocation.key_collations = key_collations;
   colocation.explicit_only = alone;
   // Neighbouring remainders go to different groups; each group gets the same number, give or take one.
+  std::vector<catalog::GroupId> owners;
+  for (const catalog::Group& group : snapshot.groups)
+    if (!group.home) owners.push_back(group.id);
   for (uint32_t remainder = 0; remainder < shard_count; ++remainder)
-    colocation.shards.push_back(
-        {first_shard + remainder, shard_count, remainder, snapshot.groups[remainder % snapshot.groups.size()].id});
+    colocation.shards.push_back({first_shard + remainder, shard_count, remainder, owners[remainder % owners.size()]});
   pending_[database.name].push_back(colocation);
   return colocation;
 }

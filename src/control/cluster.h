@@ -47,7 +47,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<void> tend(net::EventLoop& loop);
 
   // exec::ClusterControl
-  net::Task<Result<exec::StagedPtr>> stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+  net::Task<Result<exec::StagedPtr>> stage(Participants participants, const catalog::SnapshotPtr& base,
                                            exec::StagedSchema changes) override;
   Status intend(const exec::StagedSchema& staged, const std::string& gid) override;
   void forget(const std::string& gid) override;
@@ -82,11 +82,15 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> look(net::EventLoop& loop, const Gids& work);
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
-  net::Task<Status> reload(net::EventLoop& loop, const std::string& database);
+  net::Task<Status> make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases);
+  // `like`: a catalog that may be the new one, from before its commit.
+  net::Task<Status> reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like = nullptr);
+  net::Task<Status> add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
+                                 std::vector<const catalog::Database*> like);
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,
                const std::string& database, const std::string& gid);
   Status load_identity();
-  net::Task<Status> check_membership(net::EventLoop& loop);
+  net::Task<Status> check_membership(net::EventLoop& loop, const std::vector<std::string>& databases);
   Status load_mock_secret();
   Error group_error(catalog::GroupId group, Error error) const;
 

@@ -1,22 +1,40 @@
-// What every database of every group holds of ours. Idempotent; run by the internal role.
+// What the databases of the groups hold of ours. Idempotent; run by the internal role.
 #pragma once
 
 namespace pgmosaic::control {
 
+// The home's, and every other group's: the home is where the user's schema is, so no more of ours is there than this,
+// in a schema whose name tools take for the system's.
 inline constexpr const char* kInstallSql = R"(
 SET client_min_messages = warning;
-CREATE SCHEMA IF NOT EXISTS pgmosaic;
-GRANT USAGE ON SCHEMA pgmosaic TO PUBLIC;
-CREATE SCHEMA IF NOT EXISTS pgmosaic_shards;
-GRANT USAGE, CREATE ON SCHEMA pgmosaic_shards TO PUBLIC;
-CREATE TABLE IF NOT EXISTS pgmosaic.commit_log (
+SET allow_system_table_mods = on;
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
   gid text PRIMARY KEY,
   participants int[] NOT NULL,
   aborted boolean NOT NULL DEFAULT false,
   written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());
-CREATE OR REPLACE FUNCTION pgmosaic.log_commit(gid text, participants int[]) RETURNS void
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[]) RETURNS void
   LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ INSERT INTO pgmosaic.commit_log (gid, participants) VALUES ($1, $2) $$;
+  AS $$ INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants) VALUES ($1, $2) $$;
+-- nextval() of an identity column: who may insert into the table needs no right on the sequence.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETURNS bigint
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = sequence
+                     AND d.deptype = 'i' AND d.refclassid = 'pg_class'::regclass
+                     AND has_any_column_privilege(session_user, d.refobjid, 'INSERT')) THEN
+      RAISE insufficient_privilege USING MESSAGE = format('permission denied for sequence %s', sequence::regclass);
+    END IF;
+    RETURN nextval(sequence::regclass);
+  END $$;
+)";
+
+// Of the groups that hold shards.
+inline constexpr const char* kInstallShardsSql = R"(
+SET client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS pgmosaic_shards;
+GRANT USAGE, CREATE ON SCHEMA pgmosaic_shards TO PUBLIC;
 )";
 
 }  // namespace pgmosaic::control

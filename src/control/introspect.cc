@@ -2,12 +2,18 @@
 
 #include <set>
 
+#include "plan/function_body.h"
+
 namespace pgmosaic::control {
 
 namespace {
 
 using catalog::Oid;
 using Rows = pool::ServerConn::Rows;
+
+constexpr const char* kLook = "SET search_path = ''";
+constexpr const char* kLookInTransaction = "SAVEPOINT pgmosaic_look; SET LOCAL search_path = ''";
+constexpr const char* kEndLook = "ROLLBACK TO SAVEPOINT pgmosaic_look; RELEASE SAVEPOINT pgmosaic_look";
 
 constexpr const char* kTables = R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind,
@@ -19,7 +25,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_')";
 
 // A collation is bytewise if comparing two strings is comparing their bytes.
@@ -30,14 +36,27 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
             WHEN a.attcollation = 100 THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
             ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
        (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
-       a.attgenerated <> ''
+       a.attgenerated <> '',
+       CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(f.adbin, f.adrelid) END,
+       pg_catalog.format_type(a.atttypid, -1), a.attidentity,
+       CASE WHEN a.attidentity <> ''
+            THEN (SELECT s.objid FROM pg_catalog.pg_depend s
+                  WHERE s.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.deptype = 'i'
+                    AND s.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.refobjid = a.attrelid
+                    AND s.refobjsubid = a.attnum)
+            WHEN a.atthasdef AND a.attgenerated = ''
+            THEN (SELECT s.refobjid FROM pg_catalog.pg_depend s
+                       JOIN pg_catalog.pg_class q ON q.oid = s.refobjid AND q.relkind = 'S'
+                  WHERE s.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND s.objid = f.oid
+                    AND s.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass LIMIT 1) END
 FROM pg_catalog.pg_attribute a
+     LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_'
 ORDER BY a.attrelid, a.attnum)";
 
@@ -48,7 +67,7 @@ SELECT i.indrelid, x.relname,
        i.indisprimary
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic', 'pgmosaic_shards', 'pg_toast'))";
+WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'))";
 
 constexpr const char* kViewReads = R"(
 SELECT DISTINCT v.oid, d.refobjid
@@ -61,14 +80,37 @@ constexpr const char* kSuperusers = "SELECT rolname FROM pg_catalog.pg_roles WHE
 
 constexpr const char* kDomains = "SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'";
 
+// Which kind of pg::TypeForm, and the type inside.
+constexpr const char* kTypes = R"(
+SELECT t.oid, n.nspname, t.typname,
+       CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'a'
+            ELSE t.typtype::pg_catalog.text END,
+       coalesce(r.rngsubtype, m.rngtypid, t.typbasetype)
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+     LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+     LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid
+WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_toast')
+  AND n.nspname !~ '^pg_(toast_)?temp_')";
+
 constexpr const char* kFunctions = R"(
-SELECT pg_catalog.lower(p.proname), pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname = 'sql')
+SELECT pg_catalog.lower(p.proname), l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc),
+       p.provolatile, p.prokind = 'a'
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgmosaic') GROUP BY 1)";
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema'))";
 
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
 bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
+
+pg::TypeForm form_of(const std::string& kind, Oid inner) {
+  using Kind = pg::TypeForm::Kind;
+  if (kind == "a") return {Kind::array, 0};
+  if (kind == "c") return {Kind::composite, 0};
+  if (kind == "r") return {Kind::range, inner};
+  if (kind == "m") return {Kind::multirange, inner};
+  if (kind == "d") return {Kind::domain, inner};
+  return {};
+}
 
 struct Draft {
   std::shared_ptr<catalog::Table> table;
@@ -109,8 +151,24 @@ void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog:
     column.bytewise_collation = flag(row[8]);
     database.bytewise_default = flag(row[9]);
     column.generated = flag(row[10]);
+    column.default_sql = row[11].value_or("");
+    column.type_name = *row[12];
+    using Identity = catalog::Column::Identity;
+    column.identity = *row[13] == "a" ? Identity::always : *row[13] == "d" ? Identity::by_default : Identity::none;
+    const bool of_sequence = column.identity != Identity::none || (column.default_sql.starts_with("nextval('") &&
+                                                                   column.default_sql.ends_with("'::regclass)"));
+    if (of_sequence) column.sequence = oid_of(row[14]);
     draft->second.table->columns.push_back(std::move(column));
     draft->second.attnums.push_back(std::stoi(*row[1]));
+  }
+}
+
+void add_types(const Rows& rows, catalog::UserTypes& types) {
+  for (const auto& row : rows.rows) {
+    const Oid oid = oid_of(row[0]);
+    types.by_name[{*row[1], *row[2]}] = oid;
+    const pg::TypeForm form = form_of(*row[3], oid_of(row[4]));
+    if (form.kind != pg::TypeForm::Kind::plain) types.forms[oid] = form;
   }
 }
 
@@ -153,6 +211,19 @@ void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited,
   }
 }
 
+uint64_t identities_of(const catalog::Database& database) {
+  std::hash<std::string> hash;
+  uint64_t sum = 0;
+  auto add = [&](const std::string& schema, const std::string& name, Oid oid) {
+    sum = (sum ^ hash(schema)) * 0x9E3779B97F4A7C15ull;
+    sum = (sum ^ hash(name)) * 0xFF51AFD7ED558CCDull + oid;
+  };
+  for (const auto& [schema, tables] : database.schemas)
+    for (const auto& [name, table] : tables) add(schema, name + '\0' + table->shard_prefix, table->oid);
+  for (const auto& [name, oid] : database.types.by_name) add(name.first, name.second, oid);
+  return sum;
+}
+
 }  // namespace
 
 net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string name,
@@ -161,6 +232,10 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   auto database = std::make_shared<catalog::Database>();
   database->name = std::move(name);
   Drafts drafts;
+  // Names in what the catalogs return come out qualified.
+  const bool in_transaction = home.transaction_status == 'T';
+  CO_TRY_ASSIGN(Rows begun, co_await home.query(in_transaction ? kLookInTransaction : kLook));
+  (void)begun;
   CO_TRY_ASSIGN(Rows tables, co_await home.query(kTables));
   CO_TRY_ASSIGN(Rows domains, co_await home.query(kDomains));
   CO_TRY_ASSIGN(Rows columns, co_await home.query(kColumns));
@@ -168,7 +243,13 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows reads, co_await home.query(kViewReads));
   CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
   CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
+  CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
+  if (in_transaction) {
+    auto ended = co_await home.query(kEndLook);
+    if (!ended.ok()) co_return std::move(ended.error());
+  }
   add_tables(tables, drafts);
+  add_types(types, database->types);
   add_columns(columns, domains, drafts, *database);
   add_unique_keys(unique, drafts);
   for (const auto& row : reads.rows)
@@ -193,7 +274,10 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   }
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
   for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
-  for (const auto& row : functions.rows) database->user_functions[*row[0]] = flag(row[1]);
+  std::vector<plan::FunctionText> texts;
+  for (const auto& row : functions.rows) texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4])});
+  database->user_functions = plan::read_functions(texts, *database);
+  database->identities = identities_of(*database);
   co_return database;
 }
 

@@ -11,8 +11,8 @@ namespace {
 
 constexpr const char* kMakeMember = R"(
 SET client_min_messages = warning;
-CREATE SCHEMA IF NOT EXISTS pgmosaic;
-CREATE TABLE IF NOT EXISTS pgmosaic.member (
+SET allow_system_table_mods = on;
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_member (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   cluster_id text NOT NULL,
   group_name text NOT NULL);
@@ -56,12 +56,12 @@ Status check_groups(meta::Store& store, const std::vector<catalog::Group>& confi
 net::Task<Status> check_member(pool::ServerConn& conn, std::string cluster_id, catalog::Group group) {
   auto made = co_await conn.query(kMakeMember);
   if (!made.ok()) co_return std::move(made.error());
-  const std::string claim = "INSERT INTO pgmosaic.member (cluster_id, group_name) VALUES (" +
+  const std::string claim = "INSERT INTO pg_catalog.pgmosaic_member (cluster_id, group_name) VALUES (" +
                             pool::quote_literal(cluster_id) + ", " + pool::quote_literal(group.name) +
                             ") ON CONFLICT DO NOTHING";
   auto claimed = co_await conn.query(claim);
   if (!claimed.ok()) co_return std::move(claimed.error());
-  auto rows = co_await conn.query("SELECT cluster_id, group_name FROM pgmosaic.member");
+  auto rows = co_await conn.query("SELECT cluster_id, group_name FROM pg_catalog.pgmosaic_member");
   if (!rows.ok()) co_return std::move(rows.error());
   const std::string& theirs = *rows->rows[0][0];
   const std::string& name = *rows->rows[0][1];
@@ -70,8 +70,8 @@ net::Task<Status> check_member(pool::ServerConn& conn, std::string cluster_id, c
     co_return make_error(
         "F0000", "the server at " + where + " belongs to another cluster (" + theirs + ")",
         "Set metadata.path to the store that this cluster was made with. To make a new cluster of a "
-        "server that is no longer in use: DROP SCHEMA pgmosaic, pgmosaic_shards CASCADE in each of its "
-        "databases.",
+        "server that is no longer in use: DROP TABLE pg_catalog.pgmosaic_member, pg_catalog.pgmosaic_commit_log and "
+        "DROP SCHEMA pgmosaic_shards CASCADE in each of its databases.",
         "Cluster " + cluster_id + " is the one in the configured metadata store.");
   if (name != group.name)
     co_return make_error("F0000", "the server at " + where + " is group \"" + name + "\", not \"" + group.name + "\"",

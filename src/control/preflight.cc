@@ -32,7 +32,8 @@ constexpr const char* kDatabasesSql =
     "SELECT datname, pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, "
     "coalesce(daticulocale, ''), coalesce(datcollversion, ''), "
     "coalesce(pg_catalog.pg_database_collation_actual_version(oid), '') "
-    "FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+    "FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate AND NOT starts_with(datname, "
+    "'pgmosaic_shards_') ORDER BY datname";
 
 // Users whose logins are passed on; the internal role has its password from the configuration.
 constexpr const char* kVerifiersSql =
@@ -138,7 +139,10 @@ net::Task<Result<Facts>> ask(pool::ServerConn& conn) {
 }
 
 void check_alone(const Config& config, const GroupEndpoint& group, const Facts& facts, Findings& findings) {
-  const int pool = config.pool.size_per_group;
+  // The home has a pool of its own beside that of its server's shards.
+  const int pool = config.pool.size_per_group * (group.group.home ? 2 : 1);
+  const std::string wanted =
+      group.group.home ? "twice pool.size_per_group on the home's server" : "pool.size_per_group";
   if (facts.version < kOldestVersion) {
     findings.unfit(group, "PostgreSQL " + facts.version_text + "; needed: version 15 or newer; upgrade this server");
     return;
@@ -156,18 +160,18 @@ void check_alone(const Config& config, const GroupEndpoint& group, const Facts& 
                               alter_system("default_transaction_read_only", "off") + " SELECT pg_reload_conf();");
   const int prepared_needed = std::max(pool, 1);
   if (facts.max_prepared < prepared_needed)
-    findings.unfit(group, fmt::format("max_prepared_transactions is {}; needed: at least {} (pool.size_per_group), for "
+    findings.unfit(group, fmt::format("max_prepared_transactions is {}; needed: at least {} ({}), for "
                                       "transactions over several groups; {} "
                                       "then restart this server",
-                                      facts.max_prepared, prepared_needed,
+                                      facts.max_prepared, prepared_needed, wanted,
                                       alter_system("max_prepared_transactions", std::to_string(std::max(200, pool)))));
   const int usable = facts.max_connections - facts.reserved;
   if (pool + kOwnConnections > usable)
     findings.unfit(
-        group, fmt::format("max_connections is {}, of which {} are reserved; needed: {} (pool.size_per_group) and {} "
+        group, fmt::format("max_connections is {}, of which {} are reserved; needed: {} ({}) and {} "
                            "for the router itself; {} "
                            "then restart this server, or lower pool.size_per_group",
-                           facts.max_connections, facts.reserved, pool, kOwnConnections,
+                           facts.max_connections, facts.reserved, pool, wanted, kOwnConnections,
                            alter_system("max_connections", std::to_string(pool + kOwnConnections + facts.reserved))));
   if (facts.conforming_strings != "on")
     findings.unfit(group,

@@ -35,11 +35,13 @@ net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string
   std::string groups;
   for (uint32_t group : participants) groups += (groups.empty() ? "" : ",") + std::to_string(group);
   // If the anchor's transaction still lives, this insert waits for it; if it committed, the key is taken.
-  auto tombstone = co_await (*conn)->query("INSERT INTO pgmosaic.commit_log (gid, participants, aborted) VALUES (" +
-                                           quoted(gid.text()) + ", '{" + groups + "}', true)");
+  auto tombstone =
+      co_await (*conn)->query("INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, aborted) VALUES (" +
+                              quoted(gid.text()) + ", '{" + groups + "}', true)");
   if (tombstone.ok()) co_return false;
   if (tombstone.error().sqlstate != "23505") co_return std::move(tombstone.error());
-  auto row = co_await (*conn)->query("SELECT aborted FROM pgmosaic.commit_log WHERE gid = " + quoted(gid.text()));
+  auto row =
+      co_await (*conn)->query("SELECT aborted FROM pg_catalog.pgmosaic_commit_log WHERE gid = " + quoted(gid.text()));
   if (!row.ok()) co_return std::move(row.error());
   if (row->rows.empty()) co_return make_error("XX000", "decision row of " + gid.text() + " vanished");
   co_return row->rows[0][0] == "f";
@@ -47,7 +49,6 @@ net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string
 
 net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, exec::Gid gid,
                                   std::vector<uint32_t> groups) {
-  const std::string sql = "COMMIT PREPARED " + quoted(gid.text());
   const int64_t deadline_us = loop.now_us() + kFinishPatienceUs;
   while (!groups.empty()) {
     Status status;
@@ -55,6 +56,7 @@ net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, ex
     if (!conn.ok()) {
       status = std::move(conn.error());
     } else {
+      const std::string sql = "COMMIT PREPARED " + quoted(gid.prepared_text(groups.back()));
       auto done = co_await (*conn)->query(sql);
       // 42704: the lost connection has done it after all. 55000: it is still about it.
       if (!done.ok() && done.error().sqlstate != "42704") status = group_error(groups.back(), std::move(done.error()));
@@ -82,7 +84,8 @@ net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEnd
   if (!committed.ok()) co_return std::move(committed.error());
   auto conn = co_await connect(loop, group.group.id, database);
   if (!conn.ok()) co_return std::move(conn.error());
-  const std::string sql = (*committed ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.text());
+  const std::string sql =
+      (*committed ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.prepared_text(group.group.id));
   auto done = co_await (*conn)->query(sql);
   if (!done.ok() && done.error().sqlstate != "42704") co_return group_error(group.group.id, std::move(done.error()));
   log_info("control", "recovered transaction {} at group {}: {}", gid.text(), group.group.id,
@@ -93,16 +96,22 @@ net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEnd
 // Settles the prepared transactions of one group. One that cannot be settled does not hold up the others.
 net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group, const Gids& only,
                                          int& settled) {
+  CO_TRY_ASSIGN(const std::vector<std::string> databases, co_await list_databases(loop));
   auto conn = co_await connect(loop, group.group.id, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared");
   if (!rows.ok()) co_return std::move(rows.error());
   Status result;
   for (const auto& row : rows->rows) {
-    const auto gid = exec::Gid::parse(*row[0]);
-    if (!gid || gid->cluster != cluster_id_) continue;  // somebody else's
-    if (only.empty() ? gid->router == router_name_ : !only.contains(*row[0])) continue;
-    Status status = co_await recover_prepared(loop, group, *row[1], *gid);
+    const auto prepared = exec::PreparedGid::parse(*row[0]);
+    if (!prepared || prepared->gid.cluster != cluster_id_ || prepared->group != group.group.id) continue;
+    const exec::Gid& gid = prepared->gid;
+    if (only.empty() ? gid.router == router_name_ : !only.contains(gid.text())) continue;
+    const auto database = std::find_if(databases.begin(), databases.end(), [&](const std::string& name) {
+      return group.endpoint.database_name(name) == *row[1];
+    });
+    if (database == databases.end()) continue;  // dropped meanwhile
+    Status status = co_await recover_prepared(loop, group, *database, gid);
     if (status.ok()) ++settled;
     if (!status.ok() && result.ok()) result = std::move(status);
   }
@@ -158,11 +167,14 @@ net::Task<void> Cluster::trim(net::EventLoop& loop) {
     if (!conn.ok()) co_return;
     auto rows = co_await (*conn)->query("SELECT gid FROM pg_catalog.pg_prepared_xacts");
     if (!rows.ok()) co_return;
-    for (const auto& row : rows->rows) prepared += (prepared.empty() ? "" : ",") + quoted(*row[0]);
+    for (const auto& row : rows->rows)
+      if (const auto name = exec::PreparedGid::parse(*row[0]))
+        prepared += (prepared.empty() ? "" : ",") + quoted(name->gid.text());
   }
   const catalog::SnapshotPtr current = snapshot();
   const std::string sql =
-      "DELETE FROM pgmosaic.commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 minutes'" +
+      "DELETE FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 "
+      "minutes'" +
       (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
   for (const GroupEndpoint& group : groups_)
     for (const auto& [name, database] : current->databases) {

@@ -104,14 +104,16 @@ net::Task<Status> check_named(net::EventLoop& loop, const Config& config, const 
 net::Task<Status> check_everybody(net::EventLoop& loop, const Config& config, const GroupEndpoint& group,
                                   const AuthRule& rule, const pool::Credentials& internal, const std::string& text,
                                   std::vector<std::string>& findings) {
-  auto conn =
-      co_await pool::ServerConn::connect(loop, group.endpoint, internal, config.internal.database, kConnectTimeoutMs);
+  pool::Endpoint server = group.endpoint;
+  server.shards_beside_home = false;  // its pg_hba.conf is the same in all databases, and this one exists
+  auto conn = co_await pool::ServerConn::connect(loop, server, internal, config.internal.database, kConnectTimeoutMs);
   if (!conn.ok()) co_return std::move(conn.error());
   auto hba = co_await (*conn)->query(kHbaSql);
   if (!hba.ok()) co_return std::move(hba.error());
   for (const std::string& database : split(rule.database)) {
     if (database == config.admin_database) continue;  // reaches no group
-    const std::string line = line_that_asks(*hba, database, config.internal.user);
+    const std::string name = database == "all" ? database : group.endpoint.database_name(database);
+    const std::string line = line_that_asks(*hba, name, config.internal.user);
     if (line.empty()) continue;
     findings.push_back(text + ": group " + describe(group) + " asks users for a password: " + line +
                        advice("these users"));

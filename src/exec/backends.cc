@@ -26,9 +26,9 @@ thread_local std::vector<std::unique_ptr<Backend>> spare_backends;
 }  // namespace
 
 pool::PoolEntry& Backends::entry(GroupId group) {
-  if (group >= entries_.size()) entries_.resize(group + 1, nullptr);
-  if (entries_[group] == nullptr) entries_[group] = &pool_.entry(user_, database_, group, trusted_);
-  return *entries_[group];
+  for (const auto& [known, entry] : entries_)
+    if (known == group) return *entry;
+  return *entries_.emplace_back(group, &pool_.entry(user_, database_, group, trusted_)).second;
 }
 
 Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) {
@@ -115,9 +115,20 @@ net::Task<Result<std::vector<Backend*>>> Backends::get_all(const std::vector<Gro
   co_return result;
 }
 
+void Backends::use_oid_map(Backend& backend) {
+  std::shared_ptr<const pg::OidMap>& in_use = backend.conn->oid_map;
+  const auto found = oid_maps_ ? oid_maps_->find(backend.group) : catalog::OidMaps::const_iterator();
+  if (!oid_maps_ || found == oid_maps_->end()) {
+    in_use.reset();
+  } else if (in_use != found->second) {
+    in_use = found->second;
+  }
+}
+
 void Backends::prepare(Backend& backend) {
-  if (backend.begun) return;
   pool::ServerConn& conn = *backend.conn;
+  use_oid_map(backend);
+  if (backend.begun) return;
   if (conn.settings != settings_) {
     // A role must be in force before anything else of the session is sent.
     const bool identity = settings_->contains("role") || settings_->contains("session_authorization") ||
@@ -328,9 +339,8 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     if (!status.ok() && failure.ok()) failure = std::move(status);
   };
   if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
-  const std::string prepare_sql = machine.prepare_sql();
   for (GroupId group : machine.others()) {
-    held(group)->conn->add_internal_query(prepare_sql);
+    held(group)->conn->add_internal_query(machine.prepare_sql(group));
     held(group)->conn->flush();
   }
   for (GroupId group : std::vector<uint32_t>(machine.others())) {
@@ -383,14 +393,13 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
 // that still do not are left to recovery.
 net::Task<void> Backends::phase_two(const TwoPhase& machine) {
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
-  const std::string sql = commit ? machine.commit_prepared_sql() : machine.rollback_prepared_sql();
   std::vector<uint32_t> unfinished;
   // The owner of a prepared transaction is the login user: a role in force may not finish it.
   auto role = settings_->find("role");
   for (GroupId group : machine.prepared()) {
     pool::ServerConn& conn = *held(group)->conn;
     if (role != settings_->end()) conn.add_internal_query("SET ROLE none");
-    conn.add_internal_query(sql);
+    conn.add_internal_query(commit ? machine.commit_prepared_sql(group) : machine.rollback_prepared_sql(group));
     if (role != settings_->end()) conn.add_internal_query(role->second);
     conn.flush();
   }

@@ -64,6 +64,8 @@ class Backends {
   ~Backends() { drop_all(); }
 
   void open_session(std::string user, std::string database, pool::Settings settings);
+  // Of the session's catalog: what groups reply is put in the home's terms with them.
+  void set_oid_maps(std::shared_ptr<const catalog::OidMaps> maps) { oid_maps_ = std::move(maps); }
   // The client proved no password: see pool::Pool::entry. REQUIRES: no backend was taken yet.
   void trust() { trusted_ = true; }
   const std::string& user() const { return user_; }
@@ -148,6 +150,7 @@ class Backends {
     pool::Settings settings;  // when a savepoint was set
   };
   pool::PoolEntry& entry(GroupId group);
+  void use_oid_map(Backend& backend);
   Backend* adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn);
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> acquire(GroupId group);
   net::Task<Result<Backend*>> settle(Backend* backend);
@@ -162,10 +165,11 @@ class Backends {
   pool::Pool& pool_;
   CommitServices& services_;
   std::string user_, database_;
+  std::shared_ptr<const catalog::OidMaps> oid_maps_;
   pool::Settings settings_, settings_at_begin_;
   std::vector<std::unique_ptr<Backend>> held_;
   std::unique_ptr<pool::ServerConn> borrowed_;
-  std::vector<pool::PoolEntry*> entries_;  // by group id
+  std::vector<std::pair<GroupId, pool::PoolEntry*>> entries_;
   uint64_t two_phase_commits_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;

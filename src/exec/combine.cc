@@ -32,7 +32,7 @@ const char* builtin_type_name(pg::Oid type, int32_t typmod) {
   }
 }
 
-// format_type() of each column on the backend that runs the final statement; its OIDs are its own.
+// format_type() of each column on the backend that runs the final statement.
 net::Task<Result<std::vector<std::string>>> type_names(Backend& backend,
                                                        const std::vector<pg::FieldDescription>& fields) {
   std::vector<std::string> names;
@@ -44,7 +44,8 @@ net::Task<Result<std::vector<std::string>>> type_names(Backend& backend,
     if (name == nullptr && field.type == 705) names.back() = "text";
     if (!names.back().empty()) continue;
     question += (question.empty() ? "SELECT " : ", ");
-    question += "pg_catalog.format_type(" + std::to_string(field.type) + ", " + std::to_string(field.typmod) + ")";
+    question += "pg_catalog.format_type(" + std::to_string(backend.conn->type_here(field.type)) + ", " +
+                std::to_string(field.typmod) + ")";
   }
   if (!question.empty()) {
     // With an empty search_path every name comes out qualified; format_type qualifies what is not visible anyway.

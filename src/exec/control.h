@@ -28,9 +28,10 @@ class ClusterControl {
  public:
   virtual ~ClusterControl() = default;
 
-  // Reads the home's schema through `home`, which sees the uncommitted changes of its transaction, and merges it with
-  // `changes` (the transaction's own records so far). Thread: the session's.
-  virtual net::Task<Result<StagedPtr>> stage(pool::ServerConn& home, const catalog::SnapshotPtr& base,
+  // Reads the home's schema, and the other groups' OIDs, through `participants`, which see the uncommitted changes of
+  // their transaction, and merges it with `changes` (the transaction's own records so far). Thread: the session's.
+  using Participants = std::vector<std::pair<catalog::GroupId, pool::ServerConn*>>;
+  virtual net::Task<Result<StagedPtr>> stage(Participants participants, const catalog::SnapshotPtr& base,
                                              StagedSchema changes) = 0;
   // Before the commit: what was staged is durable under `gid`'s decision.
   virtual Status intend(const StagedSchema& staged, const std::string& gid) = 0;

@@ -43,7 +43,7 @@ void RowReader::send(const Request& request) {
     conn.expect({RequestKind::query, true});
   } else {
     static const std::vector<pg::Oid> kNone;
-    pg::write_parse(conn.out(), "", request.sql, request.types != nullptr ? *request.types : kNone);
+    conn.write_parse("", request.sql, request.types != nullptr ? *request.types : kNone);
     write_bind(conn.out(), request);
     pg::write_describe(conn.out(), 'P', "");
     pg::write_execute(conn.out(), "", 0);

@@ -25,6 +25,18 @@ std::string Gid::text() const {
          std::to_string(number);
 }
 
+std::string Gid::prepared_text(uint32_t group) const { return text() + "_" + std::to_string(group); }
+
+std::optional<PreparedGid> PreparedGid::parse(std::string_view text) {
+  const std::size_t bar = text.rfind('_');
+  if (bar == std::string_view::npos) return std::nullopt;
+  PreparedGid prepared;
+  auto gid = Gid::parse(text.substr(0, bar));
+  if (!gid || !parse_number(text.substr(bar + 1), prepared.group)) return std::nullopt;
+  prepared.gid = std::move(*gid);
+  return prepared;
+}
+
 std::optional<Gid> Gid::parse(std::string_view text) {
   std::vector<std::string_view> parts;
   for (;;) {
@@ -88,15 +100,19 @@ void TwoPhase::finished() {
 std::string TwoPhase::log_sql() const {
   std::string groups = std::to_string(gid_.anchor);
   for (uint32_t group : others_) groups += "," + std::to_string(group);
-  return "SELECT pgmosaic.log_commit('" + gid_.text() + "', '{" + groups + "}')";
+  return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + groups + "}')";
 }
 
-std::string TwoPhase::prepare_sql() const {
-  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" + gid_.text() +
-         "'";
+std::string TwoPhase::prepare_sql(uint32_t group) const {
+  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" +
+         gid_.prepared_text(group) + "'";
 }
 std::string TwoPhase::anchor_sql() const { return log_sql() + "; COMMIT"; }
-std::string TwoPhase::commit_prepared_sql() const { return "COMMIT PREPARED '" + gid_.text() + "'"; }
-std::string TwoPhase::rollback_prepared_sql() const { return "ROLLBACK PREPARED '" + gid_.text() + "'"; }
+std::string TwoPhase::commit_prepared_sql(uint32_t group) const {
+  return "COMMIT PREPARED '" + gid_.prepared_text(group) + "'";
+}
+std::string TwoPhase::rollback_prepared_sql(uint32_t group) const {
+  return "ROLLBACK PREPARED '" + gid_.prepared_text(group) + "'";
+}
 
 }  // namespace pgmosaic::exec

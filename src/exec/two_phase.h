@@ -1,11 +1,12 @@
 // The commit protocol over several groups (DESIGN §5) as a machine without I/O, the names of its transactions, and the
 // SQL each step sends.
 //
-//   anchor:  SELECT pgmosaic.log_commit(gid, participants); COMMIT          -- the row is the decision
+//   anchor:  SELECT pg_catalog.pgmosaic_log_commit(gid, participants); COMMIT          -- the row is the decision
 //   others:  …log_commit…; SET LOCAL ROLE none; PREPARE TRANSACTION gid     -- before the anchor commits
 //            COMMIT PREPARED gid                                            -- after
 //
-// gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>, at most 199 bytes.
+// gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>; a group prepares under gid_<group>, since two groups can
+// share a server. At most 199 bytes.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,17 @@ struct Gid {
   uint64_t number = 0;
 
   std::string text() const;
+  // What `group` prepares.
+  std::string prepared_text(uint32_t group) const;
   // nullopt: not one of ours (foreign prepared transactions are left alone).
   static std::optional<Gid> parse(std::string_view text);
+};
+
+// The name of a prepared transaction, taken apart.
+struct PreparedGid {
+  Gid gid;
+  uint32_t group = 0;
+  static std::optional<PreparedGid> parse(std::string_view text);
 };
 
 class TwoPhase {
@@ -58,10 +68,10 @@ class TwoPhase {
   void decided(bool commit);
   void finished();
 
-  std::string prepare_sql() const;
+  std::string prepare_sql(uint32_t group) const;
   std::string anchor_sql() const;
-  std::string commit_prepared_sql() const;
-  std::string rollback_prepared_sql() const;
+  std::string commit_prepared_sql(uint32_t group) const;
+  std::string rollback_prepared_sql(uint32_t group) const;
 
  private:
   std::string log_sql() const;

@@ -116,11 +116,11 @@ TEST(TwoPhase, StepsOutOfOrderAreBugs) {
 TEST(TwoPhase, Statements) {
   const TwoPhase commit = machine({{3}, {1}, {2}});
   const std::string name = "pgmosaic_c1_3_r1_42";
-  EXPECT_EQ(commit.prepare_sql(), "SET CONSTRAINTS ALL IMMEDIATE; SELECT pgmosaic.log_commit('" + name +
-                                      "', '{3,1,2}'); SET LOCAL ROLE none; PREPARE TRANSACTION '" + name + "'");
-  EXPECT_EQ(commit.anchor_sql(), "SELECT pgmosaic.log_commit('" + name + "', '{3,1,2}'); COMMIT");
-  EXPECT_EQ(commit.commit_prepared_sql(), "COMMIT PREPARED '" + name + "'");
-  EXPECT_EQ(commit.rollback_prepared_sql(), "ROLLBACK PREPARED '" + name + "'");
+  EXPECT_EQ(commit.prepare_sql(1), "SET CONSTRAINTS ALL IMMEDIATE; SELECT pg_catalog.pgmosaic_log_commit('" + name +
+                                       "', '{3,1,2}'); SET LOCAL ROLE none; PREPARE TRANSACTION '" + name + "_1'");
+  EXPECT_EQ(commit.anchor_sql(), "SELECT pg_catalog.pgmosaic_log_commit('" + name + "', '{3,1,2}'); COMMIT");
+  EXPECT_EQ(commit.commit_prepared_sql(2), "COMMIT PREPARED '" + name + "_2'");
+  EXPECT_EQ(commit.rollback_prepared_sql(2), "ROLLBACK PREPARED '" + name + "_2'");
 }
 
 // Every order and combination of answers ends, and commits only if all prepared and the anchor committed.

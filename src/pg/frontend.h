@@ -42,6 +42,11 @@ struct BindMessage {
     if (formats.empty()) return false;
     return formats[formats.size() == 1 ? 0 : parameter] == 1;
   }
+  bool binary_results() const {
+    for (int16_t format : result_formats)
+      if (format == 1) return true;
+    return false;
+  }
 };
 struct TargetMessage {  // Describe and Close
   char kind = 'S';      // S: statement, P: portal

@@ -32,18 +32,24 @@ struct Ddl {
     catalog::TableKind kind = catalog::TableKind::local;
   };
   std::optional<NewTable> new_table;
-  bool changes_catalog = true;    // tables or columns may differ afterwards: introspect the home, publish an epoch
-  bool moves_owner = false;       // tables get another owner: their leaves follow
-  bool transactional = true;      // false: CREATE DATABASE and the like
-  std::vector<std::string> undo;  // non-transactional: what takes the statement back on groups that succeeded
-  std::string tag;                // command tag for the client
-  std::string object;             // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
-  bool hash_password = false;     // everywhere[0] holds a clear-text password: hash it once before it is sent
+  bool changes_catalog = true;  // tables or columns may differ afterwards: introspect the home, publish an epoch
+  bool moves_owner = false;     // tables get another owner: their leaves follow
+  bool transactional = true;    // false: CREATE DATABASE and the like
+  std::string tag;              // command tag for the client
+  std::string object;           // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
+  bool hash_password = false;   // everywhere[0] holds a clear-text password: hash it once before it is sent
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
   // then runs on the home group alone, as a plain statement.
   bool unknown_relation = false;
-  // CREATE TABLE AS: what the home runs in place of everywhere[0]; the other groups only make the empty table.
+  // What the home runs in place of everywhere[0]. CREATE TABLE: the table as declared, not partitioned; CREATE TABLE
+  // AS: with the rows, of which the other groups only make the empty table.
   std::string home_instead;
+  // It makes or resets sequences: those of the groups are sealed behind it, so that numbers come from the home alone.
+  bool seals_sequences = false;
+  // Roles and the like belong to a server: the group that shares one with the home has them with it.
+  bool server_wide = false;
+  // What that group runs in place of everywhere[0], where the statement names a database.
+  std::string beside_home_instead;
 };
 
 // Statements that the session itself handles.

@@ -100,13 +100,30 @@ Result<std::string> without_freeze(const PgQuery__CopyStmt* copy) {
   return deparse_statement(arena.node(plain));
 }
 
-Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table) {
+// COPY that leaves a column out whose default only the home can compute.
+std::optional<Plan> refuse_missing(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context) {
+  const std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
+  if (names.empty()) return std::nullopt;
+  for (const catalog::Column& column : table.table->columns) {
+    if (std::find(names.begin(), names.end(), column.name) != names.end()) continue;
+    if (default_asks_home(column, table.placement == Placement::reference, context))
+      return unsupported(
+          "COPY without a value for column \"" + column.name + "\", whose default the groups cannot compute",
+          "List the column in COPY, with its values in the data; reserve numbers of a sequence with "
+          "setval() before.");
+  }
+  return std::nullopt;
+}
+
+Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context) {
   Plan plan;
   plan.command = "COPY";
   plan.returns_rows = false;
   plan.effects.writes = true;
   plan.kind = PlanKind::copy_in;
   CopyIn& in = plan.copy_in.emplace();
+  if (table.placement == Placement::sharded || table.placement == Placement::reference)
+    if (auto refused = refuse_missing(copy, table, context)) return std::move(*refused);
   switch (table.placement) {
     case Placement::home: plan.target.kind = Target::Kind::home; return plan;
     case Placement::sharded: break;
@@ -238,7 +255,7 @@ Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& contex
   Planning p(sql, context, root);
   Level* level = p.statement.new_level(nullptr, nullptr);
   Instance& table = p.statement.add_table(level, copy->relation, -1);
-  return copy->is_from ? copy_in(copy, table) : copy_table_out(sql, copy, table);
+  return copy->is_from ? copy_in(copy, table, context) : copy_table_out(sql, copy, table);
 }
 
 }  // namespace pgmosaic::plan

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "plan/types.h"
 #include "sql/deparse.h"
@@ -28,7 +29,7 @@ class CreateTablePlanner {
   Status check_key_types();
   Status check_elements();
   Status check_one_primary_key();
-  Plan temporary() const;
+  bool makes_sequences() const;
   const PgQuery__ColumnDef* column(std::string_view name) const;
   Error misuse(std::string message, std::string hint) const {
     return make_error("42601", std::move(message), std::move(hint));
@@ -48,13 +49,11 @@ const PgQuery__ColumnDef* CreateTablePlanner::column(std::string_view name) cons
   return nullptr;
 }
 
-Plan CreateTablePlanner::temporary() const {
-  Plan plan;
-  plan.command = "CREATE TABLE";
-  plan.returns_rows = false;
-  plan.target.kind = Target::Kind::home;
-  plan.effects.writes = plan.effects.pins = plan.effects.not_preparable = true;
-  return plan;
+bool CreateTablePlanner::makes_sequences() const {
+  return std::any_of(create_->table_elts, create_->table_elts + create_->n_table_elts, [](const Node* node) {
+    auto* definition = as<PgQuery__ColumnDef>(node);
+    return as<PgQuery__TableLikeClause>(node) != nullptr || (definition != nullptr && makes_sequence(definition));
+  });
 }
 
 // The first column of the primary key, without one the first column that can be hashed.
@@ -191,7 +190,7 @@ Result<Plan> CreateTablePlanner::run() {
                               table_.name + "\"",
                           "Give it another name.");
     }
-    return temporary();
+    return temporary("CREATE TABLE");
   }
   TRY(choose_kind());
   if (table_.kind == TableKind::sharded) TRY(check_key_types());
@@ -205,6 +204,7 @@ Result<Plan> CreateTablePlanner::run() {
   plan.target.kind = Target::Kind::everywhere;
   Ddl& ddl = plan.ddl.emplace();
   ddl.tag = "CREATE TABLE";
+  ddl.seals_sequences = makes_sequences();
   if (table_.kind != TableKind::sharded) {
     ddl.everywhere = {text_.plain_sql()};
     ddl.new_table = Ddl::NewTable{table_.schema, table_.name, table_.kind};
@@ -215,6 +215,7 @@ Result<Plan> CreateTablePlanner::run() {
   if (!text_.method.empty())
     return make_error("0A000", "an access method for a sharded table is not supported", "Leave out USING.");
   ddl.everywhere = {text_.head + " PARTITION BY HASH (" + keys + ")" + text_.tail};
+  ddl.home_instead = text_.plain_sql();  // as declared
   Ddl::NewSharded& sharded = ddl.new_sharded.emplace();
   sharded.schema = table_.schema;
   sharded.table = table_.name;
@@ -255,6 +256,7 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
   if (!*text || create->partbound != nullptr)
     return unsupported("CREATE TABLE ... PARTITION OF is not supported yet",
                        "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
+  if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();
   if (!plan) return unsupported(plan.error());
   note_session_state(*plan, tree->statement(), context);

@@ -1,7 +1,9 @@
 // Schema changes other than CREATE TABLE: what each group runs in one distributed transaction, or why not.
 #include <algorithm>
 
+#include "pg/site_names.h"
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 
@@ -9,8 +11,6 @@ namespace pgmosaic::plan {
 
 using namespace sql;
 using catalog::TableKind;
-
-namespace {
 
 Plan everywhere(std::string tag, std::string_view sql) {
   Plan plan;
@@ -25,14 +25,6 @@ Plan everywhere(std::string tag, std::string_view sql) {
   return plan;
 }
 
-// Grants, comments, roles: nothing that a plan depends on.
-Plan no_new_epoch(std::string tag, std::string_view sql) {
-  Plan plan = everywhere(std::move(tag), sql);
-  plan.ddl->changes_catalog = false;
-  return plan;
-}
-
-// An object of the session: lives in its backend on the home group.
 Plan temporary(std::string command) {
   Plan plan;
   plan.command = std::move(command);
@@ -44,6 +36,70 @@ Plan temporary(std::string command) {
 
 bool is_temporary(const PgQuery__RangeVar* range) {
   return range != nullptr && (text_of(range->relpersistence) == "t" || text_of(range->schemaname) == "pg_temp");
+}
+
+namespace {
+
+// Grants, comments, roles: nothing that a plan depends on.
+Plan no_new_epoch(std::string tag, std::string_view sql) {
+  Plan plan = everywhere(std::move(tag), sql);
+  plan.ddl->changes_catalog = false;
+  return plan;
+}
+
+Plan server_wide(Plan plan) {
+  plan.ddl->server_wide = true;
+  return plan;
+}
+
+// The statement with other names of databases, for the group on the home's server. Empty: it names none.
+Result<std::string> for_shards_database(const Node* root) {
+  Arena arena;
+  auto renamed = [&](const char* name) { return arena.string(pg::shards_database_name(text_of(name))); };
+  if (auto* create = as<PgQuery__CreatedbStmt>(root)) {
+    auto* copy = arena.shallow(create);
+    copy->dbname = renamed(create->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* drop = as<PgQuery__DropdbStmt>(root)) {
+    auto* copy = arena.shallow(drop);
+    copy->dbname = renamed(drop->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterDatabaseSetStmt>(root)) {
+    auto* copy = arena.shallow(alter);
+    copy->dbname = renamed(alter->dbname);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterRoleSetStmt>(root); alter != nullptr && !text_of(alter->database).empty()) {
+    auto* copy = arena.shallow(alter);
+    copy->database = renamed(alter->database);
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* alter = as<PgQuery__AlterOwnerStmt>(root);
+      alter != nullptr && alter->object_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
+    auto* copy = arena.shallow(alter);
+    copy->object = arena.string_node(pg::shards_database_name(string_value(alter->object)));
+    return deparse_statement(arena.node(copy));
+  }
+  if (auto* grant = as<PgQuery__GrantStmt>(root);
+      grant != nullptr && grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
+    auto* copy = arena.shallow(grant);
+    std::vector<Node*> names;
+    for (std::size_t i = 0; i < grant->n_objects; ++i)
+      names.push_back(arena.string_node(pg::shards_database_name(string_value(grant->objects[i]))));
+    copy->objects = arena.list(names);
+    return deparse_statement(arena.node(copy));
+  }
+  return std::string();
+}
+
+Plan naming_databases(Plan plan, const Node* root) {
+  if (plan.kind != PlanKind::ddl) return plan;
+  auto text = for_shards_database(root);
+  if (!text) return unsupported(text.error());
+  plan.ddl->beside_home_instead = std::move(*text);
+  return plan;
 }
 
 TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range) {
@@ -69,26 +125,30 @@ Error refused(std::string message, std::string hint) {
   return make_error("0A000", std::move(message), std::move(hint));
 }
 
+Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
+                        const PlanContext& context) {
+  auto* column = as<PgQuery__ColumnDef>(command->def);
+  if (column == nullptr) return {};
+  TRY(check_column(table, column, context));
+  if (table.kind == TableKind::local) return {};
+  // A default is computed once per group for the rows that exist.
+  if (makes_sequence(column))
+    return refused("ADD COLUMN of serial or identity to a sharded or reference table is not supported yet",
+                   "Add an integer column, number the rows with UPDATE, then SET DEFAULT nextval('...').");
+  for (const Node* node : each(column->n_constraints, column->constraints)) {
+    auto* constraint = as<PgQuery__Constraint>(node);
+    if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
+    if (!immutable_expression(constraint->raw_expr, context.database))
+      return refused("ADD COLUMN with a default that may differ between groups",
+                     "Add the column without default, UPDATE the rows, then SET DEFAULT.");
+  }
+  return {};
+}
+
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: {
-      auto* column = as<PgQuery__ColumnDef>(command->def);
-      if (column == nullptr) return {};
-      TRY(check_column(table, column, context));
-      // A default is computed once per group for the rows that exist.
-      for (const Node* node : each(column->n_constraints, column->constraints)) {
-        auto* constraint = as<PgQuery__Constraint>(node);
-        if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
-        TableUnderDefinition strict = table;
-        if (strict.kind == TableKind::sharded) strict.kind = TableKind::reference;
-        if (!check_default(strict, constraint->raw_expr, context).ok())
-          return refused("ADD COLUMN with a default that may differ between groups",
-                         "Add the column without default, UPDATE the rows, then SET DEFAULT.");
-      }
-      return {};
-    }
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault: return check_default(table, command->def, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
@@ -99,6 +159,10 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
         return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
                        "Create a new table with the key you want and copy the rows.");
       return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropNotNull:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetNotNull:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropExpression:
@@ -111,6 +175,14 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ValidateConstraint:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropConstraint:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableAlwaysTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableReplicaTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrig:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrigAll:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrigAll:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableTrigUser:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableTrigUser:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
@@ -124,16 +196,24 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
         return refused("this ALTER TABLE of a sharded table is not supported yet",
                        "Give storage options in CREATE TABLE ... WITH (...).");
       return {};
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropIdentity:
-      if (table.kind == TableKind::local) return {};
-      return refused("identity columns of sharded and reference tables are not supported yet",
-                     "Give the numbers in INSERT.");
     default:
       return refused("this form of ALTER TABLE is not supported yet",
                      "Columns, defaults, constraints, owner and row security can be changed.");
   }
+}
+
+// Of identity columns; with a column's type its sequence's bounds change.
+bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
+  return std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    if (command == nullptr) return false;
+    auto* column = as<PgQuery__ColumnDef>(command->def);
+    return command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity ||
+           command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity ||
+           command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType ||
+           (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn && column != nullptr &&
+            makes_sequence(column));
+  });
 }
 
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
@@ -142,6 +222,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
     default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
   }
@@ -156,6 +237,8 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
       return unsupported(status.error());
   }
   Plan plan = everywhere(tag, sql);
+  plan.ddl->seals_sequences = touches_sequences(alter);
+  if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
   plan.ddl->moves_owner = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
@@ -185,11 +268,12 @@ std::string drop_tag(PgQuery__ObjectType type) {
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: return "DROP TABLE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: return "DROP VIEW";
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: return "DROP INDEX";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: return "DROP SEQUENCE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: return "DROP SCHEMA";
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "DROP TYPE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: return "DROP DOMAIN";
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: return "DROP POLICY";
-    default: return {};
+    default: return object_drop_tag(type);
   }
 }
 
@@ -216,6 +300,12 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
   return plan;
 }
 
+std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
+  std::string tag = drop_tag(type);
+  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
+  return tag.empty() ? tag : verb + tag.substr(4);
+}
+
 Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const PlanContext& context) {
   std::string tag;
   switch (rename->rename_type) {
@@ -224,14 +314,17 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABCONSTRAINT: tag = "ALTER TABLE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: tag = "ALTER SCHEMA"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE:
     case PG_QUERY__OBJECT_TYPE__OBJECT_ATTRIBUTE: tag = "ALTER TYPE"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: tag = "ALTER ROLE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
-    default: return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
+    default: tag = owner_tag(rename->rename_type); break;
   }
+  if (tag.empty())
+    return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
   Plan plan = everywhere(tag, sql);
   plan.ddl->unknown_relation = tag == "ALTER TABLE" && lookup(context, rename->relation) == nullptr;
   return plan;
@@ -261,6 +354,18 @@ Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const*
   return plan;
 }
 
+// RESTART IDENTITY is the home's: the sequences of the other groups stay sealed.
+Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
+  Arena arena;
+  auto* others = arena.shallow(truncate);
+  others->restart_seqs = 0;
+  auto text = deparse_statement(arena.node(others));
+  if (!text) return unsupported(text.error());
+  Plan plan = no_new_epoch("TRUNCATE TABLE", *text);
+  plan.ddl->home_instead = std::string(sql);
+  return plan;
+}
+
 Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, const PlanContext& context) {
   Planning p(sql, context, nullptr);
   Level* level = p.statement.new_level(nullptr, nullptr);
@@ -282,6 +387,7 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
       return unsupported("TRUNCATE of a sharded or reference table with statement-level triggers",
                          "They would fire once per group: use DELETE.");
   }
+  if (truncate->restart_seqs && plan.target.kind == Target::Kind::everywhere) return plan_restart(sql, truncate);
   return plan;
 }
 
@@ -344,14 +450,26 @@ bool other_encoding(const PgQuery__CreatedbStmt* create) {
   return false;
 }
 
+bool copied_from(const PgQuery__CreatedbStmt* create) {
+  for (const Node* node : each(create->n_options, create->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr || text_of(option->defname) != "template" || inner(option->arg) == nullptr) continue;
+    auto* name = as<PgQuery__String>(option->arg);
+    if (name == nullptr || (text_of(name->sval) != "template0" && text_of(name->sval) != "template1")) return true;
+  }
+  return false;
+}
+
 Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* create) {
   if (other_encoding(create))
     return unsupported("a database with another encoding than UTF8 is not supported",
                        "Leave ENCODING out; clients may use any client_encoding.");
+  if (copied_from(create))
+    return unsupported("CREATE DATABASE from another template than template0 and template1 is not supported",
+                       "Create the database, then restore a dump of the other one into it.");
   Plan plan = everywhere("CREATE DATABASE", sql);
   plan.no_transaction = true;
   plan.ddl->transactional = false;
-  plan.ddl->undo = {"DROP DATABASE IF EXISTS " + quote_identifier(text_of(create->dbname))};
   plan.ddl->object = std::string(text_of(create->dbname));
   return plan;
 }
@@ -364,40 +482,47 @@ Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create) 
   return everywhere("CREATE SCHEMA", sql);
 }
 
-std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
-  std::string tag = drop_tag(type);
-  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
-  return tag.empty() ? tag : verb + tag.substr(4);
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
   // Whether an owner may read tables and use schemas decides plans.
-  if (auto* grant = as<PgQuery__GrantStmt>(root)) return everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql);
+  if (auto* grant = as<PgQuery__GrantStmt>(root))
+    return naming_databases(everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql), root);
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
-    return no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql);
+    return server_wide(no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql));
   if (auto* role = as<PgQuery__CreateRoleStmt>(root)) {
-    Plan plan = plan_role(sql, "CREATE ROLE", role->n_options, role->options);
+    Plan plan = server_wide(plan_role(sql, "CREATE ROLE", role->n_options, role->options));
     plan.ddl->object = std::string(text_of(role->role));
     return plan;
   }
   if (auto* role = as<PgQuery__AlterRoleStmt>(root)) {
-    Plan plan = plan_role(sql, "ALTER ROLE", role->n_options, role->options);
+    Plan plan = server_wide(plan_role(sql, "ALTER ROLE", role->n_options, role->options));
     if (role->role != nullptr) plan.ddl->object = std::string(text_of(role->role->rolename));
     return plan;
   }
-  if (as<PgQuery__AlterRoleSetStmt>(root) != nullptr) return no_new_epoch("ALTER ROLE", sql);
-  if (as<PgQuery__DropRoleStmt>(root) != nullptr) return no_new_epoch("DROP ROLE", sql);
-  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr) return no_new_epoch("ALTER DATABASE", sql);
+  if (auto* alter = as<PgQuery__AlterRoleSetStmt>(root)) {
+    Plan plan = no_new_epoch("ALTER ROLE", sql);
+    return text_of(alter->database).empty() ? server_wide(std::move(plan)) : naming_databases(std::move(plan), root);
+  }
+  if (as<PgQuery__DropRoleStmt>(root) != nullptr) return server_wide(no_new_epoch("DROP ROLE", sql));
+  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr)
+    return naming_databases(no_new_epoch("ALTER DATABASE", sql), root);
   if (as<PgQuery__CreatePolicyStmt>(root) != nullptr) return no_new_epoch("CREATE POLICY", sql);
   if (as<PgQuery__AlterPolicyStmt>(root) != nullptr) return no_new_epoch("ALTER POLICY", sql);
-  if (as<PgQuery__CommentStmt>(root) != nullptr) return no_new_epoch("COMMENT", sql);
+  if (auto* comment = as<PgQuery__CommentStmt>(root)) {
+    Plan plan = no_new_epoch("COMMENT", sql);
+    plan.ddl->server_wide = comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE ||
+                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_ROLE ||
+                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE;
+    return plan;
+  }
   return std::nullopt;
 }
 
 std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto plan = plan_privileges(sql, root)) return plan;
+  if (auto plan = plan_sequence(sql, root)) return plan;
+  if (auto plan = plan_object(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
   if (auto* statement = as<PgQuery__IndexStmt>(root)) return plan_index(sql, statement, context);
   if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);
@@ -405,7 +530,8 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
-  if (auto* statement = as<PgQuery__CreatedbStmt>(root)) return plan_create_database(sql, statement);
+  if (auto* statement = as<PgQuery__CreatedbStmt>(root))
+    return naming_databases(plan_create_database(sql, statement), root);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
     if (statement->n_options > 0)
       return unsupported("DROP DATABASE ... WITH (FORCE) is not supported yet",
@@ -414,7 +540,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     plan.no_transaction = true;
     plan.ddl->transactional = false;
     plan.ddl->object = std::string(text_of(statement->dbname));
-    return plan;
+    return naming_databases(std::move(plan), root);
   }
   if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
   if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
@@ -426,7 +552,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
       return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
     Plan plan = everywhere(tag, sql);
     plan.ddl->moves_owner = true;
-    return plan;
+    return naming_databases(std::move(plan), root);
   }
   if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);

@@ -111,25 +111,8 @@ Status check_unique(const TableUnderDefinition& table, const std::vector<std::st
   return {};
 }
 
-Status check_default(const TableUnderDefinition& table, const Node* expression, const PlanContext& context) {
-  if (table.kind == TableKind::local || inner(expression) == nullptr) return {};
-  if (table.kind == TableKind::reference && !immutable_expression(expression, context.database))
-    return refused("a default of a reference table that may differ between groups",
-                   "Each group would compute its own value: leave the default out and give the value in INSERT.");
-  Status status;
-  walk(expression, [&](const Message* message) {
-    auto* call = as<PgQuery__FuncCall>(message);
-    if (call != nullptr && function_traits(call, context.database).home_only)
-      status = refused("a default of a sharded table that uses a sequence is not supported yet",
-                       "Take the number from the sequence first and give it in INSERT.");
-    return status.ok();
-  });
-  return status;
-}
-
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                         const PlanContext& context) {
-  bool spread = table.kind != TableKind::local;
   switch (constraint->contype) {
     case PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY:
     case PG_QUERY__CONSTR_TYPE__CONSTR_UNIQUE: {
@@ -151,31 +134,28 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
                        "reference table.");
       return {};
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN: return check_foreign_key(table, constraint, column, context);
-    case PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY:
-      if (spread)
-        return refused("identity columns of sharded and reference tables are not supported yet",
-                       "Declare it without serial or identity and give the numbers in INSERT, from a sequence of a "
-                       "local table for one.");
-      return {};
-    case PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT: return check_default(table, constraint->raw_expr, context);
     default: return {};
   }
 }
 
 Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* column, const PlanContext& context) {
-  if (table.kind != TableKind::local && column->type_name != nullptr && column->type_name->n_names == 1) {
-    std::string_view type = string_value(column->type_name->names[0]);
-    for (std::string_view serial : {"serial", "serial4", "serial8", "bigserial", "smallserial", "serial2"})
-      if (type == serial)
-        return refused("serial columns of sharded and reference tables are not supported yet",
-                       "Declare it without serial or identity and give the numbers in INSERT, from a sequence of a "
-                       "local table for one.");
-  }
-  TRY(check_default(table, column->raw_default, context));
   for (const Node* node : each(column->n_constraints, column->constraints))
     if (auto* constraint = as<PgQuery__Constraint>(node))
       TRY(check_constraint(table, constraint, text_of(column->colname), context));
   return {};
+}
+
+bool makes_sequence(const PgQuery__ColumnDef* column) {
+  if (column->type_name != nullptr && column->type_name->n_names == 1) {
+    const std::string_view type = string_value(column->type_name->names[0]);
+    for (std::string_view serial : {"serial", "serial4", "serial8", "bigserial", "smallserial", "serial2"})
+      if (type == serial) return true;
+  }
+  for (const Node* node : each(column->n_constraints, column->constraints))
+    if (auto* constraint = as<PgQuery__Constraint>(node);
+        constraint != nullptr && constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY)
+      return true;
+  return false;
 }
 
 KeyType classify_key_type(const PgQuery__TypeName* name, catalog::Oid& type) {

@@ -26,10 +26,10 @@ struct TableUnderDefinition {
 // One constraint, written with a column (`column` is its name) or by itself.
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                         const PlanContext& context);
-// A column definition: its type (serial), its constraints and default.
+// A column definition.
 Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* column, const PlanContext& context);
-// A DEFAULT that every group may evaluate for itself.
-Status check_default(const TableUnderDefinition& table, const sql::Node* expression, const PlanContext& context);
+// serial or identity.
+bool makes_sequence(const PgQuery__ColumnDef* column);
 // UNIQUE, PRIMARY KEY or a unique index over these columns.
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what);
 

@@ -160,6 +160,21 @@ static bool read_new_key(Planning& p, const Level* level, const Instance& target
   return true;
 }
 
+// SET column = DEFAULT, where the groups cannot compute it. Empty: none.
+static std::string default_of_home(const Instance& target, size_t count, Node* const* targets,
+                                   const PlanContext& context) {
+  if (target.placement != Placement::sharded && target.placement != Placement::reference) return {};
+  for (size_t i = 0; i < count; ++i) {
+    auto* assignment = as<PgQuery__ResTarget>(targets[i]);
+    if (assignment == nullptr || as<PgQuery__SetToDefault>(assignment->val) == nullptr) continue;
+    const int index = target.table->column_index(text_of(assignment->name));
+    const bool differs = target.placement == Placement::reference;
+    if (index >= 0 && default_asks_home(target.table->columns[static_cast<size_t>(index)], differs, context))
+      return target.table->columns[static_cast<size_t>(index)].name;
+  }
+  return {};
+}
+
 void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   Statement& s = p.statement;
   Level* level = s.new_level(nullptr, nullptr);
@@ -174,6 +189,12 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
   if (!key.empty() && !read_new_key(p, level, target, update)) {
     p.plan = key_change(key);
+    return;
+  }
+  if (std::string column = default_of_home(target, update->n_target_list, update->target_list, p.context);
+      !column.empty()) {
+    p.plan = unsupported("SET \"" + column + "\" = DEFAULT, which the groups cannot compute",
+                         "Compute the value first (SELECT nextval('...'), now(), ...) and pass it on.");
     return;
   }
   p.plan.command = "UPDATE";

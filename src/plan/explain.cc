@@ -43,6 +43,9 @@ Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& con
     return unsupported("EXPLAIN of " + construct_name(explain->query), "EXPLAIN the query in it.");
   }
   if (query.kind == PlanKind::unsupported) return query;
+  if (query.kind == PlanKind::fill)
+    return unsupported("EXPLAIN of an INSERT whose values are computed first",
+                       "Write the values of the distribution column and of sequences in the statement.");
   Plan plan;
   plan.kind = PlanKind::explain;
   plan.command = "EXPLAIN";

@@ -96,7 +96,9 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
-  for (const std::string& sql : ddl.undo) out += "  undo: " + sql + "\n";
+  if (ddl.seals_sequences) out += "  seals sequences\n";
+  if (ddl.server_wide) out += "  once per server\n";
+  if (!ddl.beside_home_instead.empty()) out += "  beside the home instead: " + ddl.beside_home_instead + "\n";
   if (ddl.hash_password) out += "  hash password\n";
   if (ddl.unknown_relation) out += "  unknown relation\n";
 }
@@ -180,6 +182,9 @@ std::string describe_plan(const Plan& plan) {
       for (const InsertSplit::Row& row : plan.insert_split->rows)
         out += "  row " + std::to_string(row.begin) + "-" + std::to_string(row.end) + " " + key_text(row.key) + "\n";
       if (!plan.insert_split->suffix.empty()) out += "  suffix:" + plan.insert_split->suffix + "\n";
+      break;
+    case PlanKind::fill:
+      out += "fill" + flags + "\n  ask: " + plan.fill->question + "\n  run: " + plan.fill->statement + "\n";
       break;
     case PlanKind::ddl:
       out += "ddl " + plan.ddl->tag + "\n";

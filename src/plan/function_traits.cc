@@ -44,7 +44,37 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.taints = !info.is(kHarmless) && !info.is(kSetConfig) && !info.is(kSessionAdvisoryLock);
 }
 
+FunctionTraits user_traits(const catalog::UserFunction& function) {
+  using Touches = catalog::UserFunction::Touches;
+  FunctionTraits traits;
+  traits.aggregate = function.aggregate;
+  traits.is_volatile = function.volatility == 'v';
+  traits.immutable = function.volatility == 'i' && function.touches == Touches::nothing && !function.aggregate;
+  traits.user_defined = function.aggregate || function.touches == Touches::home;
+  traits.home = traits.home_only = function.touches == Touches::home || (function.writes && traits.is_volatile);
+  traits.writes = function.writes || (traits.is_volatile && !function.clean);
+  traits.taints = !function.clean;
+  if (function.touches == Touches::shards) traits.touches_shards = function.what;
+  return traits;
+}
+
 }  // namespace
+
+std::optional<Error> touching_shards(const Node* root, const catalog::Database* database) {
+  std::optional<Error> error;
+  walk(root, [&](const Message* message) {
+    auto* call = as<PgQuery__FuncCall>(message);
+    if (call == nullptr || error) return !error;
+    const FunctionTraits traits = function_traits(call, database);
+    if (!traits.touches_shards.empty())
+      error = make_error("0A000",
+                         "the function " + std::string(last_name(call->n_funcname, call->funcname)) + "() may touch " +
+                             std::string(traits.touches_shards) + ", of which the server that runs it has a part only",
+                         "Run its statements one by one.");
+    return true;
+  });
+  return error;
+}
 
 FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database) {
   FunctionTraits traits;
@@ -52,14 +82,9 @@ FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Dat
   bool qualified = call->n_funcname > 1;
   bool builtin_schema = qualified && string_value(call->funcname[call->n_funcname - 2]) == "pg_catalog";
   if (database != nullptr && !builtin_schema) {
-    auto user = database->user_functions.find(name);
-    if (user != database->user_functions.end()) {
-      traits.user_defined = true;
-      traits.taints = !user->second;
-      traits.is_volatile = !user->second;
-    }
+    const auto user = database->user_functions.find(name);
+    if (user != database->user_functions.end()) return user_traits(user->second);
   }
-  if (traits.user_defined) return traits;
   const FunctionInfo* info = !qualified || builtin_schema ? find_builtin(name) : nullptr;
   if (info == nullptr) {
     // A function of a newer PostgreSQL, one created since the catalog was read, or none at all.

@@ -3,15 +3,18 @@
 // PostgreSQL says so.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
 
+#include "base/result.h"
 #include "catalog/catalog.h"
 #include "sql/ast.h"
 
 namespace pgmosaic::plan {
 
 struct FunctionTraits {
-  bool user_defined = false;  // outside pg_catalog
+  bool user_defined = false;  // outside pg_catalog, and not known to compute the same on every group
   bool aggregate = false;
   bool combinable = false;    // an aggregate that partial results of groups can be combined for, exactly
   bool is_volatile = false;   // two calls may differ
@@ -26,7 +29,12 @@ struct FunctionTraits {
   bool pins = false;
   bool not_preparable = false;
   bool taints = false;
+  // Not empty: it may touch this, of which the server that runs it has a part only.
+  std::string_view touches_shards;
 };
+
+// The function of an expression that may touch sharded tables, and what it may touch; nothing: none.
+std::optional<Error> touching_shards(const sql::Node* root, const catalog::Database* database);
 
 FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database);
 

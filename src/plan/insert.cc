@@ -142,11 +142,13 @@ bool InsertPlanner::key_source(const Node* value, int column, KeySource& source)
   catalog::Oid type = key.base_type != 0 ? key.base_type : key.type;
   ConstValue constant;
   if (!s_.read_constant(value, constant) || !s_.comparable(constant, Var{target_, column})) {
+    p_.key_expression = true;
     refuse("INSERT whose value for the distribution column \"" + key.name + "\" is an expression",
            "Give a constant of the column's type or a parameter; compute the value first.");
     return false;
   }
   if (!s_.parameter_type_certain(constant, type)) {
+    p_.key_expression = true;
     refuse("a parameter for the distribution column \"" + key.name + "\" that is used in several places",
            "Declare its type, or use a parameter of its own for each place.");
     return false;

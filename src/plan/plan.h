@@ -120,6 +120,17 @@ struct InsertSplit {
   catalog::ColocationId colocation = 0;
 };
 
+// INSERT … VALUES with values that one PostgreSQL must compute before the rows are told apart: numbers of sequences,
+// defaults and functions that differ between servers or moments, expressions for the distribution column.
+struct Fill {
+  std::string question;  // what the home is asked: as many rows as the statement has, of text columns
+  // The INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for.
+  std::string statement;
+  bool expressions = false;             // some values are the statement's own, which PostgreSQL has not checked yet
+  std::string mark;                     // occurs nowhere else in it
+  std::vector<catalog::Oid> sequences;  // of each column: it holds this sequence's numbers; 0: something else
+};
+
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.
 struct CopyIn {
   catalog::Oid table = 0;
@@ -139,6 +150,7 @@ struct CopyIn {
 enum class PlanKind : uint8_t {
   route,  // client's bytes to the one group that `target` gives; several groups: `gather`/`combine`/sum of tags
   insert_split,
+  fill,  // the home is asked, and the statement that comes of it is planned and run
   copy_in,
   copy_out,  // COPY TO STDOUT: streams of the target groups, concatenated
   ddl,
@@ -159,6 +171,7 @@ struct Plan {
   std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
   std::optional<Error> multi_group_error;  // … or why this statement cannot run over several groups
   std::optional<InsertSplit> insert_split;
+  std::optional<Fill> fill;
   std::optional<CopyIn> copy_in;  // copy_out: only its format and header
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;

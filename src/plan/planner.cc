@@ -11,6 +11,7 @@
 #include "plan/planner.h"
 
 #include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
@@ -77,12 +78,14 @@ static bool only_of_sharded(const Node* root, const PlanContext& context) {
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
   if (only_of_sharded(root, context))
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
+  if (auto error = touching_shards(root, context.database)) return unsupported(std::move(*error));
   if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_ddl(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_utility(sql, root, context)) return std::move(*plan);
   if (as<PgQuery__CopyStmt>(root) != nullptr) return plan_copy(sql, root, context);
   if (as<PgQuery__ExplainStmt>(root) != nullptr) return plan_explain(sql, root, context);
   if (auto plan = plan_virtual_relations(sql, root, context)) return std::move(*plan);
+  if (auto plan = plan_fill(sql, root, context, false)) return std::move(*plan);
 
   Planning p(sql, context, root);
   scan_functions(p);
@@ -90,6 +93,8 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
     plan_select(p, select);
   } else if (auto* insert = as<PgQuery__InsertStmt>(root)) {
     plan_insert(p, insert);
+    if (p.key_expression)
+      if (auto plan = plan_fill(sql, root, context, true)) return std::move(*plan);
   } else if (auto* update = as<PgQuery__UpdateStmt>(root)) {
     plan_update(p, update);
   } else if (auto* remove = as<PgQuery__DeleteStmt>(root)) {

@@ -8,6 +8,7 @@
 #include "plan/distribution.h"
 #include "plan/plan.h"
 #include "plan/planner.h"
+#include "sql/parse.h"
 
 namespace pgmosaic::plan {
 
@@ -25,6 +26,7 @@ struct Planning {
   // Traits of all functions called anywhere.
   bool home_functions = false;
   std::string home_only_function, user_function, server_function;
+  bool key_expression = false;  // an INSERT whose shard only a PostgreSQL can tell
 };
 
 // planner.cc: plans a parsed statement (not EXPLAIN's or PREPARE's shell around it).
@@ -65,10 +67,29 @@ std::optional<Plan> plan_session_command(std::string_view sql, const sql::Node* 
 std::optional<Plan> plan_ddl(std::string_view sql, const sql::Node* root, const PlanContext& context);
 Plan plan_create_table(std::string_view sql, const PlanContext& context);
 std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, const PlanContext& context);
+// ddl.cc
+Plan everywhere(std::string tag, std::string_view sql);  // a schema change that every group runs as it is
+Plan temporary(std::string command);                     // of an object of the session: on its home backend
+bool is_temporary(const PgQuery__RangeVar* range);
+// ddl_objects.cc
+std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
+std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
+// ddl_sequences.cc
+std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
+Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter);
+// fill.cc
+// Whether a column's default must be computed once, by the home: it draws from a sequence, or `differs` – the groups
+// would compute it several times – and it depends on more than its text.
+bool default_asks_home(const catalog::Column& column, bool differs, const PlanContext& context);
+// nullopt: nothing to compute first. `keys`: also what stands for the distribution columns.
+std::optional<Plan> plan_fill(std::string_view sql, const sql::Node* root, const PlanContext& context, bool keys);
 // nullopt: reads no virtual relation.
 std::optional<Plan> plan_virtual_relations(std::string_view sql, const sql::Node* root, const PlanContext& context);
 
 bool find_virtual(const PgQuery__RangeVar* range);
+// (query) AS alias, in place of a relation in FROM. `keep` holds what the result points into.
+sql::Node* in_place_of(sql::Arena& arena, const PgQuery__RangeVar* range, const std::string& query,
+                       std::vector<sql::ParseTree>& keep);
 
 // rules/: how the answers of several groups become one. Each sets plan.gather, plan.combine or plan.multi_group_error.
 void gather_select(Planning& p, Level* top);

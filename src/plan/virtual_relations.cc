@@ -1,9 +1,12 @@
 // pgmosaic.tables, .shards, .groups and .activity in a query: each becomes json_to_recordset() over a marker that the
-// executor replaces, and the rewritten statement is planned.
+// executor replaces, and the rewritten statement is planned. Likewise catalogs of the home's server in which databases
+// of ours would be seen.
 #include "plan/virtual_relations.h"
 
 #include <set>
 
+#include "pg/site_names.h"
+#include "plan/cluster_sums.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 #include "sql/parse.h"
@@ -16,18 +19,9 @@ bool find_virtual(const PgQuery__RangeVar* range) {
   return range != nullptr && find_virtual_relation(text_of(range->schemaname), text_of(range->relname)) != nullptr;
 }
 
-namespace {
-
-bool is_own_pid(const PgQuery__FuncCall* call) {
-  return call != nullptr && last_name(call->n_funcname, call->funcname) == "pg_backend_pid" && call->n_args == 0;
-}
-
-// (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
-Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__RangeVar* range,
-                 std::vector<ParseTree>& keep) {
-  std::string sql = "SELECT * FROM (SELECT * FROM pg_catalog.json_to_recordset('" + virtual_marker(relation.name) +
-                    "') AS r(" + std::string(relation.columns) + ")) AS x";
-  auto tree = ParseTree::parse(sql);
+Node* in_place_of(Arena& arena, const PgQuery__RangeVar* range, const std::string& query,
+                  std::vector<ParseTree>& keep) {
+  auto tree = ParseTree::parse("SELECT * FROM (" + query + ") AS x");
   CHECK(tree.ok());
   keep.push_back(std::move(*tree));
   auto* select = as<PgQuery__SelectStmt>(keep.back().statement());
@@ -36,45 +30,107 @@ Node* record_set(Arena& arena, const VirtualRelation& relation, const PgQuery__R
     sub->alias = range->alias;
   } else {
     sub->alias = arena.make<PgQuery__Alias>();
-    sub->alias->aliasname = arena.string(relation.name);
+    sub->alias->aliasname = arena.string(text_of(range->relname));
   }
   return arena.node(sub);
+}
+
+namespace {
+
+bool is_own_pid(const PgQuery__FuncCall* call) {
+  return call != nullptr && last_name(call->n_funcname, call->funcname) == "pg_backend_pid" && call->n_args == 0;
+}
+
+// Catalogs with a row for each database of the server, in a column datname.
+bool lists_databases(const PgQuery__RangeVar* range) {
+  if (range == nullptr || (!text_of(range->schemaname).empty() && text_of(range->schemaname) != "pg_catalog"))
+    return false;
+  const std::string_view name = text_of(range->relname);
+  return name == "pg_database" || name == "pg_stat_database" || name == "pg_stat_activity";
+}
+
+// (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
+std::string record_set(const VirtualRelation& relation) {
+  return "SELECT * FROM pg_catalog.json_to_recordset('" + virtual_marker(relation.name) + "') AS r(" +
+         std::string(relation.columns) + ")";
+}
+
+std::string without_ours(const PgQuery__RangeVar* range) {
+  return "SELECT * FROM pg_catalog." + std::string(text_of(range->relname)) +
+         " AS d WHERE datname IS NULL OR NOT pg_catalog.starts_with(datname::pg_catalog.text, '" +
+         pg::kShardsDatabasePrefix + "')";
+}
+
+}  // namespace
+
+namespace {
+
+// What a statement reads that no group has as such.
+struct Reads {
+  std::set<std::string> names;  // of kVirtualRelations, kBackendPid, kClusterSums
+  std::string signal;           // pg_cancel_backend or pg_terminate_backend
+  bool hidden_databases = false, estimates = false, sums = false;
+};
+
+Reads reads_of(const Node* root) {
+  Reads reads;
+  bool own_pid = false, databases = false, system_columns = false;
+  walk(root, [&](const Message* message) {
+    if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) reads.names.insert(range->relname);
+    databases = databases || lists_databases(as<PgQuery__RangeVar>(message));
+    if (auto* column = as<PgQuery__ColumnRef>(message); column != nullptr && column->n_fields > 0) {
+      const std::string_view name = string_value(column->fields[column->n_fields - 1]);
+      system_columns = system_columns || name == "tableoid";
+      reads.estimates = reads.estimates || name == "reltuples" || name == "relpages";
+    }
+    if (auto* call = as<PgQuery__FuncCall>(message)) {
+      const std::string_view name = last_name(call->n_funcname, call->funcname);
+      if (name == "pg_cancel_backend" || name == "pg_terminate_backend") reads.signal = name;
+      own_pid = own_pid || is_own_pid(call);
+    }
+    return true;
+  });
+  // A sub-select has no tableoid, for which tools ask the catalog itself.
+  if (!system_columns && as<PgQuery__SelectStmt>(root) != nullptr) {
+    reads.hidden_databases = databases;
+    walk(root, [&](const Message* message) {
+      reads.sums = reads.sums || reads_sums(message, reads.estimates);
+      return true;
+    });
+  }
+  if (own_pid && !reads.names.empty()) reads.names.emplace(kBackendPid);
+  if (reads.sums) reads.names.emplace(kClusterSums);
+  return reads;
+}
+
+bool writes_virtual(const Node* root) {
+  if (auto* insert = as<PgQuery__InsertStmt>(root)) return find_virtual(insert->relation);
+  if (auto* update = as<PgQuery__UpdateStmt>(root)) return find_virtual(update->relation);
+  if (auto* remove = as<PgQuery__DeleteStmt>(root)) return find_virtual(remove->relation);
+  return false;
 }
 
 }  // namespace
 
 std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node* root, const PlanContext& context) {
-  std::set<std::string> names;
-  std::string signal;
-  bool written = false, own_pid = false;
-  walk(root, [&](const Message* message) {
-    if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) names.insert(range->relname);
-    if (auto* call = as<PgQuery__FuncCall>(message)) {
-      const std::string_view name = last_name(call->n_funcname, call->funcname);
-      if (name == "pg_cancel_backend" || name == "pg_terminate_backend") signal = name;
-      own_pid = own_pid || is_own_pid(call);
-    }
-    return true;
-  });
-  if (names.empty()) return std::nullopt;
-  if (!signal.empty() && names.contains("activity"))
-    return unsupported(signal + "() of rows of pgmosaic.activity",
-                       "Read the pids first; then SELECT " + signal + "(PID) for each (in psql with \\gexec).");
-  if (own_pid) names.emplace(kBackendPid);
-  auto target_is_virtual = [&](const PgQuery__RangeVar* range) { written = written || find_virtual(range); };
-  if (auto* insert = as<PgQuery__InsertStmt>(root)) target_is_virtual(insert->relation);
-  if (auto* update = as<PgQuery__UpdateStmt>(root)) target_is_virtual(update->relation);
-  if (auto* remove = as<PgQuery__DeleteStmt>(root)) target_is_virtual(remove->relation);
-  if (written) return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
+  const Reads reads = reads_of(root);
+  if (reads.names.empty() && !reads.hidden_databases) return std::nullopt;
+  if (!reads.signal.empty() && reads.names.contains("activity"))
+    return unsupported(reads.signal + "() of rows of pgmosaic.activity",
+                       "Read the pids first; then SELECT " + reads.signal + "(PID) for each (in psql with \\gexec).");
+  if (writes_virtual(root)) return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
 
   Arena arena;
   std::vector<ParseTree> keep;
   Node* rewritten = arena.copy(root, [&](const Node* node) -> Node* {
-    if (is_own_pid(as<PgQuery__FuncCall>(node)))
+    if (reads.names.contains(std::string(kBackendPid)) && is_own_pid(as<PgQuery__FuncCall>(node)))
       return arena.cast(arena.string_constant(virtual_marker(kBackendPid)), {"pg_catalog", "int4"});
     auto* range = as<PgQuery__RangeVar>(node);
+    if (reads.sums)
+      if (Node* summed = with_sums(arena, node, reads.estimates, keep)) return summed;
+    if (reads.hidden_databases && lists_databases(range)) return in_place_of(arena, range, without_ours(range), keep);
     if (!find_virtual(range)) return nullptr;
-    return record_set(arena, *find_virtual_relation(kVirtualSchema, range->relname), range, keep);
+    return in_place_of(arena, range, record_set(*find_virtual_relation(kVirtualSchema, range->relname)), keep);
   });
   auto sql = deparse_statement(rewritten);
   if (!sql) return unsupported(sql.error());
@@ -97,7 +153,7 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
   if (plan.kind == PlanKind::unsupported) return plan;
   plan.rewritten_sql = *sql;
   plan.cacheable = false;
-  plan.virtual_relations.assign(names.begin(), names.end());
+  plan.virtual_relations.assign(reads.names.begin(), reads.names.end());
   return plan;
 }
 

@@ -1,5 +1,7 @@
 #include "pool/server_conn.h"
 
+#include <algorithm>
+
 #include "net/tls.h"
 #include "pg/frontend.h"
 
@@ -59,6 +61,15 @@ void ServerConn::add_vital_statement(std::string_view sql) {
   pg::write_execute(out_, "", 0);
   for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute})
     expect({.kind = kind, .internal = true, .vital = true});
+}
+
+void ServerConn::write_parse(std::string_view name, std::string_view sql, const std::vector<pg::Oid>& types) {
+  const bool users =
+      oid_map && std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type >= pg::kFirstUserOid; });
+  if (!users) return pg::write_parse(out_, name, sql, types);
+  std::vector<pg::Oid> here;
+  for (pg::Oid type : types) here.push_back(oid_map->type_here(type));
+  pg::write_parse(out_, name, sql, here);
 }
 
 bool ServerConn::receive() {
@@ -143,6 +154,24 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
   }
 }
 
+// The group's OIDs become the home's, in the buffer.
+void ServerConn::translate(const Reply& reply) {
+  char* body = const_cast<char*>(reply.message.body.data());
+  const std::size_t size = reply.message.body.size();
+  switch (reply.message.type) {
+    case 'T': rows_hold_oids_ = oid_map->to_home_description(body, size, binary_oids_); break;
+    case 't': oid_map->to_home_parameters(body, size); break;
+    case 'D':
+      if (!binary_oids_.empty()) oid_map->to_home_row(body, size, binary_oids_);
+      break;
+    case 'C':
+    case 'E':
+    case 's': binary_oids_.clear(); break;  // a further Execute has its own Describe in front
+    case 'n': rows_hold_oids_ = false; break;
+    default: break;
+  }
+}
+
 ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   reply.partial = false;
   reply.answers = false;
@@ -164,8 +193,8 @@ ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   switch (pg::peek_message(in_.view(), reply.message, length)) {
     case pg::FrameStatus::malformed: broken_ = true; return ReplyStatus::broken;
     case pg::FrameStatus::incomplete:
-      if (allow_partial && length > kPartialFrom && (reply.message.type == 'D' || reply.message.type == 'd') &&
-          request_head_ < requests_.size()) {
+      if (allow_partial && binary_oids_.empty() && length > kPartialFrom &&
+          (reply.message.type == 'D' || reply.message.type == 'd') && request_head_ < requests_.size()) {
         reply.message.whole = in_.view();
         reply.partial = reply.answers = true;
         reply.request = requests_[request_head_];
@@ -178,6 +207,7 @@ ReplyStatus ServerConn::next_reply(Reply& reply, bool allow_partial) {
   }
   in_.consume(length);
   complete(reply.message, reply);
+  if (oid_map) translate(reply);
   // What came behind the last answer (a notice, a notification) must not stay in the loop's scratch memory: whoever
   // reads next, on any connection, overwrites it. (An empty buffer would give back the memory that `reply` is in.)
   if (idle() && !in_.empty()) in_.own();

@@ -17,7 +17,9 @@
 #include "net/stream.h"
 #include "pg/backend.h"
 #include "pg/message.h"
+#include "pg/oid_map.h"
 #include "pg/scram.h"
+#include "pg/site_names.h"
 #include "pool/settings.h"
 
 namespace pgmosaic::pool {
@@ -54,6 +56,12 @@ struct Endpoint {
   uint16_t port = 0;
   std::shared_ptr<net::TlsContext> tls;  // null: plain
   bool tls_required = false;
+  bool shards_beside_home = false;  // the group shares its server with the home
+
+  // What the server calls a database of the cluster.
+  std::string database_name(const std::string& database) const {
+    return shards_beside_home ? pg::shards_database_name(database) : database;
+  }
 };
 
 class ServerConn {
@@ -88,6 +96,8 @@ class ServerConn {
   // Sync, so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed
   // statement.
   void add_vital_statement(std::string_view sql);
+  // Queues a Parse; `types` are the home's.
+  void write_parse(std::string_view name, std::string_view sql, const std::vector<pg::Oid>& types);
 
   // --- receiving ---
   // Reads what is there into the buffer. would_block is fine; false: closed or failed.
@@ -98,6 +108,8 @@ class ServerConn {
     return request_head_ < requests_.size() && requests_[request_head_].kind == RequestKind::execute;
   }
   bool ending() const { return ending_; }
+  // Of the last RowDescription: whether values of its columns would hold OIDs in binary (see pg/oid_map.h).
+  bool rows_hold_oids() const { return rows_hold_oids_; }
   bool idle() const { return request_head_ == requests_.size() && partial_remaining_ == 0; }
   std::size_t pending_requests() const { return requests_.size() - request_head_; }
 
@@ -124,6 +136,11 @@ class ServerConn {
   bool finishing = false;
   bool cancelling = false;  // a CancelRequest is under way: do not hand this backend to another client
   Settings settings;        // what is applied on the backend outside of a transaction
+  // Replies speak of the home's OIDs. Null: this is the home, or its OIDs are wanted as they are.
+  std::shared_ptr<const pg::OidMap> oid_map;
+  // The OID of the home's type on this server, and the other way round: for OIDs in the text of queries and answers.
+  pg::Oid type_here(pg::Oid home) const { return oid_map ? oid_map->type_here(home) : home; }
+  pg::Oid type_at_home(pg::Oid here) const { return oid_map ? oid_map->type_at_home(here) : here; }
   std::map<std::string, std::string> parameters;  // ParameterStatus
   std::vector<std::string> changed_parameters;    // names told since somebody cleared the list
   uint32_t pid = 0, secret = 0;
@@ -150,6 +167,7 @@ class ServerConn {
   void complete(const pg::MessageView& message, Reply& reply);
   void pop_request();
   void skip_to_sync();
+  void translate(const Reply& reply);
 
   Endpoint endpoint_;
   std::unique_ptr<net::Stream> stream_;
@@ -159,6 +177,8 @@ class ServerConn {
   std::size_t request_head_ = 0;
   uint32_t partial_remaining_ = 0;
   bool broken_ = false, open_batch_ = false;
+  bool rows_hold_oids_ = false;
+  std::vector<pg::Oid> binary_oids_;     // of the rows of the last RowDescription
   bool ending_ = false;                  // broken after the reply that was just given out
   std::list<uint32_t> statement_order_;  // most recent first
   std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;

@@ -50,7 +50,7 @@ net::Task<Result<std::unique_ptr<ServerConn>>> ServerConn::connect(net::EventLoo
     timed_out = true;
     raw->interrupt();
   });
-  Status status = co_await conn->login(credentials, database);
+  Status status = co_await conn->login(credentials, endpoint.database_name(database));
   if (timed_out) {
     co_return make_error("08001", "no answer from the PostgreSQL at " + where(conn->endpoint_) + " within " +
                                       std::to_string(timeout_ms) + " ms");

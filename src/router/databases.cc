@@ -15,6 +15,15 @@ Error in_use(const std::string& database, std::string detail) {
   return make_error("55006", "database \"" + database + "\" is being accessed by other users", {}, std::move(detail));
 }
 
+// The database as the backend's server calls it.
+std::string name_on(const exec::Backend& backend, const std::string& database) {
+  return backend.conn->endpoint().database_name(database);
+}
+
+std::string drop_sql(const exec::Backend& backend, const std::string& database) {
+  return "DROP DATABASE IF EXISTS " + pool::quote_identifier(name_on(backend, database));
+}
+
 }  // namespace
 
 net::Task<Status> DatabaseChange::run(exec::Backend& backend, std::string sql) {
@@ -31,10 +40,10 @@ net::Task<Status> DatabaseChange::create() {
   std::vector<exec::Backend*> order = others, done;
   order.push_back(&home);
   for (exec::Backend* backend : order) {
-    Status status = co_await run(*backend, ddl.everywhere[0]);
+    const bool renamed = name_on(*backend, ddl.object) != ddl.object;
+    Status status = co_await run(*backend, renamed ? ddl.beside_home_instead : ddl.everywhere[0]);
     if (!status.ok()) {
-      for (exec::Backend* made : done)
-        for (const std::string& sql : ddl.undo) (void)(co_await made->conn->query(sql));
+      for (exec::Backend* made : done) (void)(co_await run(*made, drop_sql(*made, ddl.object)));
       co_return status;
     }
     done.push_back(backend);
@@ -44,7 +53,7 @@ net::Task<Status> DatabaseChange::create() {
 
 // Connections that are just closing get a moment, as PostgreSQL gives them.
 net::Task<Status> DatabaseChange::wait_until_unused(exec::Backend& backend) {
-  const std::string name = pool::quote_literal(ddl.object);
+  const std::string name = pool::quote_literal(name_on(backend, ddl.object));
   const std::string question =
       "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND datname = " +
       name + ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
@@ -73,16 +82,15 @@ net::Task<Status> DatabaseChange::drop() {
   if (!status.ok() && status.error().sqlstate != "3D000") co_return status;
   if (!status.ok()) {  // an interrupted DROP DATABASE may have left it on others
     bool left = false;
-    const std::string question =
-        "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(ddl.object);
     for (exec::Backend* backend : others) {
+      const std::string question =
+          "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(name_on(*backend, ddl.object));
       auto rows = co_await backend->conn->query(question);
       left = left || (rows.ok() && !rows->rows.empty());
     }
     if (!left) co_return status;
   }
-  for (exec::Backend* backend : others)
-    CO_TRY(co_await run(*backend, "DROP DATABASE IF EXISTS " + pool::quote_identifier(ddl.object)));
+  for (exec::Backend* backend : others) CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object)));
   co_return co_await worker.context.control->database_dropped(worker.loop, ddl.object);
 }
 

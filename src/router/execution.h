@@ -32,6 +32,8 @@ struct Execution {
 
 // The groups take the client's own text: its portals live there.
 bool runs_on_groups(const plan::Plan& plan);
+// The router runs it even where it goes to one group.
+bool runs_in_parts(const plan::Plan& plan);
 // Answered without asking any group what the statement looks like.
 bool needs_no_group(const plan::Plan& plan);
 // Plan::shared_backend_error, unless the session owns its backend of the home, where sequences live.

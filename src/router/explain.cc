@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "plan/cluster_sums.h"
 #include "plan/explain_plan.h"
 #include "plan/virtual_relations.h"
+#include "router/cluster_sums.h"
 #include "router/execution.h"
 #include "router/router_calls.h"
 #include "router/session.h"
@@ -186,6 +188,15 @@ nlohmann::json shard_rows(const catalog::Snapshot& snapshot, const catalog::Data
   return rows;
 }
 
+// What the cluster calls a database of the group's server; nothing: it belongs to the other group on this server.
+std::optional<std::string> database_of(const catalog::Group& group, const catalog::Snapshot& snapshot,
+                                       const std::string& name) {
+  if (!group.beside_home) return group.home && pg::is_shards_database(name) ? std::nullopt : std::optional(name);
+  for (const auto& [database, tables] : snapshot.databases)
+    if (pg::shards_database_name(database) == name) return database;
+  return std::nullopt;
+}
+
 }  // namespace
 
 net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation) {
@@ -195,14 +206,17 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
   if (relation == "shards") co_return shard_rows(*snapshot_, *database_).dump();
   if (relation == "groups") {
     nlohmann::json rows = nlohmann::json::array();
-    for (const catalog::Group& group : snapshot_->groups)
+    for (const catalog::Group& group : snapshot_->groups) {
+      if (group.home) continue;
       rows.push_back({{"group_id", group.id},
                       {"group_name", group.name},
                       {"host", group.host},
                       {"port", group.port},
-                      {"is_home", group.home}});
+                      {"is_home", group.beside_home}});
+    }
     co_return rows.dump();
   }
+  if (relation == plan::kClusterSums) co_return co_await cluster_sums(backends_, *snapshot_, *database_);
   co_return co_await activity_rows();
 }
 
@@ -229,9 +243,12 @@ net::Task<Result<std::string>> Session::activity_rows() {
     static const char* kNames[] = {"backend_pid",     "datname",    "usename", "application_name", "state",
                                    "wait_event_type", "wait_event", "query",   "xact_start",       "query_start"};
     for (const auto& values : activity->rows) {
+      const auto database = database_of(group, *snapshot_, values[1].value_or(""));
+      if (!database) continue;
       nlohmann::json row = {{"group_name", group.name}};
       for (std::size_t i = 0; i < values.size(); ++i)
         if (values[i]) row[kNames[i]] = *values[i];
+      row["datname"] = *database;
       const uint32_t backend_pid = static_cast<uint32_t>(std::stoul(*values[0]));
       for (const SessionInfo& client : clients)
         for (const auto& [group_id, pid] : client.backends)

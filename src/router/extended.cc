@@ -30,7 +30,7 @@ uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32
 void pin_in_batch(exec::Backend& backend) {
   if (backend.pinned) return;
   pool::ServerConn& conn = *backend.conn;
-  pg::write_parse(conn.out(), "", exec::kForgetSequences, {});
+  conn.write_parse("", exec::kForgetSequences, {});
   pg::write_bind_text(conn.out(), "", "", {}, 0);
   pg::write_execute(conn.out(), "", 0);
   for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute}) conn.expect({kind, true});
@@ -218,7 +218,11 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement->types = parse.types;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
-  if (!known) CO_TRY(plan_prepared(*statement));
+  if (!known) {
+    Status planned = plan_prepared(*statement);
+    if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
+    if (!planned.ok()) co_return planned;
+  }
   if (failed_ && !allowed_in_failed_transaction(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   if (!parse.name.empty()) {
@@ -249,6 +253,7 @@ Status Session::plan_prepared(Prepared& statement) {
   statement.plan = std::move(cached.plan);
   statement.leaves = std::move(cached.leaves);
   statement.context = plan_context_id_;
+  statement.row_oids = Prepared::RowOids::unknown;
   if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
   if (statement.plan->kind == plan::PlanKind::unsupported) return Error(*statement.plan->error);
   return {};
@@ -271,13 +276,13 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
                              : conn.has_statement(statement->id);
   if (known && !owed) return;
   if (known) {  // another client prepared the same text on this backend; the client's ParseComplete comes from a copy
-    pg::write_parse(conn.out(), "", statement->sql, statement->types);
+    conn.write_parse("", statement->sql, statement->types);
     conn.expect({RequestKind::parse});
     backend.unnamed_statement = 0;
     return;
   }
   if (!unnamed) return prepare_on(conn, statement->id, statement->wire_name, statement->sql, statement->types, !owed);
-  pg::write_parse(conn.out(), "", statement->sql, statement->types);
+  conn.write_parse("", statement->sql, statement->types);
   conn.expect({RequestKind::parse, !owed});
   backend.unnamed_statement = statement->serial;
 }
@@ -285,7 +290,7 @@ void Session::ensure_statement(exec::Backend& backend, const PreparedPtr& statem
 // Prepares a named statement, in the place of the one that was not used for longest where there are too many.
 void Session::prepare_on(pool::ServerConn& conn, uint32_t number, std::string_view name, std::string_view sql,
                          const std::vector<pg::Oid>& types, bool internal) {
-  pg::write_parse(conn.out(), name, sql, types);
+  conn.write_parse(name, sql, types);
   conn.expect({RequestKind::parse, internal, number});
   conn.note_statement(number);
   const auto limit = static_cast<std::size_t>(worker_.config->pool.prepared_statements);
@@ -307,7 +312,7 @@ exec::GroupId Session::any_group() {
 net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
   ExtendedState& state = ext();
   PreparedPtr statement = std::exchange(state.owed_parse, nullptr);
-  if (!runs_on_groups(*statement->plan) && statement->plan->kind != plan::PlanKind::insert_split) {
+  if (!runs_on_groups(*statement->plan) && !runs_in_parts(*statement->plan)) {
     CO_TRY(co_await settle_current());
     if (!state.skip_to_sync) pg::write_empty(out_, '1');
     co_return Status{};
@@ -413,9 +418,8 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     ensure_statement(*backend, statement, owed);
     pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
     backend->conn->expect({RequestKind::bind});
-    Portal& portal = state.portals[portal_name] = Portal{};
-    portal.statement = statement;
-    portal.group = where.one;
+    const bool binary = bind->binary_results();
+    state.portals[portal_name] = Portal{.statement = statement, .group = where.one, .binary = binary};
     co_return Status{};
   }
   keep();
@@ -439,7 +443,7 @@ net::Task<Status> Session::check_bind(Prepared& statement, const pg::BindMessage
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
   const bool in_batch = std::find(ext().batch.begin(), ext().batch.end(), (*backend)->group) != ext().batch.end();
-  pg::write_parse(conn.out(), "", text, statement.types);
+  conn.write_parse("", text, statement.types);
   pg::write_bind(conn.out(), "pgm_check", "", bind.after_names);
   pg::write_close(conn.out(), 'P', "pgm_check");
   (*backend)->unnamed_statement = 0;
@@ -515,7 +519,7 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
     if (owed) {
       CO_TRY(co_await send_owed_parse(0));
     }
-    pg::write_parse(conn.out(), "", text, statement->types);
+    conn.write_parse("", text, statement->types);
     conn.expect({RequestKind::parse, true});
     (*backend)->unnamed_statement = 0;
     wire_name.clear();
@@ -547,17 +551,23 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
   Portal& portal = found->second;
   const int32_t max_rows = execute.max_rows;
   if (portal.group != 0) {
-    if (state.current == nullptr || state.current->group != portal.group) {
-      const std::string copy(message.whole);
+    const bool same_group = state.current != nullptr && state.current->group == portal.group;
+    std::string kept;
+    if (!same_group) {
+      kept = message.whole;
       in_.own();
       auto used = co_await use_group(portal.group);
       if (!used.ok()) co_return std::move(used.error());
-      state.current->conn->out().append(copy);
-    } else {
-      state.current->conn->out().append(message.whole);
     }
+    pool::ServerConn& conn = *state.current->conn;
+    if (portal.binary && conn.oid_map && portal.statement->row_oids != Prepared::RowOids::none) {
+      pg::write_describe(conn.out(), 'P', found->first);
+      conn.expect({RequestKind::describe, true});
+      state.described.push_back(portal.statement);
+    }
+    conn.out().append(same_group ? message.whole : kept);
     note_effects(*state.current, portal.statement->plan->effects);
-    state.current->conn->expect({RequestKind::execute});
+    conn.expect({RequestKind::execute});
     state.executed_in_batch = true;
     co_return Status{};
   }
@@ -571,6 +581,10 @@ bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
          plan.new_key.empty();
+}
+
+bool runs_in_parts(const plan::Plan& plan) {
+  return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill;
 }
 
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {

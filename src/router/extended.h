@@ -36,6 +36,9 @@ struct Prepared {
   uint32_t context = 0;                    // plan context (search path …) the plan belongs to
   uint64_t serial = 0;                     // of the unnamed statement
   uint64_t result_signature = 0;           // of its first plan: what the client was told
+  // Whether its rows in binary hold OIDs (pg/oid_map.h), under the plan's context. Unless they do not, each Execute in
+  // binary has a Describe of the router's in front.
+  enum class RowOids : uint8_t { unknown, none, some } row_oids = RowOids::unknown;
 };
 using PreparedPtr = std::shared_ptr<Prepared>;
 
@@ -45,6 +48,7 @@ struct Portal {
   std::string bind_body;    // copy of the client's Bind
   exec::GroupId group = 0;  // != 0: bound at this group under the same name
   bool done = false;        // executed to the end
+  bool binary = false;      // some column's result format
   std::string rows;         // row-limited Execute: DataRow messages not yet delivered
   std::string tag;
 };
@@ -63,7 +67,8 @@ struct ExtendedState {
   ByName<PreparedPtr> statements;
   PreparedPtr unnamed;
   ByName<Portal> portals;
-  PreparedPtr owed_parse;  // parsed by the client, not yet sent anywhere; its ParseComplete is owed
+  std::vector<PreparedPtr> described;  // whose rows the router has asked about, in the order of the replies to come
+  PreparedPtr owed_parse;              // parsed by the client, not yet sent anywhere; its ParseComplete is owed
   std::string owed_name;
   exec::Backend* current = nullptr;                         // backend whose replies are outstanding in this batch
   std::vector<exec::GroupId> batch;                         // groups that took part since the last Sync
@@ -71,6 +76,13 @@ struct ExtendedState {
   bool skip_to_sync = false;
   bool executed_in_batch = false;
   bool implicit = false;  // this batch's implicit transaction spans groups
+
+  // The reply to a Describe that the router has put in front of an Execute.
+  void learn_row_oids(bool hold) {
+    if (described.empty()) return;
+    described.front()->row_oids = hold ? Prepared::RowOids::some : Prepared::RowOids::none;
+    described.erase(described.begin());
+  }
 };
 
 }  // namespace pgmosaic::router

@@ -4,6 +4,7 @@
 // A point read (plan::PointRead) runs as a prepared statement on the row's leaf. Where that fails for what the leaf is
 // – the table changed or went a moment ago, the role may not read leaves any more – the client must not see it: the
 // router runs what it sent once more, the long way, by the table's name.
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -28,6 +29,10 @@ bool fits_integer(std::string_view digits, catalog::Oid type) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc() || end != digits.data() + digits.size()) return false;
   return type == 20 || (type == 23 ? value == static_cast<int32_t>(value) : value == static_cast<int16_t>(value));
+}
+
+bool has_user_types(const std::vector<pg::Oid>& types) {
+  return std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type >= pg::kFirstUserOid; });
 }
 
 // The part of a Bind behind its names, with a statement's literals as parameters in text and results in text.
@@ -237,6 +242,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   Batch batch;
   if (!read_batch(first, in_.view(), batch)) return nullptr;
   PreparedPtr statement;
+  const bool asks_rows = !batch.described && batch.bind->binary_results();
   if (batch.parse != nullptr) {
     statement = known_unnamed(*batch.parse);
   } else if (batch.bind->statement.empty()) {
@@ -251,6 +257,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   const exec::Resolution where =
       exec::resolve(plan.target, values_of(statement->sql, shape, batch.bind, plan), *snapshot_, *database_);
   if (!where.single()) return nullptr;
+  if (asks_rows && where.one != snapshot_->home && statement->row_oids != Prepared::RowOids::none) return nullptr;
   exec::Backend* backend = backends_.get_now(where.one);
   if (backend == nullptr) return wait_for(where.one);
   remember_query(statement->sql);
@@ -266,6 +273,9 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
       again_.assign(first.whole).append(in_.view().substr(0, batch.size_behind_first));
       leaves_in_use_ = statement->leaves;
     }
+  } else if (batch.parse != nullptr && has_user_types(statement->types)) {
+    conn.write_parse("", statement->sql, statement->types);
+    conn.expect({RequestKind::parse});
   } else if (batch.parse != nullptr) {
     conn.out().append(batch.parse_bytes);
     conn.expect({RequestKind::parse});

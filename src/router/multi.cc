@@ -129,6 +129,7 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
   if (is_signal(given)) co_return co_await run_signal(execution);
+  if (given.fill) co_return co_await run_filled(given, execution);
   // A cached plan's rewritten texts hold another statement's literals.
   plan::Plan fresh;
   const plan::Plan* chosen = &given;

@@ -14,6 +14,7 @@ net::Task<Status> Session::refresh_context() {
   if (context_current()) co_return Status{};
   snapshot_ = staged_ ? staged_->snapshot : worker_.snapshot;
   database_ = snapshot_->database(backends_.database());
+  if (database_ != nullptr) backends_.set_oid_maps(database_->oid_maps);
   if (database_ == nullptr) {
     co_return make_error("3D000", "database \"" + backends_.database() + "\" is not part of the cluster",
                          "Create databases with CREATE DATABASE through the router.");

@@ -30,10 +30,11 @@ bool taken_back_with_batch(const plan::Plan& plan) {
   return plan.kind == plan::PlanKind::session && (plan.session->kind == Kind::set || plan.session->kind == Kind::reset);
 }
 
-// A schema change and Sync: committed at once, so that it can give way (Session::run_ddl).
+// Nothing else before Sync. A schema change is then committed at once, so that it can give way (Session::run_ddl); an
+// INSERT that is computed first needs no transaction but its own.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  if (plan.kind != plan::PlanKind::ddl || state.executed_in_batch || state.implicit || !state.batch.empty())
-    return false;
+  const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill;
+  if (!may_be || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
   pg::MessageView next;
   uint32_t length = 0;
   return pg::peek_message(rest, next, length) == pg::FrameStatus::complete && next.type == 'S';
@@ -46,18 +47,17 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
   ExtendedState& state = ext();
   PreparedPtr statement = portal.statement;
   const plan::PlanPtr plan = statement->plan;
-  if (!portal.done) {
-    portal.done = true;
+  if (!std::exchange(portal.done, true)) {
     const std::string bind_body = portal.bind_body;
     pg::BindMessage bind;
     CHECK(pg::parse_bind(bind_body, bind));
-    if (taken_back_with_batch(*plan) && !backends_.in_transaction() && !alone_in_batch(state, *plan, in_.view())) {
+    const bool alone = alone_in_batch(state, *plan, in_.view());
+    if (taken_back_with_batch(*plan) && !backends_.in_transaction() && !alone) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
-    if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl) {
+    if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl)
       co_return co_await run_plan(statement->sql, plan);
-    }
     if (plan->kind == plan::PlanKind::explain) {
       // RowDescription was sent by Describe.
       std::string before = std::exchange(out_, {});
@@ -68,7 +68,8 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
     }
     if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
     // What has run in this batch, and what this writes, commits at Sync and together.
-    if (!backends_.in_transaction() && !plan->no_transaction && (state.executed_in_batch || plan->effects.writes)) {
+    if (!backends_.in_transaction() && !plan->no_transaction &&
+        (state.executed_in_batch || (plan->effects.writes && !alone))) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
@@ -122,7 +123,7 @@ net::Task<Result<std::vector<pg::Oid>>> Session::parameter_types(Prepared& state
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
-  pg::write_parse(conn.out(), "", statement.sql, statement.types);
+  conn.write_parse("", statement.sql, statement.types);
   pg::write_describe(conn.out(), 'S', "");
   pg::write_sync(conn.out());
   (*backend)->unnamed_statement = 0;
@@ -196,6 +197,7 @@ void Session::forget_batch() {
       if (!known && found != state.statements.end() && found->second == statement) state.statements.erase(found);
     }
   state.parsed.clear();
+  state.described.clear();
   state.current = nullptr;
   state.batch.clear();
   state.skip_to_sync = state.executed_in_batch = state.implicit = false;

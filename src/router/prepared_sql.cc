@@ -40,14 +40,15 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
           (i == 0 ? "" : ", ") + pool::quote_literal(command.arguments[i]) + "::pg_catalog.regtype::pg_catalog.oid";
     auto rows = co_await conn.query(question);
     if (!rows.ok()) co_return std::move(rows.error());
-    for (const auto& oid : rows->rows[0]) statement->types.push_back(static_cast<pg::Oid>(std::stoul(*oid)));
+    for (const auto& oid : rows->rows[0])
+      statement->types.push_back(conn.type_at_home(static_cast<pg::Oid>(std::stoul(*oid))));
   }
   CO_TRY(plan_prepared(*statement));
   name_on_groups(*statement);
   // A PostgreSQL checks it now, as PREPARE would.
   if (statement->plan->kind != plan::PlanKind::session) {
     CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
-    pg::write_parse(conn.out(), "", text, statement->types);
+    conn.write_parse("", text, statement->types);
     pg::write_describe(conn.out(), 'S', "");
     pg::write_sync(conn.out());
     for (pool::RequestKind kind : {pool::RequestKind::parse, pool::RequestKind::describe, pool::RequestKind::sync})
@@ -96,7 +97,8 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
         (question.empty() ? "SELECT " : ", ") + ("CAST(" + command.arguments[i]) + " AS /*" + std::to_string(i) + "*/";
     auto backend = co_await backends_.get(any_group());
     if (!backend.ok()) co_return std::move(backend.error());
-    const std::string ask_name = "SELECT pg_catalog.format_type(" + std::to_string(types[i]) + ", NULL)";
+    const std::string ask_name =
+        "SELECT pg_catalog.format_type(" + std::to_string((*backend)->conn->type_here(types[i])) + ", NULL)";
     auto name = co_await (*backend)->conn->query(ask_name);
     if (!name.ok()) co_return std::move(name.error());
     question += *name->rows[0][0] + ")";

@@ -84,6 +84,8 @@ bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forw
   if (type == 'E' && reply.answers && !again_.empty() && may_be_the_leafs(reply.message)) leaf_failed_ = true;
   if (leaf_failed_) return false;
   bool pass = !(reply.answers && reply.request.internal);
+  if (!pass && reply.request.kind == pool::RequestKind::describe && (type == 'T' || type == 'n'))
+    ext().learn_row_oids(backend.conn->rows_hold_oids());
   if (reply.answers && !reply.partial) {
     if (type == 'E') pass = true;  // also of what the router asked on the client's behalf
     if (type == 'Z')

@@ -30,6 +30,25 @@ BEGIN
   END LOOP;
 END $pgmosaic$)";
 
+// At its last number, and no cycle: nextval() outside the home is an error, never a number that was given out before.
+constexpr const char* kSealSequences = R"(DO LANGUAGE plpgsql $pgmosaic$
+DECLARE
+  s record;
+BEGIN
+  FOR s IN
+    SELECT q.seqrelid::pg_catalog.regclass AS name, q.seqcycle AS cycles, e.last
+    FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
+         CROSS JOIN LATERAL (SELECT CASE WHEN q.seqincrement > 0 THEN q.seqmax ELSE q.seqmin END AS last) e
+    WHERE CASE WHEN c.relpersistence = 't' OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN false
+               ELSE q.seqcycle OR pg_catalog.pg_sequence_last_value(q.seqrelid) IS DISTINCT FROM e.last END
+  LOOP
+    IF s.cycles THEN
+      EXECUTE pg_catalog.format('ALTER SEQUENCE %s NO CYCLE', s.name);
+    END IF;
+    PERFORM pg_catalog.setval(s.name, s.last, true);
+  END LOOP;
+END $pgmosaic$)";
+
 #define PGMOSAIC_WAITS_FOR_EVER \
   "pg_catalog.current_setting('lock_timeout') = '0' AND pg_catalog.current_setting('statement_timeout') = '0'"
 constexpr const char* kWaitsForEver = "SELECT " PGMOSAIC_WAITS_FOR_EVER;
@@ -87,6 +106,13 @@ Result<std::string> hash_password(const std::string& sql, const std::vector<std:
     return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
   }
   return sql;
+}
+
+exec::ClusterControl::Participants participants_of(exec::Backends& backends) {
+  exec::ClusterControl::Participants participants;
+  for (const auto& backend : backends.all())
+    if (backend->begun) participants.emplace_back(backend->group, backend->conn.get());
+  return participants;
 }
 
 // Has neither the session nor its role or database a limit for waiting?
@@ -163,16 +189,19 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
 
 net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   // The home first: its errors are the ones that a single PostgreSQL would give.
-  std::vector<exec::Backend*> all, home, others;
+  std::vector<exec::Backend*> home, others;
+  std::vector<std::string> of_others;  // what each of `others` runs in place of ddl.everywhere[0]; empty: that
   // A name that the catalog does not know may be a temporary table of this session, which only its home backend has.
   const exec::Backend* pinned_home = backends_.held(snapshot_->home);
   const bool temporary = ddl.unknown_relation && pinned_home != nullptr && pinned_home->pinned;
   for (const catalog::Group& group : snapshot_->groups) {
-    if (temporary && group.id != snapshot_->home) continue;
+    if (temporary && !group.home) continue;
+    if (group.beside_home && ddl.server_wide) continue;
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     (*backend)->wrote = true;
-    (group.id == snapshot_->home ? home : others).push_back(*backend);
+    (group.home ? home : others).push_back(*backend);
+    if (!group.home) of_others.push_back(group.beside_home ? ddl.beside_home_instead : std::string());
   }
   bool existed = false;
   if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
@@ -200,14 +229,14 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     std::string of_home;
     CO_TRY(co_await run_on_groups(home, first, &of_home));
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
-    const std::vector<std::string> rest(others.size(), text);
+    std::vector<std::string> rest(others.size(), text);
+    for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
+      if (!of_others[other].empty()) rest[other] = of_others[other];
     CO_TRY(co_await run_on_groups(others, rest));
   }
-  if (ddl.moves_owner && !temporary) {
-    std::vector<exec::Backend*> every = home;
-    every.insert(every.end(), others.begin(), others.end());
-    const std::vector<std::string> texts(every.size(), kFollowOwner);
-    CO_TRY(co_await run_on_groups(every, texts));
+  for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences), {ddl.moves_owner, kFollowOwner}}) {
+    const std::vector<std::string> texts(others.size(), sql);
+    if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
     if (!renew_pools_) renew_pools_.emplace();
@@ -222,7 +251,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   changes.database = backends_.database();
   if (ddl.new_sharded && !existed) CO_TRY(co_await create_leaves(*ddl.new_sharded, changes));
   if (ddl.new_table) CO_TRY(co_await record_table(*ddl.new_table, changes));
-  auto staged = co_await worker_.context.control->stage(*home[0]->conn, snapshot_, std::move(changes));
+  auto staged = co_await worker_.context.control->stage(participants_of(backends_), snapshot_, std::move(changes));
   if (!staged.ok()) co_return std::move(staged.error());
   staged_ = *staged;
   ++staged_serial_;
@@ -333,11 +362,14 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  if (pg::is_shards_database(ddl.object))
+    co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
+                         "Names that begin with pgmosaic_shards_ belong to the router.");
   std::vector<exec::Backend*> home, others;
   for (const catalog::Group& group : snapshot_->groups) {
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
-    (group.id == snapshot_->home ? home : others).push_back(*backend);
+    (group.home ? home : others).push_back(*backend);
   }
   DatabaseChange change{worker_, ddl, *home[0], others, backends_.database(), cancelled_, client_gone_};
   if (ddl.tag == "CREATE DATABASE") {

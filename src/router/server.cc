@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "control/preflight.h"
+#include "control/sites.h"
 #include "router/metrics.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -52,7 +53,7 @@ int worker_count(const Config& config) {
 Server::Server(Config config, CommandLine command_line, meta::Store& store, std::vector<control::GroupEndpoint> groups,
                pool::Credentials internal)
     : command_line_(std::move(command_line)),
-      cluster_(store, std::move(groups), std::move(internal), config.internal.database) {
+      cluster_(store, control::with_home(groups), std::move(internal), config.internal.database) {
   context_.current_config = std::make_shared<const Config>(std::move(config));
   context_.commit = &cluster_;
   context_.control = &cluster_;

@@ -162,8 +162,9 @@ net::Task<bool> Session::next_input() {
     // lambda: what it needs does not stay in this coroutine's frame, which every idle client has.)
     if (backends_.lost_pinned())
       [this] {
-        terminate("08006",
-                  "the session's connection to a group was lost, and with it temporary tables, session locks or LISTENs");
+        terminate(
+            "08006",
+            "the session's connection to a group was lost, and with it temporary tables, session locks or LISTENs");
       }();
     if ((close_when_idle_ && between) || closing_) {
       if (!termination_) terminate("57P01", "terminating connection due to administrator command");

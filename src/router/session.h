@@ -198,10 +198,9 @@ class Session {
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
 
-  // --- multi.cc: several groups ---
+  // --- multi.cc: several groups; fill.cc; router_calls.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
-
-  // --- router_calls.cc ---
+  net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
 
@@ -273,7 +272,7 @@ class Session {
   exec::GroupId wanted_group_ = 0;    // no backend of it was free for the fast way
   std::string again_;                 // what to run then: the client's messages; empty: a transaction cannot
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
-  std::unique_ptr<Error> termination_;  // the last words; few sessions need any
+  std::unique_ptr<Error> termination_;             // the last words; few sessions need any
 };
 
 }  // namespace pgmosaic::router

@@ -22,6 +22,7 @@ const char* plan_kind_name(plan::PlanKind kind) {
   switch (kind) {
     case plan::PlanKind::route: return "route";
     case plan::PlanKind::insert_split: return "insert split";
+    case plan::PlanKind::fill: return "fill";
     case plan::PlanKind::copy_in: return "copy in";
     case plan::PlanKind::copy_out: return "copy out";
     case plan::PlanKind::ddl: return "ddl";
@@ -234,6 +235,7 @@ net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& p
     case plan::PlanKind::copy_in: co_return co_await run_copy_in(sql, *plan);
     case plan::PlanKind::route:
     case plan::PlanKind::copy_out:
+    case plan::PlanKind::fill:
     case plan::PlanKind::insert_split: co_return co_await run_route(sql, *plan);
   }
   co_return make_error("XX000", "unknown kind of plan");
@@ -246,7 +248,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || plan.kind == plan::PlanKind::insert_split || is_signal(plan))
+  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan))
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));

@@ -31,8 +31,11 @@ def router(servers, make_router):
     for server in servers:
         server.wait_for_no_clients()
         server.endpoint.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public",
-                            "GRANT USAGE ON SCHEMA public TO public", "DROP SCHEMA IF EXISTS pgmosaic CASCADE",
-                            "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE", "DROP ROLE IF EXISTS app", "DROP ROLE IF EXISTS mate")
+                            "GRANT USAGE ON SCHEMA public TO public",
+                            "DROP TABLE IF EXISTS pg_catalog.pgmosaic_member, pg_catalog.pgmosaic_commit_log",
+                            "DROP SCHEMA IF EXISTS pgmosaic_shards CASCADE",
+                            "DROP DATABASE IF EXISTS pgmosaic_shards_postgres", "DROP ROLE IF EXISTS app",
+                            "DROP ROLE IF EXISTS mate")
     made = make_router(servers, settings={"timeouts": {"shutdown_ms": 2000}})
     made.endpoint.run(TABLE, ROWS)
     return made
@@ -94,7 +97,7 @@ def test_what_the_views_say(router, servers):
     assert mine["pid"] == client.info.backend_pid and mine["state"] == "idle in transaction"
     assert (mine["user"], mine["database"]) == ("postgres", "postgres") and "id = 7" in mine["query"]
     [group, pid] = mine["backends"].split(":")
-    server = {"g1": servers[0], "g2": servers[1]}[group]
+    server = {"home": servers[0], "g1": servers[0], "g2": servers[1]}[group]
     assert server.endpoint.run(f"SELECT state FROM pg_stat_activity WHERE pid = {pid}") == [("idle in transaction",)]
     [backend] = [row for row in table(admin(router), "SERVERS") if row["client_pid"] == mine["pid"]]
     assert (backend["group"], backend["pid"], backend["state"]) == (group, int(pid), "in transaction")
@@ -107,7 +110,8 @@ def test_what_the_views_say(router, servers):
     assert (database["sharded_tables"], database["paused"]) == (1, "no")
     groups = table(admin(router), "GROUPS")
     assert [(row["name"], row["port"], row["home"], row["up"]) for row in groups] == [
-        ("g1", servers[0].endpoint.port, "yes", "yes"), ("g2", servers[1].endpoint.port, "no", "yes")]
+        ("g1", servers[0].endpoint.port, "no", "yes"), ("g2", servers[1].endpoint.port, "no", "yes"),
+        ("home", servers[0].endpoint.port, "yes", "yes")]
     settings = {row["name"]: row["value"] for row in table(admin(router), "CONFIG")}
     assert settings["timeouts.shutdown_ms"] == "2000" and PASSWORD not in settings.values()
 

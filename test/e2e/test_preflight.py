@@ -139,7 +139,8 @@ def test_trust_where_the_groups_ask_for_a_password(pair, rule):
 @pytest.mark.parametrize("rule,line", [(TRUST_APP, "host all app 127.0.0.1/32 trust"),
                                        (TRUST_ALL, "host all all 127.0.0.1/32 trust"),
                                        (TRUST_ALL, "host all all samehost trust"),
-                                       ({**TRUST_ALL, "database": "postgres"}, "host postgres all 0.0.0.0/0 trust")])
+                                       ({**TRUST_ALL, "database": "postgres"},
+                                        "host postgres,pgmosaic_shards_postgres all 0.0.0.0/0 trust")])
 def test_trust_where_the_groups_trust(pair, rule, line):
     router = pair(auth=[rule, SCRAM], hba=[OWN, "host all pgmosaic 127.0.0.1/32 scram-sha-256",
                                                       "host all postgres 10.0.0.0/8 md5", line, TCP])

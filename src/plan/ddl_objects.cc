@@ -1,0 +1,142 @@
+// Schema objects without rows of their own – functions, triggers, operators, extensions, … – which every group gets as
+// the home does.
+#include "plan/ddl_checks.h"
+#include "plan/function_body.h"
+#include "plan/function_traits.h"
+#include "plan/planning.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::TableKind;
+using Touches = catalog::UserFunction::Touches;
+
+namespace {
+
+std::string option_text(const PgQuery__CreateFunctionStmt* create, std::string_view name) {
+  for (const Node* node : each(create->n_options, create->options)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr || text_of(option->defname) != name) continue;
+    if (auto* value = as<PgQuery__String>(option->arg)) return std::string(text_of(value->sval));
+    if (auto* list = as<PgQuery__List>(option->arg); list != nullptr && list->n_items > 0)
+      return std::string(string_value(list->items[0]));
+  }
+  return {};
+}
+
+// A trigger runs on the group that has the row. What it may touch there is what every group has.
+Plan plan_function(std::string_view sql, const PgQuery__CreateFunctionStmt* create, const PlanContext& context) {
+  const char* kind = create->is_procedure ? "CREATE PROCEDURE" : "CREATE FUNCTION";
+  const bool trigger = create->return_type != nullptr &&
+                       last_name(create->return_type->n_names, create->return_type->names) == "trigger";
+  if (trigger) {
+    FunctionText text;
+    text.name = last_name(create->n_funcname, create->funcname);
+    text.language = option_text(create, "language");
+    text.body = option_text(create, "as");
+    const catalog::UserFunction function = read_function(text, *context.database);
+    if (function.touches == Touches::shards)
+      return unsupported("a trigger function that may touch " + function.what,
+                         "It would see the rows of one group: do it in a statement of its own.");
+  }
+  return everywhere(kind, sql);
+}
+
+Plan plan_trigger(std::string_view sql, const PgQuery__CreateTrigStmt* create, const PlanContext& context) {
+  const catalog::Table* table = lookup(context, create->relation);
+  const std::string name(last_name(create->n_funcname, create->funcname));
+  const auto known = context.database->user_functions.find(name);
+  if (known != context.database->user_functions.end() && table != nullptr) {
+    const catalog::UserFunction& function = known->second;
+    const bool spread = table->kind == TableKind::sharded || table->kind == TableKind::reference;
+    const bool copies = function.touches == Touches::reference && !function.writes;
+    if (function.touches == Touches::shards || (spread && function.touches != Touches::nothing && !copies))
+      return unsupported("a trigger on " + std::string(spread ? "a sharded or reference table" : "a local table") +
+                             " whose function may touch " + function.what,
+                         "The trigger runs on the group that has the row, which has no other group's rows.");
+  }
+  Plan plan = everywhere("CREATE TRIGGER", sql);
+  plan.ddl->unknown_relation = table == nullptr;
+  return plan;
+}
+
+std::string definition_tag(PgQuery__ObjectType kind) {
+  switch (kind) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_AGGREGATE: return "CREATE AGGREGATE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_OPERATOR: return "CREATE OPERATOR";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_COLLATION: return "CREATE COLLATION";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "CREATE TYPE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSPARSER: return "CREATE TEXT SEARCH PARSER";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSDICTIONARY: return "CREATE TEXT SEARCH DICTIONARY";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSTEMPLATE: return "CREATE TEXT SEARCH TEMPLATE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSCONFIGURATION: return "CREATE TEXT SEARCH CONFIGURATION";
+    default: return {};
+  }
+}
+
+// Statements that every group runs as they are, and their command tags.
+std::string plain_tag(const Node* root) {
+  if (as<PgQuery__CreateRangeStmt>(root)) return "CREATE TYPE";
+  if (as<PgQuery__AlterTypeStmt>(root)) return "ALTER TYPE";
+  if (as<PgQuery__CreateCastStmt>(root)) return "CREATE CAST";
+  if (as<PgQuery__CreateConversionStmt>(root)) return "CREATE CONVERSION";
+  if (as<PgQuery__CreateOpClassStmt>(root)) return "CREATE OPERATOR CLASS";
+  if (as<PgQuery__CreateOpFamilyStmt>(root)) return "CREATE OPERATOR FAMILY";
+  if (as<PgQuery__AlterOpFamilyStmt>(root)) return "ALTER OPERATOR FAMILY";
+  if (as<PgQuery__AlterOperatorStmt>(root)) return "ALTER OPERATOR";
+  if (as<PgQuery__AlterCollationStmt>(root)) return "ALTER COLLATION";
+  if (as<PgQuery__AlterTSDictionaryStmt>(root)) return "ALTER TEXT SEARCH DICTIONARY";
+  if (as<PgQuery__AlterTSConfigurationStmt>(root)) return "ALTER TEXT SEARCH CONFIGURATION";
+  if (as<PgQuery__CreateExtensionStmt>(root)) return "CREATE EXTENSION";
+  if (as<PgQuery__AlterExtensionStmt>(root)) return "ALTER EXTENSION";
+  if (as<PgQuery__AlterExtensionContentsStmt>(root)) return "ALTER EXTENSION";
+  if (as<PgQuery__CreateStatsStmt>(root)) return "CREATE STATISTICS";
+  if (as<PgQuery__AlterStatsStmt>(root)) return "ALTER STATISTICS";
+  if (as<PgQuery__CreatePLangStmt>(root)) return "CREATE LANGUAGE";
+  if (as<PgQuery__CreateTransformStmt>(root)) return "CREATE TRANSFORM";
+  if (as<PgQuery__CreateAmStmt>(root)) return "CREATE ACCESS METHOD";
+  if (as<PgQuery__AlterDefaultPrivilegesStmt>(root)) return "ALTER DEFAULT PRIVILEGES";
+  if (auto* define = as<PgQuery__DefineStmt>(root)) return definition_tag(define->kind);
+  if (auto* alter = as<PgQuery__AlterFunctionStmt>(root)) {
+    if (alter->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_PROCEDURE) return "ALTER PROCEDURE";
+    return alter->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_ROUTINE ? "ALTER ROUTINE" : "ALTER FUNCTION";
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string object_drop_tag(PgQuery__ObjectType type) {
+  switch (type) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_FUNCTION: return "DROP FUNCTION";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_PROCEDURE: return "DROP PROCEDURE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ROUTINE: return "DROP ROUTINE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_AGGREGATE: return "DROP AGGREGATE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_OPERATOR: return "DROP OPERATOR";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_OPCLASS: return "DROP OPERATOR CLASS";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_OPFAMILY: return "DROP OPERATOR FAMILY";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_COLLATION: return "DROP COLLATION";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_CONVERSION: return "DROP CONVERSION";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_CAST: return "DROP CAST";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_EXTENSION: return "DROP EXTENSION";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_STATISTIC_EXT: return "DROP STATISTICS";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TRIGGER: return "DROP TRIGGER";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_LANGUAGE: return "DROP LANGUAGE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TRANSFORM: return "DROP TRANSFORM";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_ACCESS_METHOD: return "DROP ACCESS METHOD";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSPARSER: return "DROP TEXT SEARCH PARSER";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSDICTIONARY: return "DROP TEXT SEARCH DICTIONARY";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSTEMPLATE: return "DROP TEXT SEARCH TEMPLATE";
+    case PG_QUERY__OBJECT_TYPE__OBJECT_TSCONFIGURATION: return "DROP TEXT SEARCH CONFIGURATION";
+    default: return {};
+  }
+}
+
+std::optional<Plan> plan_object(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (auto* create = as<PgQuery__CreateFunctionStmt>(root)) return plan_function(sql, create, context);
+  if (auto* create = as<PgQuery__CreateTrigStmt>(root)) return plan_trigger(sql, create, context);
+  if (std::string tag = plain_tag(root); !tag.empty()) return everywhere(std::move(tag), sql);
+  return std::nullopt;
+}
+
+}  // namespace pgmosaic::plan

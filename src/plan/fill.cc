@@ -1,0 +1,298 @@
+// INSERT whose values are computed by one PostgreSQL first (plan::Fill).
+//
+// before: INSERT INTO t (v) VALUES ('a'), ('b')            -- t.id is serial, t.made is DEFAULT now()
+// ask:    VALUES (nextval(16400)::text, (now())::timestamptz::text), (nextval(16400)::text, (now())::timestamptz::text)
+// run:    INSERT INTO t (v, id, made) VALUES ('a', '1', '2026-…'), ('b', '2', '2026-…')
+#include <algorithm>
+
+#include "plan/ddl_checks.h"
+#include "plan/function_traits.h"
+#include "plan/planning.h"
+#include "sql/deparse.h"
+#include "sql/parse.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::Column;
+using catalog::TableKind;
+
+namespace {
+
+bool calls_home_only(const Node* expression, const catalog::Database* database) {
+  bool found = false;
+  walk(expression, [&](const Message* message) {
+    auto* call = as<PgQuery__FuncCall>(message);
+    found = found || (call != nullptr && function_traits(call, database).home_only);
+    return !found;
+  });
+  return found;
+}
+
+// Whether the home can compute it by itself. A function of the user's may read tables, whose rows are elsewhere.
+bool stands_alone(const Node* expression, const catalog::Database* database) {
+  bool alone = true;
+  walk(expression, [&](const Message* message) {
+    if (auto* call = as<PgQuery__FuncCall>(message)) {
+      const FunctionTraits traits = function_traits(call, database);
+      alone = alone && !traits.user_defined && !traits.reads_tables;
+    }
+    alone = alone && as<PgQuery__SubLink>(message) == nullptr && as<PgQuery__ColumnRef>(message) == nullptr &&
+            as<PgQuery__SetToDefault>(message) == nullptr;
+    return alone;
+  });
+  return alone;
+}
+
+class FillPlanner {
+ public:
+  FillPlanner(std::string_view sql, const PgQuery__InsertStmt* insert, const catalog::Table& table,
+              const PlanContext& context, bool keys)
+      : insert_(insert),
+        select_(as<PgQuery__SelectStmt>(insert->select_stmt)),
+        table_(table),
+        context_(context),
+        keys_(keys),
+        rows_(select_ == nullptr ? 1 : select_->n_values_lists) {
+    fill_.mark = "pgmosaic:fill:";
+    while (sql.find(fill_.mark) != std::string_view::npos) fill_.mark += ':';
+  }
+
+  std::optional<Plan> run();
+
+ private:
+  enum class Asked : uint8_t { no, default_value, expression };
+  bool read_columns();
+  bool is_key(int column) const {
+    return std::find(table_.key_columns.begin(), table_.key_columns.end(), column) != table_.key_columns.end();
+  }
+  bool differs() const { return rows_ > 1 || table_.kind == TableKind::reference; }
+  bool asks_default(int column) const;
+  Asked asks(int column, const Node* value) const;
+  std::optional<Plan> refuse_select() const;
+  std::string default_text(const Column& column) const;
+  std::optional<std::string> text(const Column& column, const Node* value, Asked asked) const;
+  Plan made(std::vector<Node*> rows, bool overriding);
+
+  const PgQuery__InsertStmt* insert_;
+  const PgQuery__SelectStmt* select_;
+  const catalog::Table& table_;
+  const PlanContext& context_;
+  const bool keys_;
+  const std::size_t rows_;
+  std::vector<int> columns_;  // table column of each value
+  std::vector<int> added_;    // columns behind them
+  Arena arena_;
+  Fill fill_;
+};
+
+// False: PostgreSQL will say what is wrong.
+bool FillPlanner::read_columns() {
+  if (insert_->n_cols == 0) {
+    auto* first = select_ == nullptr || rows_ == 0 ? nullptr : as<PgQuery__List>(select_->values_lists[0]);
+    const std::size_t given = first == nullptr ? 0 : first->n_items;
+    for (std::size_t i = 0; i < given; ++i) columns_.push_back(static_cast<int>(i));
+    if (given > table_.columns.size()) return false;
+  }
+  for (const Node* node : each(insert_->n_cols, insert_->cols)) {
+    auto* column = as<PgQuery__ResTarget>(node);
+    columns_.push_back(column == nullptr ? -1 : table_.column_index(text_of(column->name)));
+    if (columns_.back() < 0) return false;
+  }
+  return true;
+}
+
+bool FillPlanner::asks_default(int index) const {
+  const Column& column = table_.columns[static_cast<std::size_t>(index)];
+  if (is_key(index) && !column.generated && column.has_default) return true;
+  return default_asks_home(column, differs(), context_);
+}
+
+FillPlanner::Asked FillPlanner::asks(int index, const Node* value) const {
+  const Column& column = table_.columns[static_cast<std::size_t>(index)];
+  const bool user_value_ignored = insert_->override == PG_QUERY__OVERRIDING_KIND__OVERRIDING_USER_VALUE &&
+                                  column.identity != Column::Identity::none;
+  if (value == nullptr || as<PgQuery__SetToDefault>(value) != nullptr || user_value_ignored)
+    return asks_default(index) ? Asked::default_value : Asked::no;
+  if (!stands_alone(value, context_.database)) return Asked::no;
+  const bool wanted = calls_home_only(value, context_.database) || (keys_ && is_key(index)) ||
+                      (differs() && !immutable_expression(value, context_.database));
+  return wanted ? Asked::expression : Asked::no;
+}
+
+std::string FillPlanner::default_text(const Column& column) const {
+  if (column.identity != Column::Identity::none)
+    return "pg_catalog.pgmosaic_next_identity(" + std::to_string(column.sequence) + ")";
+  if (column.sequence != 0)
+    return "pg_catalog.nextval(" + std::to_string(column.sequence) + "::pg_catalog.oid::pg_catalog.regclass)";
+  return column.default_sql;
+}
+
+// nullopt: it cannot be written down.
+std::optional<std::string> FillPlanner::text(const Column& column, const Node* value, Asked asked) const {
+  if (asked == Asked::no) return "NULL::pg_catalog.text";
+  std::string expression;
+  if (asked == Asked::default_value) {
+    expression = default_text(column);
+  } else {
+    auto written = deparse_expression(value);
+    if (!written) return std::nullopt;
+    expression = std::move(*written);
+  }
+  return "(" + expression + ")::" + column.type_name + "::pg_catalog.text";
+}
+
+// INSERT … SELECT: the rows are not known here.
+std::optional<Plan> FillPlanner::refuse_select() const {
+  std::vector<bool> given(table_.columns.size(), false);
+  if (insert_->n_cols == 0) {
+    // How many columns the query has only PostgreSQL knows: a sequence's column among the first is given, if any is.
+    return std::nullopt;
+  }
+  for (int column : columns_) given[static_cast<std::size_t>(column)] = true;
+  for (std::size_t i = 0; i < given.size(); ++i)
+    if (!given[i] && asks_default(static_cast<int>(i)))
+      return unsupported("INSERT ... SELECT that leaves column \"" + table_.columns[i].name + "\" to its default",
+                         "The groups would each compute their own: give the column a value in the SELECT.");
+  return std::nullopt;
+}
+
+std::optional<Plan> FillPlanner::run() {
+  if (!read_columns()) return std::nullopt;
+  if (select_ != nullptr && rows_ == 0) return refuse_select();
+  // A value for GENERATED ALWAYS AS IDENTITY is PostgreSQL's to refuse; ours would need OVERRIDING, and hide it.
+  const bool may_override = insert_->override != PG_QUERY__OVERRIDING_KIND__OVERRIDING_NOT_SET;
+  std::vector<std::vector<const Node*>> values(rows_);
+  for (std::size_t row = 0; row < rows_; ++row) {
+    auto* list = select_ == nullptr ? nullptr : as<PgQuery__List>(select_->values_lists[row]);
+    if (list != nullptr && list->n_items != columns_.size()) return std::nullopt;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      values[row].push_back(list == nullptr ? nullptr : list->items[i]);
+      const Column& column = table_.columns[static_cast<std::size_t>(columns_[i])];
+      const bool given = values[row].back() != nullptr && as<PgQuery__SetToDefault>(values[row].back()) == nullptr;
+      if (column.identity == Column::Identity::always && given && !may_override) return std::nullopt;
+    }
+  }
+  for (std::size_t i = 0; i < table_.columns.size(); ++i) {
+    const int column = static_cast<int>(i);
+    if (std::find(columns_.begin(), columns_.end(), column) == columns_.end() && asks_default(column))
+      added_.push_back(column);
+  }
+  // The columns of the question: those of which some row needs a value.
+  std::vector<std::size_t> asked_positions;
+  for (std::size_t i = 0; i < columns_.size(); ++i)
+    if (std::any_of(values.begin(), values.end(),
+                    [&](const auto& row) { return asks(columns_[i], row[i]) != Asked::no; }))
+      asked_positions.push_back(i);
+  if (asked_positions.empty() && added_.empty()) return std::nullopt;
+
+  bool overriding = false;
+  std::vector<Node*> rows;
+  for (std::size_t row = 0; row < rows_; ++row) {
+    std::vector<Node*> items;
+    std::string question;
+    for (const Node* value : values[row]) items.push_back(const_cast<Node*>(value));
+    auto ask = [&](int index, const Node* value, Asked asked, std::size_t number) {
+      const Column& column = table_.columns[static_cast<std::size_t>(index)];
+      const auto written = text(column, value, asked);
+      if (!written) return false;
+      question += (question.empty() ? "(" : ", ") + *written;
+      if (row == 0) fill_.sequences.push_back(0);
+      if (asked == Asked::no) return true;
+      fill_.expressions = fill_.expressions || asked == Asked::expression;
+      if (asked == Asked::default_value && column.sequence != 0) fill_.sequences[number] = column.sequence;
+      overriding = overriding || column.identity != Column::Identity::none;
+      Node* constant =
+          arena_.string_constant("/*" + fill_.mark + std::to_string(row) + ":" + std::to_string(number) + "*/");
+      const auto given = std::find(columns_.begin(), columns_.end(), index);
+      if (given == columns_.end()) {
+        items.push_back(constant);
+      } else {
+        items[static_cast<std::size_t>(given - columns_.begin())] = constant;
+      }
+      return true;
+    };
+    std::size_t number = 0;
+    for (std::size_t position : asked_positions) {
+      const int index = columns_[position];
+      if (!ask(index, values[row][position], asks(index, values[row][position]), number++)) return std::nullopt;
+    }
+    for (int index : added_)
+      if (!ask(index, nullptr, Asked::default_value, number++)) return std::nullopt;
+    fill_.question += (row == 0 ? "VALUES " : ", ") + question + ")";
+    auto* list = arena_.make<PgQuery__List>();
+    list->n_items = items.size();
+    list->items = arena_.list(items);
+    rows.push_back(arena_.node(list));
+  }
+  return made(std::move(rows), overriding);
+}
+
+// The statement with its markers, and the plan around it.
+Plan FillPlanner::made(std::vector<Node*> rows, bool overriding) {
+  auto* insert = arena_.shallow(insert_);
+  std::vector<Node*> columns;
+  auto add = [&](int index) {
+    auto* column = arena_.make<PgQuery__ResTarget>();
+    column->name = arena_.string(table_.columns[static_cast<std::size_t>(index)].name);
+    columns.push_back(arena_.node(column));
+  };
+  for (std::size_t i = 0; i < columns_.size(); ++i)
+    insert_->n_cols == 0 ? add(columns_[i]) : columns.push_back(insert_->cols[i]);
+  for (int index : added_) add(index);
+  insert->n_cols = columns.size();
+  insert->cols = arena_.list(columns);
+  auto* values = select_ == nullptr ? arena_.make<PgQuery__SelectStmt>() : arena_.shallow(select_);
+  if (select_ == nullptr) {
+    values->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
+    values->op = PG_QUERY__SET_OPERATION__SETOP_NONE;
+  }
+  values->n_values_lists = rows.size();
+  values->values_lists = arena_.list(rows);
+  insert->select_stmt = arena_.node(values);
+  if (overriding) insert->override = PG_QUERY__OVERRIDING_KIND__OVERRIDING_SYSTEM_VALUE;
+  auto statement = deparse_statement(arena_.node(insert));
+  if (!statement) return unsupported(statement.error());
+  fill_.statement = std::move(*statement);
+  Plan plan;
+  plan.kind = PlanKind::fill;
+  plan.command = "INSERT";
+  plan.returns_rows = insert_->n_returning_list > 0;
+  plan.effects.writes = true;
+  plan.fill = std::move(fill_);
+  return plan;
+}
+
+}  // namespace
+
+bool default_asks_home(const Column& column, bool differs, const PlanContext& context) {
+  if (column.sequence != 0) return true;
+  if (column.generated || column.default_sql.empty()) return false;
+  auto tree = ParseTree::parse("SELECT " + column.default_sql);
+  if (!tree) return differs;
+  if (calls_home_only(tree->statement(), context.database)) return true;
+  return differs && !immutable_expression(tree->statement(), context.database);
+}
+
+std::optional<Plan> plan_fill(std::string_view sql, const Node* root, const PlanContext& context, bool keys) {
+  auto* insert = as<PgQuery__InsertStmt>(root);
+  const catalog::Table* table = insert == nullptr ? nullptr : lookup(context, insert->relation);
+  if (table == nullptr || (table->kind != TableKind::sharded && table->kind != TableKind::reference))
+    return std::nullopt;
+  auto plan = FillPlanner(sql, insert, *table, context, keys).run();
+  if (!plan || plan->kind != PlanKind::fill) return plan;
+  // What the client is told of its columns and parameters is of the statement as it is.
+  Planning p("", context, root);
+  scan_functions(p);
+  plan->effects = p.plan.effects;
+  plan->effects.writes = true;
+  plan->parameter_count = p.statement.parameter_count();
+  if (plan->returns_rows) {
+    Level* level = p.statement.new_level(nullptr, nullptr);
+    p.statement.add_table(level, insert->relation, -1);
+    plan->result_signature = result_signature(p);
+  }
+  return plan;
+}
+
+}  // namespace pgmosaic::plan

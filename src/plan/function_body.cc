@@ -1,0 +1,165 @@
+#include "plan/function_body.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include "sql/functions.h"
+#include "sql/tokens.h"
+
+namespace pgmosaic::plan {
+
+using namespace sql;
+using catalog::UserFunction;
+using Touches = UserFunction::Touches;
+
+namespace {
+
+// Commands that leave something in the session, or run what cannot be read here.
+constexpr std::array<std::string_view, 20> kUnclean{
+    "set",  "reset", "discard", "listen", "unlisten", "notify", "load", "prepare",   "deallocate", "create",
+    "drop", "alter", "temp",    "lock",   "copy",     "do",     "call", "temporary", "declare",    "grant"};
+constexpr std::array<std::string_view, 5> kWriting{"insert", "update", "delete", "merge", "truncate"};
+// Functions of extensions that run SQL given as text.
+constexpr std::array<std::string_view, 7> kRunText{"crosstab",  "crosstab2",   "crosstab3", "crosstab4",
+                                                   "connectby", "xpath_table", "crosstabn"};
+
+template <size_t n>
+bool has(const std::array<std::string_view, n>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+void raise(UserFunction& function, Touches touches, std::string_view what) {
+  if (touches <= function.touches) return;
+  function.touches = touches;
+  function.what = what;
+}
+
+Touches touches_of(const catalog::Table& table, const catalog::Database& database, int depth = 0) {
+  switch (table.kind) {
+    case catalog::TableKind::sharded: return Touches::shards;
+    case catalog::TableKind::reference: return Touches::reference;
+    case catalog::TableKind::local: return Touches::home;
+    case catalog::TableKind::view: break;
+  }
+  Touches most = Touches::home;  // what else it reads is a catalog of the home's
+  for (const auto& [schema, name] : table.depends_on) {
+    const catalog::Table* read = database.find(schema, name);
+    if (read != nullptr && depth < 8) most = std::max(most, touches_of(*read, database, depth + 1));
+  }
+  return most;
+}
+
+// Tables by their bare names: which schema is meant depends on who calls.
+using Tables = std::multimap<std::string, const catalog::Table*, std::less<>>;
+
+class BodyReader {
+ public:
+  explicit BodyReader(const catalog::Database& database) : database_(database) {
+    for (const auto& [schema, tables] : database.schemas)
+      for (const auto& [name, table] : tables) tables_.emplace(name, table.get());
+  }
+
+  // `calls`: names of functions that may be the user's.
+  UserFunction read(const FunctionText& text, std::set<std::string>& calls) const {
+    UserFunction function;
+    function.volatility = text.volatility;
+    function.aggregate = text.aggregate;
+    if (text.language == "internal" || text.language == "c") {
+      if (has(kRunText, text.name) || text.name.starts_with("dblink"))
+        raise(function, Touches::shards, "SQL given as text");
+      return function;
+    }
+    if (text.aggregate) return function;
+    if (text.language != "sql" && text.language != "plpgsql") {
+      raise(function, Touches::shards, "what it runs in " + text.language);
+      function.clean = false;
+      return function;
+    }
+    bool in_update = false;  // before its SET
+    TokenScanner scanner(text.body);
+    for (Token token = scanner.next(); token.kind != Token::Kind::end; token = scanner.next()) {
+      if (token.kind == Token::Kind::broken) raise(function, Touches::shards, "what could not be read");
+      if (token.kind == Token::Kind::broken) return function;
+      if (token.kind != Token::Kind::word && token.kind != Token::Kind::quoted) continue;
+      const std::string name = scanner.name(token);
+      const bool keyword = token.kind == Token::Kind::word;
+      if (keyword && name == "update") in_update = true;
+      if (keyword && name == "set" && std::exchange(in_update, false)) continue;
+      read_name(name, keyword, text.language == "plpgsql", function, calls);
+    }
+    return function;
+  }
+
+ private:
+  void read_name(const std::string& name, bool keyword, bool plpgsql, UserFunction& function,
+                 std::set<std::string>& calls) const {
+    if (keyword && plpgsql && name == "execute") raise(function, Touches::shards, "SQL given as text (EXECUTE)");
+    if (keyword && has(kWriting, name)) function.writes = true;
+    // A block of plpgsql declares its variables.
+    if (keyword && has(kUnclean, name) && !(plpgsql && name == "declare")) function.clean = false;
+    auto [first, last] = tables_.equal_range(name);
+    for (; first != last; ++first)
+      raise(function, touches_of(*first->second, database_), "table \"" + first->second->name + "\"");
+    if (const FunctionInfo* info = find_builtin(name)) {
+      if (info->is(kSequence) || info->is(kLargeObject) || info->is(kNotPreparable) || info->is(kSessionAdvisoryLock))
+        raise(function, Touches::home, name + "()");
+      if (info->is(kRunsSql)) raise(function, Touches::shards, name + "()");
+      if (info->is(kSetConfig) || info->is(kSessionAdvisoryLock)) function.clean = false;
+      if (info->is(kSequence)) function.writes = true;
+    }
+    calls.insert(name);
+  }
+
+  const catalog::Database& database_;
+  Tables tables_;
+};
+
+void add(UserFunction& to, const UserFunction& other) {
+  raise(to, other.touches, other.what);
+  to.clean = to.clean && other.clean;
+  to.writes = to.writes || other.writes;
+}
+
+}  // namespace
+
+std::map<std::string, UserFunction, std::less<>> read_functions(const std::vector<FunctionText>& functions,
+                                                                const catalog::Database& database) {
+  const BodyReader reader(database);
+  std::map<std::string, UserFunction, std::less<>> result;
+  std::map<std::string, std::set<std::string>> calls;
+  for (const FunctionText& text : functions) {
+    UserFunction read = reader.read(text, calls[text.name]);
+    auto [known, added] = result.emplace(text.name, read);
+    if (added) continue;
+    add(known->second, read);
+    known->second.aggregate = known->second.aggregate || read.aggregate;
+    // i < s < v
+    known->second.volatility = std::max(known->second.volatility, read.volatility);
+  }
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (auto& [name, function] : result)
+      for (const std::string& callee : calls[name]) {
+        const auto called = result.find(callee);
+        if (called == result.end() || callee == name) continue;
+        const UserFunction before = function;
+        add(function, called->second);
+        changed = changed || before.touches != function.touches || before.clean != function.clean ||
+                  before.writes != function.writes;
+      }
+  }
+  return result;
+}
+
+UserFunction read_function(const FunctionText& function, const catalog::Database& database) {
+  std::set<std::string> calls;
+  UserFunction result = BodyReader(database).read(function, calls);
+  for (const std::string& callee : calls)
+    if (const auto called = database.user_functions.find(callee); called != database.user_functions.end())
+      add(result, called->second);
+  return result;
+}
+
+}  // namespace pgmosaic::plan

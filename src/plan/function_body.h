@@ -1,0 +1,31 @@
+// What a user's function does, read from its text: which of the cluster's tables it may touch, and what it may leave
+// behind in the session. The server that runs a function sees its own rows only, so a function that touches sharded
+// tables cannot simply be called.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "catalog/catalog.h"
+
+namespace pgmosaic::plan {
+
+struct FunctionText {
+  std::string name;      // without its schema
+  std::string language;  // "sql", "plpgsql", "c", …
+  std::string body;      // as in pg_proc.prosrc, or the SQL-standard body
+  char volatility = 'v';
+  bool aggregate = false;
+};
+
+// `database`: its tables are known. Words of the body are compared with names of tables and functions, so a variable
+// that is called like a table counts as the table: what may be wrong is refused, never the other way round. Functions
+// of one name are taken together.
+std::map<std::string, catalog::UserFunction, std::less<>> read_functions(const std::vector<FunctionText>& functions,
+                                                                         const catalog::Database& database);
+
+// The same for one that is just being made: a trigger function, before any table has it.
+catalog::UserFunction read_function(const FunctionText& function, const catalog::Database& database);
+
+}  // namespace pgmosaic::plan

@@ -1,0 +1,96 @@
+// Runs an INSERT whose values one PostgreSQL computes first (plan::Fill): asks the home, puts the answers in, and runs
+// the statement that comes of it.
+#include <charconv>
+
+#include "router/execution.h"
+#include "router/session.h"
+#include "router/worker.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+using Answers = std::vector<std::vector<std::optional<std::string>>>;
+
+net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, const Execution& asked) {
+  exec::Request request;
+  request.sql = fill.question;
+  request.extended = asked.extended();
+  request.bind = asked.bind;
+  request.types = &asked.types;
+  request.client_formats = false;
+  exec::RowReader reader(home);
+  reader.send(request);
+  Answers answers;
+  std::vector<std::optional<std::string_view>> values;
+  for (;;) {
+    auto event = co_await reader.next();
+    if (!event.ok()) {
+      event.error().position = 0;  // it counts in our text
+      co_return std::move(event.error());
+    }
+    if (*event == exec::RowReader::Event::end) co_return answers;
+    if (*event != exec::RowReader::Event::row) continue;
+    pg::parse_data_row(reader.message().body, values);
+    auto& row = answers.emplace_back();
+    for (const auto& value : values) value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
+  }
+}
+
+// The statement with the answers in the place of the marks.
+std::string filled(const plan::Fill& fill, const Answers& answers) {
+  const std::string begin = "'/*" + fill.mark;
+  std::string text;
+  std::string_view rest = fill.statement;
+  for (std::size_t at = rest.find(begin); at != std::string_view::npos; at = rest.find(begin)) {
+    text += rest.substr(0, at);
+    rest.remove_prefix(at + begin.size());
+    std::size_t row = 0, column = 0;
+    const char* end = std::from_chars(rest.data(), rest.data() + rest.size(), row).ptr + 1;
+    end = std::from_chars(end, rest.data() + rest.size(), column).ptr;
+    rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 3);  // */'
+    const auto& answer = answers[row][column];
+    text += answer ? pool::quote_literal(*answer) : "NULL";
+  }
+  return text.append(rest);
+}
+
+}  // namespace
+
+// One answer may lead to another question: of values that are left to their defaults, and then of keys that only
+// PostgreSQL can read.
+net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& asked) {
+  constexpr int kMostQuestions = 3;
+  Execution execution;
+  execution.sql = asked.sql;
+  execution.bind = asked.bind;
+  execution.types = asked.types;
+  execution.describe = asked.describe;
+  std::string text;
+  plan::PlanPtr made;
+  const plan::Plan* next = &plan;
+  for (int question = 0; next->fill && question < kMostQuestions; ++question) {
+    if (next->fill->expressions && !asked.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
+    auto home = co_await backends_.get(snapshot_->home);
+    if (!home.ok()) co_return std::move(home.error());
+    const bool wrote = (*home)->wrote;
+    note_effects(**home, next->effects);
+    if (!next->effects.taints) (*home)->wrote = wrote;  // numbers of a sequence are no part of the transaction
+    CO_TRY_ASSIGN(const Answers answers, co_await ask(**home, *next->fill, execution));
+    if (!backends_.in_transaction()) backends_.release_idle();  // hold none while waiting for another
+    text = filled(*next->fill, answers);
+    execution.sql = text;
+    sql::scan_shape(text, worker_.shape);
+    made = plan_of(text, asked.types, asked.extended()).plan;
+    next = made.get();
+  }
+  if (made->kind == plan::PlanKind::unsupported) co_return Error(*made->error);
+  if (made->fill) co_return make_error("XX000", "an INSERT has ever more values to compute");
+  if (!asked.extended()) co_return co_await run_route(text, *made);
+  sql::scan_shape(text, execution.shape);
+  execution.values = values_of(text, execution.shape, asked.bind, *made);
+  CO_TRY_ASSIGN(execution.where, co_await locate(*made, execution));
+  co_return co_await run_multi(*made, execution);
+}
+
+}  // namespace pgmosaic::router
