@@ -145,10 +145,29 @@ Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCm
   return {};
 }
 
+// ATTACH and DETACH PARTITION, within one kind of table.
+Status check_partition(const TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
+                       const PlanContext& context) {
+  auto* partition = as<PgQuery__PartitionCmd>(command->def);
+  if (table.kind == TableKind::sharded)
+    return refused("the partitions of a sharded table are its shards",
+                   "They are attached and detached by the cluster alone.");
+  if (partition == nullptr) return {};
+  if (partition->concurrent)
+    return refused("DETACH PARTITION CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
+  const catalog::Table* other = lookup(context, partition->name);
+  if (other != nullptr && other->kind != table.kind)
+    return refused("a partition of another kind than its table",
+                   "Make both local, or both reference tables: WITH (table_type = '...').");
+  return {};
+}
+
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return check_partition(table, command, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
