@@ -242,6 +242,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW: tag = "ALTER MATERIALIZED VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
     default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
   }
@@ -581,8 +582,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   }
   if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
     if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
-      return unsupported("CREATE MATERIALIZED VIEW is not supported yet",
-                         "Create a table and fill it with INSERT ... SELECT.");
+      return plan_materialized_view(sql, statement, context);
     if (statement->if_not_exists) return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
     return plan_create_as(sql, statement->query, statement->into, context);
   }
