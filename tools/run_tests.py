@@ -2,7 +2,7 @@
 """Runs every test of the built tree and adds the cases up: the last line is `N passed, N failed, N skipped`.
 
 Kinds: tools (the checkers of tools/ and this tree's manners), unit (*_test.cc), pg (*_pgtest.cc: these start PostgreSQL
-servers), e2e (test/e2e: the router against one plain PostgreSQL) and drivers (test/drivers). `./x test` builds first
+servers), e2e (test/e2e: the router against one plain PostgreSQL) drivers (test/drivers) and orms (test/orms). `./x test` builds first
 and hands the result of that in.
 
 Nothing that a test started outlives it: this process adopts orphans (it is a subreaper) and ends all its descendants
@@ -21,8 +21,8 @@ import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KINDS = ["tools", "unit", "pg", "e2e", "drivers"]
-STEP_TIMEOUT_S = {"tools": 300, "unit": 900, "pg": 1800, "e2e": 3600, "drivers": 1800}
+KINDS = ["tools", "unit", "pg", "e2e", "drivers", "orms"]
+STEP_TIMEOUT_S = {"tools": 300, "unit": 900, "pg": 1800, "e2e": 3600, "drivers": 1800, "orms": 900}
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -137,7 +137,7 @@ def count_gtest(name, report, status, totals):
 
 
 def run_pytest(build, kind, totals, word):
-    folders = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers"}
+    folders = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers", "orms": "test/orms"}
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch, "report.xml")
         command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short",

@@ -83,7 +83,10 @@ Status CreateTablePlanner::choose_kind() {
   bool keyed = !text_.key_columns.empty();
   if (keyed && !type.empty() && type != "sharded")
     return misuse("a " + type + " table has no distribution key", "Leave out SHARD BY, or table_type.");
-  bool sharded = keyed || type == "sharded" || (type.empty() && context_.default_sharded);
+  if (text_.partitioned && type == "sharded")
+    return make_error("0A000", "a sharded table with PARTITION BY RANGE or LIST is not supported yet",
+                      "Leave out table_type: the table and its partitions are local.");
+  bool sharded = keyed || type == "sharded" || (type.empty() && context_.default_sharded && !text_.partitioned);
   if (!sharded && (text_.shard_count || text_.colocate_with))
     return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for sharded tables",
                   "Add SHARD BY HASH (column).");
@@ -228,6 +231,31 @@ Result<Plan> CreateTablePlanner::run() {
   return plan;
 }
 
+// CREATE TABLE … PARTITION OF: the partition is where its table is.
+Plan plan_partition(std::string_view sql, const PgQuery__CreateStmt* create, const PlanContext& context) {
+  const PgQuery__RangeVar* parent = as<PgQuery__RangeVar>(create->inh_relations[0]);
+  const catalog::Table* table = lookup(context, parent);
+  if (table != nullptr && table->kind == TableKind::sharded)
+    return unsupported("PARTITION OF the sharded table \"" + table->name + "\" is not supported yet",
+                       "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
+  TableUnderDefinition definition;
+  definition.kind = table == nullptr ? TableKind::local : table->kind;
+  definition.schema = text_of(create->relation->schemaname);
+  definition.name = text_of(create->relation->relname);
+  if (reserved_schema(definition.schema))
+    return unsupported(make_error("42939", "schema \"" + definition.schema + "\" is reserved", "Use another schema."));
+  for (const Node* node : each(create->n_table_elts, create->table_elts)) {
+    Status status;
+    if (auto* column = as<PgQuery__ColumnDef>(node)) status = check_column(definition, column, context);
+    if (auto* constraint = as<PgQuery__Constraint>(node))
+      status = check_constraint(definition, constraint, "", context);
+    if (!status.ok()) return unsupported(std::move(status.error()));
+  }
+  Plan plan = everywhere("CREATE TABLE", sql);
+  plan.ddl->new_table = Ddl::NewTable{definition.schema, definition.name, definition.kind};
+  return plan;
+}
+
 }  // namespace
 
 Plan plan_create_table(std::string_view sql, const PlanContext& context) {
@@ -253,9 +281,8 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     note_session_state(plan, tree->statement(), context);
     return plan;
   }
-  if (!*text || create->partbound != nullptr)
-    return unsupported("CREATE TABLE ... PARTITION OF is not supported yet",
-                       "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
+  if (create->partbound != nullptr) return plan_partition(sql, create, context);
+  if (!*text) return unsupported("this form of CREATE TABLE", "List the columns in parentheses.");
   if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();
   if (!plan) return unsupported(plan.error());

@@ -145,10 +145,29 @@ Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCm
   return {};
 }
 
+// ATTACH and DETACH PARTITION, within one kind of table.
+Status check_partition(const TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
+                       const PlanContext& context) {
+  auto* partition = as<PgQuery__PartitionCmd>(command->def);
+  if (table.kind == TableKind::sharded)
+    return refused("the partitions of a sharded table are its shards",
+                   "They are attached and detached by the cluster alone.");
+  if (partition == nullptr) return {};
+  if (partition->concurrent)
+    return refused("DETACH PARTITION CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
+  const catalog::Table* other = lookup(context, partition->name);
+  if (other != nullptr && other->kind != table.kind)
+    return refused("a partition of another kind than its table",
+                   "Make both local, or both reference tables: WITH (table_type = '...').");
+  return {};
+}
+
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return check_partition(table, command, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
@@ -223,6 +242,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW: tag = "ALTER MATERIALIZED VIEW"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
     default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
   }
@@ -562,8 +582,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   }
   if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
     if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
-      return unsupported("CREATE MATERIALIZED VIEW is not supported yet",
-                         "Create a table and fill it with INSERT ... SELECT.");
+      return plan_materialized_view(sql, statement, context);
     if (statement->if_not_exists) return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
     return plan_create_as(sql, statement->query, statement->into, context);
   }

@@ -4,6 +4,7 @@
 #include "plan/function_body.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
+#include "sql/deparse.h"
 
 namespace pgmosaic::plan {
 
@@ -22,6 +23,26 @@ std::string option_text(const PgQuery__CreateFunctionStmt* create, std::string_v
       return std::string(string_value(list->items[0]));
   }
   return {};
+}
+
+// A block of PL/pgSQL that changes the schema runs on every group, as the statements in it would by themselves. Rows it
+// must leave alone.
+Plan plan_do(std::string_view sql, const PgQuery__DoStmt* block, const PlanContext& context) {
+  std::string body;
+  for (const Node* node : each(block->n_args, block->args)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr) continue;
+    if (text_of(option->defname) == "as") body = string_value(option->arg);
+    if (text_of(option->defname) == "language" && string_value(option->arg) != "plpgsql")
+      return unsupported("DO in another language than PL/pgSQL is not supported", "Write the block in PL/pgSQL.");
+  }
+  if (std::string what = rows_in_block(body, *context.database); !what.empty())
+    return unsupported(
+        "DO with a block that may touch " + what + " is not supported",
+        "Every group runs the block: leave schema changes in it, and run the other statements one by one.");
+  Plan plan = everywhere("DO", sql);
+  plan.ddl->seals_sequences = true;
+  return plan;
 }
 
 // A trigger runs on the group that has the row. What it may touch there is what every group has.
@@ -108,6 +129,7 @@ std::string plain_tag(const Node* root) {
 
 std::string object_drop_tag(PgQuery__ObjectType type) {
   switch (type) {
+    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW: return "DROP MATERIALIZED VIEW";
     case PG_QUERY__OBJECT_TYPE__OBJECT_FUNCTION: return "DROP FUNCTION";
     case PG_QUERY__OBJECT_TYPE__OBJECT_PROCEDURE: return "DROP PROCEDURE";
     case PG_QUERY__OBJECT_TYPE__OBJECT_ROUTINE: return "DROP ROUTINE";
@@ -132,9 +154,30 @@ std::string object_drop_tag(PgQuery__ObjectType type) {
   }
 }
 
+// Its rows are the home's; the other groups have it without data.
+Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create,
+                            const PlanContext& context) {
+  Arena arena;
+  Plan query = plan_tree(sql, create->query, context);
+  if (query.kind == PlanKind::unsupported) return query;
+  if ((query.target.kind != Target::Kind::any && query.target.kind != Target::Kind::home) ||
+      !query.virtual_relations.empty())
+    return unsupported("a materialized view over sharded tables is not supported yet",
+                       "Create a sharded table, and fill it with INSERT ... SELECT on the distribution column.");
+  auto* empty = arena.shallow(create);
+  empty->into = arena.shallow(create->into);
+  empty->into->skip_data = 1;
+  auto text = deparse_statement(arena.node(empty));
+  if (!text) return unsupported(text.error());
+  Plan plan = everywhere(create->into->skip_data ? "CREATE MATERIALIZED VIEW" : "SELECT", *text);
+  plan.ddl->home_instead = std::string(sql);
+  return plan;
+}
+
 std::optional<Plan> plan_object(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* create = as<PgQuery__CreateFunctionStmt>(root)) return plan_function(sql, create, context);
   if (auto* create = as<PgQuery__CreateTrigStmt>(root)) return plan_trigger(sql, create, context);
+  if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(sql, block, context);
   if (std::string tag = plain_tag(root); !tag.empty()) return everywhere(std::move(tag), sql);
   return std::nullopt;
 }

@@ -153,6 +153,33 @@ std::map<std::string, UserFunction, std::less<>> read_functions(const std::vecto
   return result;
 }
 
+std::string rows_in_block(const std::string& block, const catalog::Database& database) {
+  constexpr std::array<std::string_view, 9> kOfRows{"from",  "join",     "into", "update", "only",
+                                                    "using", "truncate", "copy", ","};
+  std::set<std::string, std::less<>> tables;
+  for (const auto& [schema, names] : database.schemas)
+    for (const auto& [name, table] : names) tables.insert(name);
+  TokenScanner scanner(block);
+  std::string before;  // the word before, or the one before schema.
+  for (Token token = scanner.next(); token.kind != Token::Kind::end; token = scanner.next()) {
+    if (token.kind == Token::Kind::broken) return "what could not be read";
+    const bool word = token.kind == Token::Kind::word;
+    if (!word && token.kind != Token::Kind::quoted) {
+      if (!scanner.is_symbol(token, '.')) before = scanner.text(token);
+      continue;
+    }
+    const std::string name = scanner.name(token);
+    if (word && (name == "execute" || name == "call")) return "SQL given as text (EXECUTE)";
+    if (const auto called = database.user_functions.find(name);
+        called != database.user_functions.end() && called->second.touches != Touches::nothing)
+      return called->second.what;
+    if (tables.contains(name) && has(kOfRows, before)) return "table \"" + name + "\"";
+    if (const FunctionInfo* info = find_builtin(name); info != nullptr && info->is(kRunsSql)) return name + "()";
+    if (!scanner.is_symbol(scanner.peek(), '.')) before = name;
+  }
+  return {};
+}
+
 UserFunction read_function(const FunctionText& function, const catalog::Database& database) {
   std::set<std::string> calls;
   UserFunction result = BodyReader(database).read(function, calls);

@@ -28,4 +28,8 @@ std::map<std::string, catalog::UserFunction, std::less<>> read_functions(const s
 // The same for one that is just being made: a trigger function, before any table has it.
 catalog::UserFunction read_function(const FunctionText& function, const catalog::Database& database);
 
+// The rows of which tables a block of PL/pgSQL may read or write: a table behind FROM, INTO and the like, or SQL given
+// as text. Empty: none, it changes the schema at most.
+std::string rows_in_block(const std::string& block, const catalog::Database& database);
+
 }  // namespace pgmosaic::plan

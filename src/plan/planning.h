@@ -73,6 +73,7 @@ Plan temporary(std::string command);                     // of an object of the 
 bool is_temporary(const PgQuery__RangeVar* range);
 // ddl_objects.cc
 std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
+Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
 std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);

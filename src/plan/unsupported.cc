@@ -1,6 +1,7 @@
 // Utility statements that are simply sent somewhere, and the names of those that are refused.
 #include <map>
 
+#include "plan/ddl_checks.h"
 #include "plan/planning.h"
 
 namespace pgmosaic::plan {
@@ -53,11 +54,36 @@ Plan plan_lock(std::string_view sql, const PgQuery__LockStmt* statement, const P
   return plan;
 }
 
+// REINDEX and CLUSTER: each group's own.
+Plan plan_rebuild(std::string command, const PgQuery__RangeVar* relation, std::string_view sql,
+                  const PlanContext& context) {
+  Plan plan = utility(std::move(command), Target::Kind::everywhere);
+  if (relation != nullptr && lookup(context, relation) != nullptr) {
+    Planning p(sql, context, nullptr);
+    const Instance& table = p.statement.add_table(p.statement.new_level(nullptr, nullptr), relation, -1);
+    if (table.placement == Instance::Placement::home) plan.target.kind = Target::Kind::home;
+  }
+  plan.no_transaction = plan.single_tag = true;
+  return plan;
+}
+
 }  // namespace
 
 std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* statement = as<PgQuery__VacuumStmt>(root)) return plan_vacuum(sql, statement, context);
   if (auto* statement = as<PgQuery__LockStmt>(root)) return plan_lock(sql, statement, context);
+  if (auto* statement = as<PgQuery__ClusterStmt>(root); statement != nullptr && statement->relation != nullptr)
+    return plan_rebuild("CLUSTER", statement->relation, sql, context);
+  if (auto* statement = as<PgQuery__ReindexStmt>(root)) {
+    if (statement->relation == nullptr)
+      return unsupported("REINDEX of a schema or database is not supported yet", "REINDEX its tables one by one.");
+    return plan_rebuild("REINDEX", statement->relation, sql, context);
+  }
+  if (as<PgQuery__RefreshMatViewStmt>(root) != nullptr) {
+    Plan plan = utility("REFRESH MATERIALIZED VIEW", Target::Kind::home);
+    plan.effects.writes = true;
+    return plan;
+  }
   if (as<PgQuery__CheckPointStmt>(root) != nullptr) {
     Plan plan = utility("CHECKPOINT", Target::Kind::everywhere);
     plan.single_tag = true;
@@ -79,11 +105,7 @@ std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const P
 std::string construct_name(const Node* root) {
   static const std::map<std::string_view, std::string_view> kNames{
       {"CallStmt", "CALL"},
-      {"DoStmt", "DO"},
       {"RuleStmt", "CREATE RULE"},
-      {"RefreshMatViewStmt", "REFRESH MATERIALIZED VIEW"},
-      {"ClusterStmt", "CLUSTER"},
-      {"ReindexStmt", "REINDEX"},
       {"AlterSystemStmt", "ALTER SYSTEM"},
       {"CreatePublicationStmt", "CREATE PUBLICATION"},
       {"AlterPublicationStmt", "ALTER PUBLICATION"},

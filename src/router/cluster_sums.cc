@@ -56,14 +56,17 @@ void add(nlohmann::json& sum, const nlohmann::json& values) {
 // The keys of what a group's row speaks of: OIDs at home, or databases by name and OID. None: not to be counted.
 class HomeKeys {
  public:
-  HomeKeys(const Rows& names, const catalog::Snapshot& snapshot) : snapshot_(snapshot) {
+  HomeKeys(const Rows& names, const catalog::Snapshot& snapshot, const catalog::Database& database)
+      : snapshot_(snapshot), database_(database) {
     for (const auto& row : names.rows) oids_[{*row[0], *row[2], *row[3]}] = *row[1];
   }
   std::vector<std::string> of(const std::vector<std::optional<std::string>>& row, const catalog::Group& group,
                               const pg::OidMap& map) const {
     if (*row[0] == "table") {
       const catalog::Oid oid = map.relation_at_home(static_cast<catalog::Oid>(std::stoul(*row[1])));
-      return oid == 0 ? std::vector<std::string>() : std::vector<std::string>{std::to_string(oid)};
+      const auto table = database_.tables_by_oid.find(oid);
+      if (table == database_.tables_by_oid.end() || table->second->kind != catalog::TableKind::sharded) return {};
+      return {std::to_string(oid)};
     }
     if (*row[0] == "index") {
       const auto found = oids_.find({"index", *row[1], *row[2]});
@@ -82,6 +85,7 @@ class HomeKeys {
 
  private:
   const catalog::Snapshot& snapshot_;
+  const catalog::Database& database_;
   std::map<std::array<std::string, 3>, std::string> oids_;
 };
 
@@ -93,7 +97,7 @@ net::Task<Result<std::string>> cluster_sums(exec::Backends& backends, const cata
   if (!home.ok()) co_return std::move(home.error());
   auto names = co_await (*home)->conn->query(kNamesAtHome);
   if (!names.ok()) co_return std::move(names.error());
-  const HomeKeys keys(*names, snapshot);
+  const HomeKeys keys(*names, snapshot, database);
   nlohmann::json sums = nlohmann::json::object();
   for (const catalog::Group& group : snapshot.groups) {
     const auto map = database.oid_maps->find(group.id);

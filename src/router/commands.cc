@@ -479,7 +479,8 @@ net::Task<Status> Session::read_back_settings(std::string_view sql) {
     auto rows = co_await source->conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
     if (!rows->rows[0][0]) continue;
-    const std::string& value = *rows->rows[0][0];
+    std::string value = *rows->rows[0][0];
+    if (value == "\"\"") value.clear();  // a list of one empty name is written ''
     // Lists are shown in the form in which SET takes them.
     const bool list = call.name == "search_path" || call.name == "datestyle" || call.name == "temp_tablespaces" ||
                       call.name == "session_preload_libraries" || call.name == "local_preload_libraries";

@@ -131,7 +131,7 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
   if (!scanner_.is_word(scanner_.next(), "by"))
     return misuse("syntax error at or near \"" + std::string(scanner_.text(first)) + "\"",
                   "The clause is " + std::string(keyword) + " HASH (column, ...).");
-  if (!result_.key_columns.empty()) {
+  if (!result_.key_columns.empty() || result_.partitioned) {
     return later("a table cannot be both sharded and partitioned, or distributed twice");
   }
   Token method = scanner_.next();
@@ -140,6 +140,13 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
     return key_list();
   }
   if (ours && scanner_.is_symbol(method, '(')) return key_list();
+  if (!ours && (scanner_.is_word(method, "range") || scanner_.is_word(method, "list"))) {
+    scanner_.next();
+    skip_parentheses(scanner_);
+    keep(result_.head, first.begin);
+    result_.partitioned = true;
+    return {};
+  }
   for (std::string_view other : {"range", "list", "directory", "geo"})
     if (scanner_.is_word(method, other))
       return later(std::string(keyword) + " " + std::string(scanner_.text(method)) + " is not supported yet");

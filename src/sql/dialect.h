@@ -24,6 +24,7 @@ struct CreateTableText {
   std::string tail;
   std::string storage;
 
+  bool partitioned = false;              // PARTITION BY RANGE or LIST, which is in `head`
   std::vector<std::string> key_columns;  // SHARD BY / PARTITION BY HASH; empty: none
   std::optional<uint32_t> shard_count;
   std::optional<std::string> table_type;     // reference, local or sharded

@@ -85,8 +85,12 @@ def test_all_catalog_columns_are_there(sides):
 def test_nothing_of_ours_is_shown(sides):
     for sql in ["SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1",
                 "SELECT relname, relkind, relispartition FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
-                "SELECT conrelid::regclass::text, conname, contype FROM pg_constraint WHERE conrelid <> 0 AND conrelid >= 16384 "
-                "AND conrelid::regclass::text !~ '^pg_' ORDER BY 1, 2",
+                "SELECT conrelid::regclass::text, conname, contype FROM pg_constraint WHERE conrelid >= 16384 "
+                "AND connamespace <> 'pg_catalog'::regnamespace ORDER BY 1, 2",
+                "SELECT tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1",
+                "SELECT routine_name FROM information_schema.routines WHERE specific_schema NOT IN "
+                "('pg_catalog', 'information_schema')",
+                "SELECT relname FROM pg_stat_user_indexes JOIN pg_statio_user_tables USING (relname) ORDER BY 1",
                 "SELECT table_schema, table_name, table_type FROM information_schema.tables WHERE table_schema !~ '^pg_' "
                 "AND table_schema <> 'information_schema' ORDER BY 1, 2",
                 "SELECT count(*) FROM pg_inherits", "SELECT spcname FROM pg_tablespace ORDER BY 1",
