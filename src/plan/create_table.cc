@@ -282,6 +282,12 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     return plan;
   }
   if (create->partbound != nullptr) return plan_partition(sql, create, context);
+  if (!*text && create->of_typename != nullptr && text_of(create->relation->relpersistence) != "t") {
+    Plan plan = everywhere("CREATE TABLE", sql);  // CREATE TABLE … OF type: local
+    plan.ddl->new_table = Ddl::NewTable{std::string(text_of(create->relation->schemaname)),
+                                        std::string(text_of(create->relation->relname)), TableKind::local};
+    return plan;
+  }
   if (!*text) return unsupported("this form of CREATE TABLE", "List the columns in parentheses.");
   if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();

@@ -206,6 +206,15 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity: return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddInherit:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropInherit:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddOf:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropOf:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ClusterOn:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropCluster:
+      if (table.kind == TableKind::local) return {};
+      return refused("this form of ALTER TABLE of a sharded or reference table is not supported",
+                     "It is for local tables.");
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
@@ -341,6 +350,7 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE: break;
     default: tag = owner_tag(rename->rename_type); break;
   }
   if (tag.empty())
@@ -494,14 +504,6 @@ Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* cre
   return plan;
 }
 
-Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create) {
-  if (create->n_schema_elts > 0)
-    return unsupported("CREATE SCHEMA with objects in it", "Create the schema first, then its objects.");
-  if (reserved_schema(text_of(create->schemaname)))
-    return unsupported(make_error("42939", "schema \"" + std::string(text_of(create->schemaname)) + "\" is reserved"));
-  return everywhere("CREATE SCHEMA", sql);
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
@@ -527,8 +529,6 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
   if (as<PgQuery__DropRoleStmt>(root) != nullptr) return server_wide(no_new_epoch("DROP ROLE", sql));
   if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr)
     return naming_databases(no_new_epoch("ALTER DATABASE", sql), root);
-  if (as<PgQuery__CreatePolicyStmt>(root) != nullptr) return no_new_epoch("CREATE POLICY", sql);
-  if (as<PgQuery__AlterPolicyStmt>(root) != nullptr) return no_new_epoch("ALTER POLICY", sql);
   if (auto* comment = as<PgQuery__CommentStmt>(root)) {
     Plan plan = no_new_epoch("COMMENT", sql);
     plan.ddl->server_wide = comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE ||
@@ -549,7 +549,6 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
-  if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
   if (auto* statement = as<PgQuery__CreatedbStmt>(root))
     return naming_databases(plan_create_database(sql, statement), root);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
@@ -562,10 +561,6 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     plan.ddl->object = std::string(text_of(statement->dbname));
     return naming_databases(std::move(plan), root);
   }
-  if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
-  if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
-  if (as<PgQuery__CreateDomainStmt>(root)) return everywhere("CREATE DOMAIN", sql);
-  if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);
     if (tag.empty())

@@ -111,6 +111,28 @@ Status check_unique(const TableUnderDefinition& table, const std::vector<std::st
   return {};
 }
 
+Status check_computed_by_groups(const Node* expression, const PlanContext& context, std::string_view what) {
+  using Touches = catalog::UserFunction::Touches;
+  Status status;
+  walk(expression, [&](const Message* message) {
+    std::string touched;
+    if (auto* range = as<PgQuery__RangeVar>(message)) {
+      const catalog::Table* table = lookup(context, range);
+      if (table != nullptr && table->kind != TableKind::reference) touched = "table \"" + table->name + "\"";
+    }
+    if (auto* call = as<PgQuery__FuncCall>(message)) {
+      const auto user = context.database->user_functions.find(last_name(call->n_funcname, call->funcname));
+      const bool known = user != context.database->user_functions.end();
+      if (known && (user->second.touches > Touches::reference || user->second.writes)) touched = user->second.what;
+    }
+    if (!touched.empty() && status.ok())
+      status = refused(std::string(what) + " of a sharded or reference table that may touch " + touched,
+                       "Every group computes it, and has all rows of reference tables only.");
+    return status.ok();
+  });
+  return status;
+}
+
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                         const PlanContext& context) {
   switch (constraint->contype) {
@@ -133,6 +155,10 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
                        "The shards cannot enforce it: use a unique constraint with the distribution column, or a "
                        "reference table.");
       return {};
+    case PG_QUERY__CONSTR_TYPE__CONSTR_CHECK:
+    case PG_QUERY__CONSTR_TYPE__CONSTR_GENERATED:
+      if (table.kind == TableKind::local) return {};
+      return check_computed_by_groups(constraint->raw_expr, context, "a check or generated column");
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN: return check_foreign_key(table, constraint, column, context);
     default: return {};
   }
