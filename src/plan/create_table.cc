@@ -184,15 +184,6 @@ Result<Plan> CreateTablePlanner::run() {
     if (text_.has_clause())
       return make_error("0A000", "a temporary table cannot be sharded or a reference table",
                         "Leave out SHARD BY and table_type; it lives in the session's home group.");
-    for (const std::string& schema : context_.search_path) {
-      const catalog::Table* hidden = context_.database->find(schema, table_.name);
-      if (hidden != nullptr && hidden->kind != TableKind::local)
-        return make_error("0A000",
-                          "a temporary table cannot hide the " +
-                              std::string(hidden->kind == TableKind::sharded ? "sharded" : "reference") + " table \"" +
-                              table_.name + "\"",
-                          "Give it another name.");
-    }
     return temporary("CREATE TABLE");
   }
   TRY(choose_kind());

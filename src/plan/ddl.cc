@@ -312,6 +312,7 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
   if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
   Plan plan = everywhere(tag, sql);
+  std::size_t temporary = 0;
   for (const Node* node : each(drop->n_objects, drop->objects)) {
     std::vector<std::string> names;
     if (auto* list = as<PgQuery__List>(node)) names = names_of(list->n_items, list->items);
@@ -320,12 +321,16 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     bool qualified = names.size() > 1;
     if (reserved_schema(names[0]) && (qualified || tag == "DROP SCHEMA"))
       return unsupported(make_error("42501", "schema \"" + names[0] + "\" is reserved"));
+    if (!qualified && context.temporary != nullptr && context.temporary->contains(names[0])) ++temporary;
     if (tag == "DROP TABLE" && !qualified) {
       PgQuery__RangeVar range = PG_QUERY__RANGE_VAR__INIT;
       range.relname = names[0].data();
       if (lookup(context, &range) == nullptr) plan.ddl->unknown_relation = true;
     }
   }
+  if (temporary > 0 && temporary < drop->n_objects)
+    return unsupported(tag + " of temporary and other objects together", "DROP them with statements of their own.");
+  plan.ddl->unknown_relation = plan.ddl->unknown_relation || temporary > 0;
   return plan;
 }
 
@@ -384,18 +389,6 @@ Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const*
   return plan;
 }
 
-// RESTART IDENTITY is the home's: the sequences of the other groups stay sealed.
-Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
-  Arena arena;
-  auto* others = arena.shallow(truncate);
-  others->restart_seqs = 0;
-  auto text = deparse_statement(arena.node(others));
-  if (!text) return unsupported(text.error());
-  Plan plan = no_new_epoch("TRUNCATE TABLE", *text);
-  plan.ddl->home_instead = std::string(sql);
-  return plan;
-}
-
 Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, const PlanContext& context) {
   Planning p(sql, context, nullptr);
   Level* level = p.statement.new_level(nullptr, nullptr);
@@ -409,6 +402,9 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
     auto* range = as<PgQuery__RangeVar>(node);
     if (range == nullptr) continue;
     const Instance& table = p.statement.add_table(level, range, -1);
+    if (context.temporary != nullptr && text_of(range->schemaname).empty() &&
+        context.temporary->contains(text_of(range->relname)) && truncate->n_relations > 1)
+      return unsupported("TRUNCATE of temporary and other tables together", "TRUNCATE them one by one.");
     // CASCADE may reach tables of other kinds; every group has them all.
     if (table.placement != Instance::Placement::home ||
         (truncate->behavior == PG_QUERY__DROP_BEHAVIOR__DROP_CASCADE && table.table != nullptr))

@@ -93,6 +93,7 @@ const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar
   if (range == nullptr || context.database == nullptr) return nullptr;
   std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
   if (!schema.empty()) return context.database->find(schema, name);
+  if (context.temporary != nullptr && context.temporary->contains(name)) return nullptr;
   for (const std::string& candidate : context.search_path)
     if (auto* table = context.database->find(candidate, name)) return table;
   return nullptr;

@@ -77,6 +77,7 @@ Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsSt
 std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
+Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate);  // TRUNCATE … RESTART IDENTITY
 Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter);
 // fill.cc
 // Whether a column's default must be computed once, by the home: it draws from a sequence, or `differs` – the groups
