@@ -126,6 +126,11 @@ struct UserFunction {
   enum class Touches : uint8_t { nothing, reference, home, shards } touches = Touches::nothing;
   std::string what;       // by which it does: a table, …
   bool writes = false;    // tables or sequences
+  bool copies = false;    // names a reference table
+  bool pins = false;      // takes locks or makes tables of the session
+  bool notifies = false;  // its transaction cannot be prepared
+  bool used = false;      // by triggers, views, policies, operators, … that call it unseen
+  bool differs = false;   // two servers, or two moments, would compute different values
   bool clean = true;      // leaves nothing behind in the session
   bool aggregate = false;
   char volatility = 'v';  // as in pg_proc: i, s, v

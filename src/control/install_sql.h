@@ -23,7 +23,8 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETUR
   BEGIN
     IF NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = sequence
                      AND d.deptype = 'i' AND d.refclassid = 'pg_class'::regclass
-                     AND has_any_column_privilege(session_user, d.refobjid, 'INSERT')) THEN
+                     AND EXISTS (SELECT FROM pg_roles r WHERE pg_has_role(session_user, r.oid, 'MEMBER')
+                                   AND has_any_column_privilege(r.oid, d.refobjid, 'INSERT'))) THEN
       RAISE insufficient_privilege USING MESSAGE = format('permission denied for sequence %s', sequence::regclass);
     END IF;
     RETURN nextval(sequence::regclass);

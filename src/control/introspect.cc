@@ -31,13 +31,14 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 // A collation is bytewise if comparing two strings is comparing their bytes.
 constexpr const char* kColumns = R"(
 SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull,
-       (a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''),
+       (a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' OR y.typdefaultbin IS NOT NULL),
        CASE WHEN a.attcollation IN (0, 950, 951) THEN true
             WHEN a.attcollation = 100 THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
             ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
        (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
        a.attgenerated <> '',
-       CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(f.adbin, f.adrelid) END,
+       CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(f.adbin, f.adrelid),
+                                                   pg_catalog.pg_get_expr(y.typdefaultbin, 0)) END,
        pg_catalog.format_type(a.atttypid, -1), a.attidentity,
        CASE WHEN a.attidentity <> ''
             THEN (SELECT s.objid FROM pg_catalog.pg_depend s
@@ -53,6 +54,7 @@ FROM pg_catalog.pg_attribute a
      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -93,11 +95,23 @@ WHERE t.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'pg_toast')
   AND n.nspname !~ '^pg_(toast_)?temp_')";
 
 constexpr const char* kFunctions = R"(
-SELECT pg_catalog.lower(p.proname), l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc),
-       p.provolatile, p.prokind = 'a'
+SELECT p.proname, l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc),
+       p.provolatile, p.prokind = 'a',
+       EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                 AND d.refobjid = p.oid AND d.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass
+                 AND d.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass),
+       CASE WHEN p.prokind = 'a'
+            THEN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(f.proname), ' ')
+                  FROM pg_catalog.pg_aggregate g JOIN pg_catalog.pg_proc f
+                       ON f.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)
+                  WHERE g.aggfnoid = p.oid) END
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema'))";
+
+constexpr const char* kTriggers = R"(
+SELECT t.tgrelid, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal)";
 
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
 bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
@@ -244,6 +258,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
   CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
   CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
+  CO_TRY_ASSIGN(Rows triggers, co_await home.query(kTriggers));
   if (in_transaction) {
     auto ended = co_await home.query(kEndLook);
     if (!ended.ok()) co_return std::move(ended.error());
@@ -275,8 +290,13 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
   for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
   std::vector<plan::FunctionText> texts;
-  for (const auto& row : functions.rows) texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4])});
+  for (const auto& row : functions.rows)
+    texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or("")});
   database->user_functions = plan::read_functions(texts, *database);
+  std::vector<std::pair<Oid, std::string>> called;
+  for (const auto& row : triggers.rows) called.emplace_back(oid_of(row[0]), *row[1]);
+  // Of what is committed already nobody can be told.
+  if (auto error = plan::misplaced_function(*database, called); error && in_transaction) co_return std::move(*error);
   database->identities = identities_of(*database);
   co_return database;
 }

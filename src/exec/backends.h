@@ -134,6 +134,10 @@ class Backends {
     const Backend* backend = held(group);
     return keep_all_ || (backend != nullptr && backend->pinned);
   }
+  bool pinned(GroupId group) {
+    const Backend* backend = held(group);
+    return backend != nullptr && backend->pinned;
+  }
   // Unpins everything and cleans it (DISCARD ALL, end of session).
   void unpin_all();
 

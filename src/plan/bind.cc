@@ -35,6 +35,7 @@ const catalog::Table* Statement::find_table(const PgQuery__RangeVar* range) cons
   std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
   if (context.database == nullptr) return nullptr;
   if (!schema.empty()) return context.database->find(schema, name);
+  if (context.temporary != nullptr && context.temporary->contains(name)) return nullptr;
   for (const std::string& candidate : context.search_path)
     if (auto* table = context.database->find(candidate, name)) return table;
   return nullptr;

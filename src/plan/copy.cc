@@ -220,7 +220,8 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   Plan query = plan_tree(sql, copy->query, context);
   if (query.kind == PlanKind::unsupported) return query;
   if (!query.virtual_relations.empty()) return unsupported("COPY of pgmosaic's own relations", "Use SELECT.");
-  if (query.kind != PlanKind::route || query.reference_write || query.effects.writes)
+  const bool at_home = query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any;
+  if (query.kind != PlanKind::route || query.reference_write || (query.effects.writes && !at_home))
     return unsupported("COPY of a statement that writes", "Run the statement and copy its result separately.");
   Plan plan;
   plan.kind = PlanKind::copy_out;
@@ -242,13 +243,35 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   return plan;
 }
 
+// A file or program of the home's server, for what the home has.
+Plan copy_on_server(std::string_view sql, const PgQuery__CopyStmt* copy, const PlanContext& context) {
+  Target target;
+  if (copy->relation == nullptr) {
+    Plan query = plan_tree(sql, copy->query, context);
+    if (query.kind == PlanKind::unsupported) return query;
+    target = query.target;
+  } else {
+    Planning p(sql, context, nullptr);
+    const Instance& table = p.statement.add_table(p.statement.new_level(nullptr, nullptr), copy->relation, -1);
+    target.kind = table.placement == Placement::home ? Target::Kind::home : Target::Kind::everywhere;
+  }
+  if (target.kind != Target::Kind::home && target.kind != Target::Kind::any)
+    return unsupported("COPY of a sharded or reference table with a file or program of the server",
+                       "Use COPY ... FROM STDIN or TO STDOUT; psql's \\copy does so with a file of the client.");
+  Plan plan;
+  plan.command = "COPY";
+  plan.returns_rows = false;
+  plan.effects.writes = copy->is_from != 0;
+  plan.target.kind = Target::Kind::home;
+  return plan;
+}
+
 }  // namespace
 
 Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& context) {
   auto* copy = as<PgQuery__CopyStmt>(root);
-  if (copy->is_program || !text_of(copy->filename).empty())
-    return unsupported("COPY with a file or program of the server",
-                       "Use COPY ... FROM STDIN or TO STDOUT; psql's \\copy does so with a file of the client.");
+  const bool server_side = copy->is_program || !text_of(copy->filename).empty();
+  if (server_side) return copy_on_server(sql, copy, context);
   if (copy->relation == nullptr) return copy_query_out(sql, copy, context);
   if (find_virtual(copy->relation))
     return unsupported("COPY of pgmosaic's own relations", "Use COPY (SELECT ...) TO STDOUT or SELECT.");

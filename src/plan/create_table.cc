@@ -184,15 +184,6 @@ Result<Plan> CreateTablePlanner::run() {
     if (text_.has_clause())
       return make_error("0A000", "a temporary table cannot be sharded or a reference table",
                         "Leave out SHARD BY and table_type; it lives in the session's home group.");
-    for (const std::string& schema : context_.search_path) {
-      const catalog::Table* hidden = context_.database->find(schema, table_.name);
-      if (hidden != nullptr && hidden->kind != TableKind::local)
-        return make_error("0A000",
-                          "a temporary table cannot hide the " +
-                              std::string(hidden->kind == TableKind::sharded ? "sharded" : "reference") + " table \"" +
-                              table_.name + "\"",
-                          "Give it another name.");
-    }
     return temporary("CREATE TABLE");
   }
   TRY(choose_kind());
@@ -282,6 +273,12 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     return plan;
   }
   if (create->partbound != nullptr) return plan_partition(sql, create, context);
+  if (!*text && create->of_typename != nullptr && text_of(create->relation->relpersistence) != "t") {
+    Plan plan = everywhere("CREATE TABLE", sql);  // CREATE TABLE … OF type: local
+    plan.ddl->new_table = Ddl::NewTable{std::string(text_of(create->relation->schemaname)),
+                                        std::string(text_of(create->relation->relname)), TableKind::local};
+    return plan;
+  }
   if (!*text) return unsupported("this form of CREATE TABLE", "List the columns in parentheses.");
   if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();

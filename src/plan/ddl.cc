@@ -206,6 +206,15 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity: return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddInherit:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropInherit:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddOf:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropOf:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ClusterOn:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropCluster:
+      if (table.kind == TableKind::local) return {};
+      return refused("this form of ALTER TABLE of a sharded or reference table is not supported",
+                     "It is for local tables.");
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
@@ -303,6 +312,7 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
   if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
   Plan plan = everywhere(tag, sql);
+  std::size_t temporary = 0;
   for (const Node* node : each(drop->n_objects, drop->objects)) {
     std::vector<std::string> names;
     if (auto* list = as<PgQuery__List>(node)) names = names_of(list->n_items, list->items);
@@ -311,12 +321,16 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     bool qualified = names.size() > 1;
     if (reserved_schema(names[0]) && (qualified || tag == "DROP SCHEMA"))
       return unsupported(make_error("42501", "schema \"" + names[0] + "\" is reserved"));
+    if (!qualified && context.temporary != nullptr && context.temporary->contains(names[0])) ++temporary;
     if (tag == "DROP TABLE" && !qualified) {
       PgQuery__RangeVar range = PG_QUERY__RANGE_VAR__INIT;
       range.relname = names[0].data();
       if (lookup(context, &range) == nullptr) plan.ddl->unknown_relation = true;
     }
   }
+  if (temporary > 0 && temporary < drop->n_objects)
+    return unsupported(tag + " of temporary and other objects together", "DROP them with statements of their own.");
+  plan.ddl->unknown_relation = plan.ddl->unknown_relation || temporary > 0;
   return plan;
 }
 
@@ -341,6 +355,7 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
     case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
     case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
     case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
+    case PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE: break;
     default: tag = owner_tag(rename->rename_type); break;
   }
   if (tag.empty())
@@ -374,18 +389,6 @@ Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const*
   return plan;
 }
 
-// RESTART IDENTITY is the home's: the sequences of the other groups stay sealed.
-Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
-  Arena arena;
-  auto* others = arena.shallow(truncate);
-  others->restart_seqs = 0;
-  auto text = deparse_statement(arena.node(others));
-  if (!text) return unsupported(text.error());
-  Plan plan = no_new_epoch("TRUNCATE TABLE", *text);
-  plan.ddl->home_instead = std::string(sql);
-  return plan;
-}
-
 Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, const PlanContext& context) {
   Planning p(sql, context, nullptr);
   Level* level = p.statement.new_level(nullptr, nullptr);
@@ -399,6 +402,9 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
     auto* range = as<PgQuery__RangeVar>(node);
     if (range == nullptr) continue;
     const Instance& table = p.statement.add_table(level, range, -1);
+    if (context.temporary != nullptr && text_of(range->schemaname).empty() &&
+        context.temporary->contains(text_of(range->relname)) && truncate->n_relations > 1)
+      return unsupported("TRUNCATE of temporary and other tables together", "TRUNCATE them one by one.");
     // CASCADE may reach tables of other kinds; every group has them all.
     if (table.placement != Instance::Placement::home ||
         (truncate->behavior == PG_QUERY__DROP_BEHAVIOR__DROP_CASCADE && table.table != nullptr))
@@ -494,14 +500,6 @@ Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* cre
   return plan;
 }
 
-Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create) {
-  if (create->n_schema_elts > 0)
-    return unsupported("CREATE SCHEMA with objects in it", "Create the schema first, then its objects.");
-  if (reserved_schema(text_of(create->schemaname)))
-    return unsupported(make_error("42939", "schema \"" + std::string(text_of(create->schemaname)) + "\" is reserved"));
-  return everywhere("CREATE SCHEMA", sql);
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
@@ -527,8 +525,6 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
   if (as<PgQuery__DropRoleStmt>(root) != nullptr) return server_wide(no_new_epoch("DROP ROLE", sql));
   if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr)
     return naming_databases(no_new_epoch("ALTER DATABASE", sql), root);
-  if (as<PgQuery__CreatePolicyStmt>(root) != nullptr) return no_new_epoch("CREATE POLICY", sql);
-  if (as<PgQuery__AlterPolicyStmt>(root) != nullptr) return no_new_epoch("ALTER POLICY", sql);
   if (auto* comment = as<PgQuery__CommentStmt>(root)) {
     Plan plan = no_new_epoch("COMMENT", sql);
     plan.ddl->server_wide = comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE ||
@@ -549,7 +545,6 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
-  if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement);
   if (auto* statement = as<PgQuery__CreatedbStmt>(root))
     return naming_databases(plan_create_database(sql, statement), root);
   if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
@@ -562,10 +557,6 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
     plan.ddl->object = std::string(text_of(statement->dbname));
     return naming_databases(std::move(plan), root);
   }
-  if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return everywhere("CREATE TYPE", sql);
-  if (as<PgQuery__AlterEnumStmt>(root)) return everywhere("ALTER TYPE", sql);
-  if (as<PgQuery__CreateDomainStmt>(root)) return everywhere("CREATE DOMAIN", sql);
-  if (as<PgQuery__AlterDomainStmt>(root)) return everywhere("ALTER DOMAIN", sql);
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     std::string tag = owner_tag(statement->object_type);
     if (tag.empty())

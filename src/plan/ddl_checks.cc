@@ -93,6 +93,7 @@ const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar
   if (range == nullptr || context.database == nullptr) return nullptr;
   std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
   if (!schema.empty()) return context.database->find(schema, name);
+  if (context.temporary != nullptr && context.temporary->contains(name)) return nullptr;
   for (const std::string& candidate : context.search_path)
     if (auto* table = context.database->find(candidate, name)) return table;
   return nullptr;
@@ -109,6 +110,28 @@ Status check_unique(const TableUnderDefinition& table, const std::vector<std::st
                        "\" to the key, or shard the table by a column of the key.");
   }
   return {};
+}
+
+Status check_computed_by_groups(const Node* expression, const PlanContext& context, std::string_view what) {
+  using Touches = catalog::UserFunction::Touches;
+  Status status;
+  walk(expression, [&](const Message* message) {
+    std::string touched;
+    if (auto* range = as<PgQuery__RangeVar>(message)) {
+      const catalog::Table* table = lookup(context, range);
+      if (table != nullptr && table->kind != TableKind::reference) touched = "table \"" + table->name + "\"";
+    }
+    if (auto* call = as<PgQuery__FuncCall>(message)) {
+      const auto user = context.database->user_functions.find(last_name(call->n_funcname, call->funcname));
+      const bool known = user != context.database->user_functions.end();
+      if (known && (user->second.touches > Touches::reference || user->second.writes)) touched = user->second.what;
+    }
+    if (!touched.empty() && status.ok())
+      status = refused(std::string(what) + " of a sharded or reference table that may touch " + touched,
+                       "Every group computes it, and has all rows of reference tables only.");
+    return status.ok();
+  });
+  return status;
 }
 
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
@@ -133,6 +156,10 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
                        "The shards cannot enforce it: use a unique constraint with the distribution column, or a "
                        "reference table.");
       return {};
+    case PG_QUERY__CONSTR_TYPE__CONSTR_CHECK:
+    case PG_QUERY__CONSTR_TYPE__CONSTR_GENERATED:
+      if (table.kind == TableKind::local) return {};
+      return check_computed_by_groups(constraint->raw_expr, context, "a check or generated column");
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN: return check_foreign_key(table, constraint, column, context);
     default: return {};
   }

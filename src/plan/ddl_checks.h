@@ -30,6 +30,9 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
 Status check_column(TableUnderDefinition& table, const PgQuery__ColumnDef* column, const PlanContext& context);
 // serial or identity.
 bool makes_sequence(const PgQuery__ColumnDef* column);
+// An expression that groups compute for rows of theirs (a policy, CHECK, a generated column): of tables it may read
+// reference tables.
+Status check_computed_by_groups(const sql::Node* expression, const PlanContext& context, std::string_view what);
 // UNIQUE, PRIMARY KEY or a unique index over these columns.
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what);
 

@@ -76,9 +76,45 @@ Plan plan_trigger(std::string_view sql, const PgQuery__CreateTrigStmt* create, c
                              " whose function may touch " + function.what,
                          "The trigger runs on the group that has the row, which has no other group's rows.");
   }
+  if (known != context.database->user_functions.end() && table != nullptr && table->kind == TableKind::reference &&
+      known->second.differs)
+    return unsupported("a trigger on a reference table whose function computes what differs between servers",
+                       "Leave now(), random() and their kin out of it: use a default instead.");
   Plan plan = everywhere("CREATE TRIGGER", sql);
   plan.ddl->unknown_relation = table == nullptr;
   return plan;
+}
+
+Plan plan_schema(std::string_view sql, const PgQuery__CreateSchemaStmt* create, const PlanContext& context) {
+  if (create->n_schema_elts > 0 && context.default_sharded)
+    return unsupported("CREATE SCHEMA with objects in it where tables are sharded by default",
+                       "Create the schema first, then its objects.");
+  if (reserved_schema(text_of(create->schemaname)))
+    return unsupported(make_error("42939", "schema \"" + std::string(text_of(create->schemaname)) + "\" is reserved"));
+  Plan plan = everywhere("CREATE SCHEMA", sql);
+  plan.ddl->seals_sequences = create->n_schema_elts > 0;
+  return plan;
+}
+
+// Row security: who may see a row must not depend on rows that the group does not have.
+Plan plan_policy(std::string_view sql, std::string tag, const PgQuery__RangeVar* relation, const Node* qualification,
+                 const Node* check, const PlanContext& context) {
+  const catalog::Table* table = lookup(context, relation);
+  if (table != nullptr && table->kind != TableKind::local)
+    for (const Node* expression : {qualification, check})
+      if (auto status = check_computed_by_groups(expression, context, "a policy"); !status.ok())
+        return unsupported(std::move(status.error()));
+  Plan plan = everywhere(std::move(tag), sql);
+  plan.ddl->changes_catalog = false;
+  plan.ddl->unknown_relation = table == nullptr;
+  return plan;
+}
+
+// Any table may have a column of it.
+Plan plan_domain(std::string_view sql, std::string tag, const Node* root, const PlanContext& context) {
+  if (auto status = check_computed_by_groups(root, context, "a domain, which may be a column"); !status.ok())
+    return unsupported(std::move(status.error()));
+  return everywhere(std::move(tag), sql);
 }
 
 std::string definition_tag(PgQuery__ObjectType kind) {
@@ -98,6 +134,8 @@ std::string definition_tag(PgQuery__ObjectType kind) {
 // Statements that every group runs as they are, and their command tags.
 std::string plain_tag(const Node* root) {
   if (as<PgQuery__CreateRangeStmt>(root)) return "CREATE TYPE";
+  if (as<PgQuery__CreateEnumStmt>(root) || as<PgQuery__CompositeTypeStmt>(root)) return "CREATE TYPE";
+  if (as<PgQuery__AlterEnumStmt>(root)) return "ALTER TYPE";
   if (as<PgQuery__AlterTypeStmt>(root)) return "ALTER TYPE";
   if (as<PgQuery__CreateCastStmt>(root)) return "CREATE CAST";
   if (as<PgQuery__CreateConversionStmt>(root)) return "CREATE CONVERSION";
@@ -178,6 +216,13 @@ std::optional<Plan> plan_object(std::string_view sql, const Node* root, const Pl
   if (auto* create = as<PgQuery__CreateFunctionStmt>(root)) return plan_function(sql, create, context);
   if (auto* create = as<PgQuery__CreateTrigStmt>(root)) return plan_trigger(sql, create, context);
   if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(sql, block, context);
+  if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement, context);
+  if (as<PgQuery__CreateDomainStmt>(root)) return plan_domain(sql, "CREATE DOMAIN", root, context);
+  if (as<PgQuery__AlterDomainStmt>(root)) return plan_domain(sql, "ALTER DOMAIN", root, context);
+  if (auto* policy = as<PgQuery__CreatePolicyStmt>(root))
+    return plan_policy(sql, "CREATE POLICY", policy->table, policy->qual, policy->with_check, context);
+  if (auto* policy = as<PgQuery__AlterPolicyStmt>(root))
+    return plan_policy(sql, "ALTER POLICY", policy->table, policy->qual, policy->with_check, context);
   if (std::string tag = plain_tag(root); !tag.empty()) return everywhere(std::move(tag), sql);
   return std::nullopt;
 }

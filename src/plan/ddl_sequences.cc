@@ -50,6 +50,19 @@ std::optional<Plan> plan_sequence(std::string_view sql, const Node* root) {
   return std::nullopt;
 }
 
+// RESTART IDENTITY is the home's: the sequences of the other groups stay sealed.
+Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
+  Arena arena;
+  auto* others = arena.shallow(truncate);
+  others->restart_seqs = 0;
+  auto text = deparse_statement(arena.node(others));
+  if (!text) return unsupported(text.error());
+  Plan plan = everywhere("TRUNCATE TABLE", *text);
+  plan.ddl->changes_catalog = false;
+  plan.ddl->home_instead = std::string(sql);
+  return plan;
+}
+
 // ALTER TABLE … ALTER COLUMN … SET GENERATED …: likewise, for identity columns.
 Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter) {
   Arena arena;

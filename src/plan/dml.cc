@@ -160,17 +160,61 @@ static bool read_new_key(Planning& p, const Level* level, const Instance& target
   return true;
 }
 
-// SET column = DEFAULT, where the groups cannot compute it. Empty: none.
-static std::string default_of_home(const Instance& target, size_t count, Node* const* targets,
+// DEFAULT in what SET assigns, where the groups cannot compute it. Empty: none.
+static std::string default_of_home(const catalog::Table* table, size_t count, Node* const* targets,
                                    const PlanContext& context) {
-  if (target.placement != Placement::sharded && target.placement != Placement::reference) return {};
-  for (size_t i = 0; i < count; ++i) {
-    auto* assignment = as<PgQuery__ResTarget>(targets[i]);
-    if (assignment == nullptr || as<PgQuery__SetToDefault>(assignment->val) == nullptr) continue;
-    const int index = target.table->column_index(text_of(assignment->name));
-    const bool differs = target.placement == Placement::reference;
-    if (index >= 0 && default_asks_home(target.table->columns[static_cast<size_t>(index)], differs, context))
-      return target.table->columns[static_cast<size_t>(index)].name;
+  if (table == nullptr || (table->kind != catalog::TableKind::sharded && table->kind != catalog::TableKind::reference))
+    return {};
+  bool asked = false;
+  for (size_t i = 0; i < count; ++i)
+    walk(targets[i], [&](const Message* message) {
+      asked = asked || as<PgQuery__SetToDefault>(message) != nullptr;
+      return true;
+    });
+  for (const catalog::Column& column : table->columns) {
+    const bool named = std::any_of(targets, targets + count, [&](const Node* node) {
+      auto* target = as<PgQuery__ResTarget>(node);
+      return target != nullptr && text_of(target->name) == column.name;
+    });
+    if (asked && named && default_asks_home(column, table->kind == catalog::TableKind::reference, context))
+      return column.name;
+  }
+  return {};
+}
+
+static Plan refuse_default(const std::string& column) {
+  return unsupported("SET \"" + column + "\" = DEFAULT, which the groups cannot compute",
+                     "Compute the value first (SELECT nextval('...'), now(), ...) and pass it on.");
+}
+
+// The column that a row of `given` columns leaves to a default of this kind. Empty: none.
+std::string left_to_home(const catalog::Table& table, const std::vector<int>& given, const PlanContext& context) {
+  for (size_t i = 0; i < table.columns.size(); ++i)
+    if (std::find(given.begin(), given.end(), static_cast<int>(i)) == given.end() &&
+        default_asks_home(table.columns[i], table.kind == catalog::TableKind::reference, context))
+      return table.columns[i].name;
+  return {};
+}
+
+// What WHEN clauses of MERGE into a sharded or reference table leave to a default. Empty: nothing.
+static std::string default_in_merge(const catalog::Table* table, const PgQuery__MergeStmt* merge,
+                                    const PlanContext& context) {
+  if (table == nullptr || (table->kind != catalog::TableKind::sharded && table->kind != catalog::TableKind::reference))
+    return {};
+  for (const Node* node : each(merge->n_merge_when_clauses, merge->merge_when_clauses)) {
+    auto* when = as<PgQuery__MergeWhenClause>(node);
+    if (when == nullptr) continue;
+    std::string column = default_of_home(table, when->n_target_list, when->target_list, context);
+    std::vector<int> given;
+    for (size_t i = 0; i < std::max(when->n_target_list, when->n_values); ++i) {
+      const bool is_default = i < when->n_values && as<PgQuery__SetToDefault>(when->values[i]) != nullptr;
+      auto* target = i < when->n_target_list ? as<PgQuery__ResTarget>(when->target_list[i]) : nullptr;
+      const int index = target == nullptr ? static_cast<int>(i) : table->column_index(text_of(target->name));
+      if (!is_default && index >= 0) given.push_back(index);
+    }
+    if (column.empty() && when->command_type == PG_QUERY__CMD_TYPE__CMD_INSERT)
+      column = left_to_home(*table, given, context);
+    if (!column.empty()) return column;
   }
   return {};
 }
@@ -191,10 +235,9 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
     p.plan = key_change(key);
     return;
   }
-  if (std::string column = default_of_home(target, update->n_target_list, update->target_list, p.context);
+  if (std::string column = default_of_home(target.table, update->n_target_list, update->target_list, p.context);
       !column.empty()) {
-    p.plan = unsupported("SET \"" + column + "\" = DEFAULT, which the groups cannot compute",
-                         "Compute the value first (SELECT nextval('...'), now(), ...) and pass it on.");
+    p.plan = refuse_default(column);
     return;
   }
   p.plan.command = "UPDATE";
@@ -236,6 +279,10 @@ void plan_merge(Planning& p, const PgQuery__MergeStmt* merge) {
         return;
       }
     }
+  }
+  if (std::string column = default_in_merge(target.table, merge, p.context); !column.empty()) {
+    p.plan = refuse_default(column);
+    return;
   }
   p.plan.command = "MERGE";
   finish_write(p, level, target, 0);

@@ -28,6 +28,9 @@ void scan_functions(Planning& p) {
       if (last_name(typecast->type_name->n_names, typecast->type_name->names).starts_with("reg"))
         p.home_functions = true;
     }
+    if (auto* value = as<PgQuery__SQLValueFunction>(message);
+        value != nullptr && value->op == PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG)
+      p.home_only_function = "current_catalog";
     auto* call = as<PgQuery__FuncCall>(message);
     if (call == nullptr) return true;
     FunctionTraits traits = function_traits(call, database);

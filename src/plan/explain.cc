@@ -47,6 +47,15 @@ Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& con
     return unsupported("EXPLAIN of an INSERT whose values are computed first",
                        "Write the values of the distribution column and of sequences in the statement.");
   Plan plan;
+  // What the home runs by itself PostgreSQL explains, in its own words.
+  const bool alone = query.kind == PlanKind::route && query.virtual_relations.empty() && query.rewritten_sql.empty();
+  if (alone && (query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any)) {
+    plan.command = "EXPLAIN";
+    plan.target.kind = Target::Kind::home;
+    plan.effects = query.effects;
+    plan.parameter_count = query.parameter_count;
+    return plan;
+  }
   plan.kind = PlanKind::explain;
   plan.command = "EXPLAIN";
   plan.target = query.target;

@@ -4,6 +4,7 @@
 // ask:    VALUES (nextval(16400)::text, (now())::timestamptz::text), (nextval(16400)::text, (now())::timestamptz::text)
 // run:    INSERT INTO t (v, id, made) VALUES ('a', '1', '2026-…'), ('b', '2', '2026-…')
 #include <algorithm>
+#include <array>
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
@@ -18,6 +19,12 @@ using catalog::Column;
 using catalog::TableKind;
 
 namespace {
+
+// Types whose text is the same under every setting of a session. Others are written as the session wants to see them.
+bool exact_text(catalog::Oid type) {
+  constexpr std::array<catalog::Oid, 10> kExact{16, 20, 21, 23, 25, 1042, 1043, 1700, 2950, 19};
+  return std::find(kExact.begin(), kExact.end(), type) != kExact.end();
+}
 
 bool calls_home_only(const Node* expression, const catalog::Database* database) {
   bool found = false;
@@ -63,6 +70,7 @@ class FillPlanner {
  private:
   enum class Asked : uint8_t { no, default_value, expression };
   bool read_columns();
+  bool read_values(std::vector<std::vector<const Node*>>& values) const;
   bool is_key(int column) const {
     return std::find(table_.key_columns.begin(), table_.key_columns.end(), column) != table_.key_columns.end();
   }
@@ -82,6 +90,7 @@ class FillPlanner {
   const std::size_t rows_;
   std::vector<int> columns_;  // table column of each value
   std::vector<int> added_;    // columns behind them
+  std::string inexact_;       // a column whose value the session's settings would change on its way
   Arena arena_;
   Fill fill_;
 };
@@ -97,7 +106,7 @@ bool FillPlanner::read_columns() {
   for (const Node* node : each(insert_->n_cols, insert_->cols)) {
     auto* column = as<PgQuery__ResTarget>(node);
     columns_.push_back(column == nullptr ? -1 : table_.column_index(text_of(column->name)));
-    if (columns_.back() < 0) return false;
+    if (columns_.back() < 0 || column->n_indirection > 0) return false;
   }
   return true;
 }
@@ -157,22 +166,28 @@ std::optional<Plan> FillPlanner::refuse_select() const {
   return std::nullopt;
 }
 
-std::optional<Plan> FillPlanner::run() {
-  if (!read_columns()) return std::nullopt;
-  if (select_ != nullptr && rows_ == 0) return refuse_select();
+// False: PostgreSQL will say what is wrong.
+bool FillPlanner::read_values(std::vector<std::vector<const Node*>>& values) const {
   // A value for GENERATED ALWAYS AS IDENTITY is PostgreSQL's to refuse; ours would need OVERRIDING, and hide it.
   const bool may_override = insert_->override != PG_QUERY__OVERRIDING_KIND__OVERRIDING_NOT_SET;
-  std::vector<std::vector<const Node*>> values(rows_);
   for (std::size_t row = 0; row < rows_; ++row) {
     auto* list = select_ == nullptr ? nullptr : as<PgQuery__List>(select_->values_lists[row]);
-    if (list != nullptr && list->n_items != columns_.size()) return std::nullopt;
+    if (list != nullptr && list->n_items != columns_.size()) return false;
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       values[row].push_back(list == nullptr ? nullptr : list->items[i]);
       const Column& column = table_.columns[static_cast<std::size_t>(columns_[i])];
       const bool given = values[row].back() != nullptr && as<PgQuery__SetToDefault>(values[row].back()) == nullptr;
-      if (column.identity == Column::Identity::always && given && !may_override) return std::nullopt;
+      if (column.identity == Column::Identity::always && given && !may_override) return false;
     }
   }
+  return true;
+}
+
+std::optional<Plan> FillPlanner::run() {
+  if (!read_columns()) return std::nullopt;
+  if (select_ != nullptr && rows_ == 0) return refuse_select();
+  std::vector<std::vector<const Node*>> values(rows_);
+  if (!read_values(values)) return std::nullopt;
   for (std::size_t i = 0; i < table_.columns.size(); ++i) {
     const int column = static_cast<int>(i);
     if (std::find(columns_.begin(), columns_.end(), column) == columns_.end() && asks_default(column))
@@ -199,6 +214,7 @@ std::optional<Plan> FillPlanner::run() {
       question += (question.empty() ? "(" : ", ") + *written;
       if (row == 0) fill_.sequences.push_back(0);
       if (asked == Asked::no) return true;
+      if (!context_.comparable_output && !exact_text(column.base_type)) inexact_ = column.name;
       fill_.expressions = fill_.expressions || asked == Asked::expression;
       if (asked == Asked::default_value && column.sequence != 0) fill_.sequences[number] = column.sequence;
       overriding = overriding || column.identity != Column::Identity::none;
@@ -225,6 +241,9 @@ std::optional<Plan> FillPlanner::run() {
     list->items = arena_.list(items);
     rows.push_back(arena_.node(list));
   }
+  if (!inexact_.empty())
+    return unsupported("an INSERT whose value for column \"" + inexact_ + "\" is computed first, with these settings",
+                       "RESET DateStyle, IntervalStyle, extra_float_digits and bytea_output, or give the value.");
   return made(std::move(rows), overriding);
 }
 

@@ -89,6 +89,7 @@ class BodyReader {
       if (keyword && name == "set" && std::exchange(in_update, false)) continue;
       read_name(name, keyword, text.language == "plpgsql", function, calls);
     }
+    if (function.writes && function.copies) raise(function, Touches::shards, "a reference table, and write");
     return function;
   }
 
@@ -99,15 +100,25 @@ class BodyReader {
     if (keyword && has(kWriting, name)) function.writes = true;
     // A block of plpgsql declares its variables.
     if (keyword && has(kUnclean, name) && !(plpgsql && name == "declare")) function.clean = false;
+    if (keyword && (name == "temp" || name == "temporary" || name == "listen")) function.pins = true;
+    if (keyword && name == "notify") raise(function, Touches::home, "NOTIFY");
+    if (keyword && name == "notify") function.notifies = true;
     auto [first, last] = tables_.equal_range(name);
-    for (; first != last; ++first)
-      raise(function, touches_of(*first->second, database_), "table \"" + first->second->name + "\"");
+    for (; first != last; ++first) {
+      const Touches touches = touches_of(*first->second, database_);
+      function.copies = function.copies || touches == Touches::reference;
+      raise(function, touches, "table \"" + first->second->name + "\"");
+    }
     if (const FunctionInfo* info = find_builtin(name)) {
       if (info->is(kSequence) || info->is(kLargeObject) || info->is(kNotPreparable) || info->is(kSessionAdvisoryLock))
         raise(function, Touches::home, name + "()");
       if (info->is(kRunsSql)) raise(function, Touches::shards, name + "()");
       if (info->is(kSetConfig) || info->is(kSessionAdvisoryLock)) function.clean = false;
       if (info->is(kSequence)) function.writes = true;
+      function.pins = function.pins || info->is(kSessionAdvisoryLock);
+      function.notifies = function.notifies || info->is(kNotPreparable) || info->is(kSessionAdvisoryLock);
+      function.differs = function.differs || info->volatility == Volatility::volatile_ || info->is(kDiffersPerGroup);
+      if (name == "current_database") raise(function, Touches::home, name + "()");
     }
     calls.insert(name);
   }
@@ -120,6 +131,11 @@ void add(UserFunction& to, const UserFunction& other) {
   raise(to, other.touches, other.what);
   to.clean = to.clean && other.clean;
   to.writes = to.writes || other.writes;
+  to.copies = to.copies || other.copies;
+  to.pins = to.pins || other.pins;
+  to.notifies = to.notifies || other.notifies;
+  to.differs = to.differs || other.differs;
+  if (to.writes && to.copies) raise(to, Touches::shards, "a reference table, and write");
 }
 
 }  // namespace
@@ -131,9 +147,14 @@ std::map<std::string, UserFunction, std::less<>> read_functions(const std::vecto
   std::map<std::string, std::set<std::string>> calls;
   for (const FunctionText& text : functions) {
     UserFunction read = reader.read(text, calls[text.name]);
+    read.used = text.used;
+    TokenScanner names(text.calls_also);
+    for (Token token = names.next(); token.kind != Token::Kind::end; token = names.next())
+      calls[text.name].insert(names.name(token));
     auto [known, added] = result.emplace(text.name, read);
     if (added) continue;
     add(known->second, read);
+    known->second.used = known->second.used || read.used;
     known->second.aggregate = known->second.aggregate || read.aggregate;
     // i < s < v
     known->second.volatility = std::max(known->second.volatility, read.volatility);
@@ -178,6 +199,28 @@ std::string rows_in_block(const std::string& block, const catalog::Database& dat
     if (!scanner.is_symbol(scanner.peek(), '.')) before = name;
   }
   return {};
+}
+
+std::optional<Error> misplaced_function(const catalog::Database& database,
+                                        const std::vector<std::pair<catalog::Oid, std::string>>& triggers) {
+  const char* hint = "Drop what uses the function first: triggers, views, policies, operators, defaults.";
+  for (const auto& [name, function] : database.user_functions)
+    if (function.used && function.touches == Touches::shards)
+      return make_error("0A000", "the function " + name + "(), which other objects use, would touch " + function.what,
+                        hint, "The server that runs it has a part of the rows only.");
+  for (const auto& [oid, name] : triggers) {
+    const auto table = database.tables_by_oid.find(oid);
+    const auto function = database.user_functions.find(name);
+    if (table == database.tables_by_oid.end() || function == database.user_functions.end()) continue;
+    const bool spread =
+        table->second->kind == catalog::TableKind::sharded || table->second->kind == catalog::TableKind::reference;
+    if (spread && (function->second.touches > Touches::reference || function->second.writes))
+      return make_error("0A000",
+                        "the function " + name + "() of a trigger on \"" + table->second->name + "\" would touch " +
+                            function->second.what,
+                        hint, "The trigger runs on the group that has the row.");
+  }
+  return std::nullopt;
 }
 
 UserFunction read_function(const FunctionText& function, const catalog::Database& database) {

@@ -3,6 +3,7 @@
 // tables cannot simply be called.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +18,14 @@ struct FunctionText {
   std::string body;      // as in pg_proc.prosrc, or the SQL-standard body
   char volatility = 'v';
   bool aggregate = false;
+  bool used = false;       // other objects call it
+  std::string calls_also;  // of an aggregate: its functions' names, separated by blanks
 };
+
+// A function that a schema's objects call, where it would see a part of the rows only: the schema is refused. nullopt:
+// none.
+std::optional<Error> misplaced_function(const catalog::Database& database,
+                                        const std::vector<std::pair<catalog::Oid, std::string>>& triggers);
 
 // `database`: its tables are known. Words of the body are compared with names of tables and functions, so a variable
 // that is called like a table counts as the table: what may be wrong is refused, never the other way round. Functions

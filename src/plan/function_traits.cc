@@ -34,8 +34,9 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.pins = info.is(kSessionAdvisoryLock);
   traits.not_preparable = info.is(kNotPreparable) || info.is(kSessionAdvisoryLock);
   traits.sets_config = info.is(kSetConfig);
-  traits.home_only = info.is(kSequence) || info.is(kSessionAdvisoryLock) || info.is(kNotPreparable) ||
-                     info.is(kLargeObject) || info.is(kSetConfig) ||
+  // On the home's server the group's database has another name.
+  traits.home_only = info.name == "current_database" || info.is(kSequence) || info.is(kSessionAdvisoryLock) ||
+                     info.is(kNotPreparable) || info.is(kLargeObject) || info.is(kSetConfig) ||
                      info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||
                 traits.reads_tables;
@@ -54,6 +55,8 @@ FunctionTraits user_traits(const catalog::UserFunction& function) {
   traits.home = traits.home_only = function.touches == Touches::home || (function.writes && traits.is_volatile);
   traits.writes = function.writes || (traits.is_volatile && !function.clean);
   traits.taints = !function.clean;
+  traits.pins = function.pins;
+  traits.not_preparable = function.notifies || function.pins;
   if (function.touches == Touches::shards) traits.touches_shards = function.what;
   return traits;
 }
@@ -63,6 +66,15 @@ FunctionTraits user_traits(const catalog::UserFunction& function) {
 std::optional<Error> touching_shards(const Node* root, const catalog::Database* database) {
   std::optional<Error> error;
   walk(root, [&](const Message* message) {
+    // A function of one composite argument can be written like a column.
+    if (auto* column = as<PgQuery__ColumnRef>(message);
+        column != nullptr && column->n_fields > 1 && database != nullptr) {
+      const std::string name(string_value(column->fields[column->n_fields - 1]));
+      const auto user = database->user_functions.find(name);
+      if (user != database->user_functions.end() && user->second.touches == catalog::UserFunction::Touches::shards)
+        error = make_error("0A000", "\"" + name + "\" may be a function that may touch " + user->second.what,
+                           "Give the column another name, or drop the function.");
+    }
     auto* call = as<PgQuery__FuncCall>(message);
     if (call == nullptr || error) return !error;
     const FunctionTraits traits = function_traits(call, database);
@@ -116,7 +128,8 @@ bool immutable_expression(const Node* expression, const catalog::Database* datab
     if (auto* call = as<PgQuery__FuncCall>(message)) immutable = immutable && function_traits(call, database).immutable;
     if (as<PgQuery__SubLink>(message) != nullptr) immutable = false;
     if (auto* value = as<PgQuery__SQLValueFunction>(message))
-      immutable = immutable && value->op >= PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE;
+      immutable = immutable && value->op >= PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE &&
+                  value->op != PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG;
     return immutable;
   });
   return immutable;

@@ -28,6 +28,7 @@ class InsertPlanner {
   void values_into_sharded();
   void select_into_sharded();
   void into_reference();
+  bool leaves_default();
   bool key_of_row(const PgQuery__List* row, KeyTuple& key);
   bool key_source(const Node* value, int column, KeySource& source);
   bool missing_key(int column, KeySource& source);
@@ -205,6 +206,7 @@ void InsertPlanner::into_sharded() {
   if (!p_.home_only_function.empty())
     return refuse("the function " + p_.home_only_function + "() in an INSERT into a sharded table",
                   "Call it in a statement of its own and pass its result on.");
+  if (leaves_default()) return;
   if (source_ != nullptr) return select_into_sharded();
   values_into_sharded();
 }
@@ -321,8 +323,33 @@ void InsertPlanner::select_into_sharded() {
   set_cacheable(p_);
 }
 
+// INSERT … SELECT and ON CONFLICT … SET leave a default to the groups that they cannot compute. True: refused.
+bool InsertPlanner::leaves_default() {
+  const catalog::Table* table = s_.instance(target_).table;
+  std::vector<int> given = columns_;
+  if (source_ != nullptr && insert_->n_cols == 0)
+    given.resize(source_->outputs_known ? std::min(given.size(), source_->outputs.size()) : 0);
+  std::string column = source_ == nullptr ? "" : left_to_home(*table, given, p_.context);
+  bool is_default = false;
+  if (auto* conflict = insert_->on_conflict_clause)
+    for (const Node* node : each(conflict->n_target_list, conflict->target_list))
+      walk(node, [&](const Message* message) {
+        is_default = is_default || as<PgQuery__SetToDefault>(message) != nullptr;
+        return true;
+      });
+  if (is_default) column = left_to_home(*table, {}, p_.context);
+  if (column.empty()) return false;
+  refuse("an INSERT that leaves column \"" + column + "\" to its default, which the groups cannot compute",
+         "Give the column a value: list it, and select its value.");
+  return true;
+}
+
 void InsertPlanner::into_reference() {
   Plan& plan = p_.plan;
+  if (s_.instance(target_).table->kind != catalog::TableKind::reference)
+    return refuse("INSERT into a view over a reference table", "Insert into the table itself.");
+  find_columns();
+  if (leaves_default()) return;
   if (!s_.sharded.empty() || !s_.home_tables.empty())
     return refuse("INSERT into a reference table from sharded or local tables",
                   "Read the rows first and insert them with a statement of their own.");

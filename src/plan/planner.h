@@ -2,6 +2,7 @@
 // it lists the phases (classify, bind, predicates, rules/) in order.
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ struct PlanContext {
   // False: by the session's settings (DateStyle, bytea_output, …) the groups write values so that the router cannot
   // compare them as PostgreSQL would.
   bool comparable_output = true;
+  // Temporary relations of the session: unqualified, they hide all others. Null: none.
+  const std::set<std::string, std::less<>>* temporary = nullptr;
   // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
   std::vector<catalog::Oid> parameter_types;
 };

@@ -77,11 +77,14 @@ Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsSt
 std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
+Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate);  // TRUNCATE … RESTART IDENTITY
 Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter);
 // fill.cc
 // Whether a column's default must be computed once, by the home: it draws from a sequence, or `differs` – the groups
 // would compute it several times – and it depends on more than its text.
 bool default_asks_home(const catalog::Column& column, bool differs, const PlanContext& context);
+// dml.cc
+std::string left_to_home(const catalog::Table& table, const std::vector<int>& given, const PlanContext& context);
 // nullopt: nothing to compute first. `keys`: also what stands for the distribution columns.
 std::optional<Plan> plan_fill(std::string_view sql, const sql::Node* root, const PlanContext& context, bool keys);
 // nullopt: reads no virtual relation.

@@ -74,13 +74,15 @@ struct Reads {
 
 Reads reads_of(const Node* root) {
   Reads reads;
-  bool own_pid = false, databases = false, system_columns = false;
+  bool own_pid = false, databases = false, system_columns = false, hidden = false;
   walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) reads.names.insert(range->relname);
     databases = databases || lists_databases(as<PgQuery__RangeVar>(message));
+    if (auto* cte = as<PgQuery__CommonTableExpr>(message)) hidden = hidden || text_of(cte->ctename).starts_with("pg_");
     if (auto* column = as<PgQuery__ColumnRef>(message); column != nullptr && column->n_fields > 0) {
       const std::string_view name = string_value(column->fields[column->n_fields - 1]);
-      system_columns = system_columns || name == "tableoid";
+      for (std::string_view system : {"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
+        system_columns = system_columns || name == system;
       reads.estimates = reads.estimates || name == "reltuples" || name == "relpages";
     }
     if (auto* call = as<PgQuery__FuncCall>(message)) {
@@ -91,7 +93,7 @@ Reads reads_of(const Node* root) {
     return true;
   });
   // A sub-select has no tableoid, for which tools ask the catalog itself.
-  if (!system_columns && as<PgQuery__SelectStmt>(root) != nullptr) {
+  if (!system_columns && !hidden && as<PgQuery__SelectStmt>(root) != nullptr) {
     reads.hidden_databases = databases;
     walk(root, [&](const Message* message) {
       reads.sums = reads.sums || reads_sums(message, reads.estimates);
@@ -126,6 +128,7 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     if (reads.names.contains(std::string(kBackendPid)) && is_own_pid(as<PgQuery__FuncCall>(node)))
       return arena.cast(arena.string_constant(virtual_marker(kBackendPid)), {"pg_catalog", "int4"});
     auto* range = as<PgQuery__RangeVar>(node);
+    if (as<PgQuery__RangeFunction>(node) != nullptr) return const_cast<Node*>(node);  // a function, not its value
     if (reads.sums)
       if (Node* summed = with_sums(arena, node, reads.estimates, keep)) return summed;
     if (reads.hidden_databases && lists_databases(range)) return in_place_of(arena, range, without_ours(range), keep);

@@ -82,6 +82,7 @@ void Session::report_changes(exec::GroupId watched) {
 }
 
 void Session::end_of_transaction(bool committed) {
+  temporary_.known = false;
   staged_.reset();
   renew_pools_.reset();
   failed_ = implicit_ = false;

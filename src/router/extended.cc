@@ -218,11 +218,9 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement->types = parse.types;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
-  if (!known) {
-    Status planned = plan_prepared(*statement);
-    if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
-    if (!planned.ok()) co_return planned;
-  }
+  Status planned = known ? Status() : plan_prepared(*statement);
+  if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
+  if (!planned.ok()) co_return planned;
   if (failed_ && !allowed_in_failed_transaction(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   if (!parse.name.empty()) {
@@ -255,8 +253,9 @@ Status Session::plan_prepared(Prepared& statement) {
   statement.context = plan_context_id_;
   statement.row_oids = Prepared::RowOids::unknown;
   if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
-  if (statement.plan->kind == plan::PlanKind::unsupported) return Error(*statement.plan->error);
-  return {};
+  if (statement.plan->kind != plan::PlanKind::unsupported) return {};
+  statement.context = 0;  // whoever runs it again is told again
+  return Error(*statement.plan->error);
 }
 
 // A statement that some session has parsed without a name under this very context; null: none.

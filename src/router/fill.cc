@@ -79,6 +79,10 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
     CO_TRY_ASSIGN(const Answers answers, co_await ask(**home, *next->fill, execution));
     if (!backends_.in_transaction()) backends_.release_idle();  // hold none while waiting for another
     text = filled(*next->fill, answers);
+    if (plan_settings_->encoding != PlanSettings::Encoding::server && !is_ascii(text))
+      co_return make_error("0A000",
+                           "an INSERT whose values are computed first, with text beyond ASCII in another encoding",
+                           "Use client_encoding UTF8, or give the values of sequences and of the distribution column.");
     execution.sql = text;
     sql::scan_shape(text, worker_.shape);
     made = plan_of(text, asked.types, asked.extended()).plan;

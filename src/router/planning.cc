@@ -5,13 +5,30 @@
 
 namespace pgmosaic::router {
 
-bool Session::context_current() const {
-  return plan_context_id_ != 0 && !local_path_ && path_settings_ == backends_.settings() &&
+bool Session::context_current() {
+  return plan_context_id_ != 0 && (temporary_.known || !backends_.pinned(snapshot_->home)) && !local_path_ &&
+         path_settings_ == backends_.settings() &&
          (staged_ ? snapshot_ == staged_->snapshot : snapshot_ == worker_.snapshot);
+}
+
+// Which relations of the session hide others. In the middle of a batch the last answer has to do.
+net::Task<Status> Session::ask_temporary_names() {
+  exec::Backend* home = snapshot_ ? backends_.held(snapshot_->home) : nullptr;
+  const bool pinned = home != nullptr && home->pinned;
+  if (!pinned) temporary_.names.clear();
+  if (!pinned || temporary_.known || failed_ || !home->conn->idle() || !home->conn->alive() || home->conn->open_batch())
+    co_return Status{};
+  auto rows = co_await home->conn->query(kAskTemporaryNames);
+  if (!rows.ok()) co_return std::move(rows.error());
+  temporary_.names.clear();
+  for (const auto& row : rows->rows) temporary_.names.insert(*row[0]);
+  temporary_.known = true;
+  co_return Status{};
 }
 
 net::Task<Status> Session::refresh_context() {
   if (context_current()) co_return Status{};
+  CO_TRY(co_await ask_temporary_names());
   snapshot_ = staged_ ? staged_->snapshot : worker_.snapshot;
   database_ = snapshot_->database(backends_.database());
   if (database_ != nullptr) backends_.set_oid_maps(database_->oid_maps);
@@ -51,6 +68,8 @@ net::Task<Status> Session::refresh_context() {
   for (const std::string& schema : plan_settings_->search_path) description += '\0' + schema;
   description += '\0' + std::to_string(static_cast<int>(plan_settings_->encoding));
   description += plan_settings_->comparable_output ? "" : " incomparable";
+  if (!temporary_.names.empty()) description += "\0temporary " + std::to_string(pid_);
+  for (const std::string& name : temporary_.names) description += '\0' + name;
   plan_context_id_ = worker_.plans.context_id(description);
   co_return Status{};
 }
@@ -66,6 +85,7 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   context.default_sharded = config.sharding.default_table_type == DefaultTableType::sharded;
   context.default_shard_count = static_cast<uint32_t>(config.sharding.default_shard_count);
   context.parameter_types = types;
+  if (!temporary_.names.empty()) context.temporary = &temporary_.names;
   context.bytewise_default_collation = database_->bytewise_default;
   return context;
 }

@@ -241,11 +241,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
     if (!renew_pools_) renew_pools_.emplace();
   }
-  if (temporary) {
-    home[0]->not_preparable = true;
-    co_return Status{};
-  }
-  if (!ddl.changes_catalog) co_return Status{};
+  if (temporary) home[0]->not_preparable = true;
+  if (temporary) temporary_.known = false;
+  if (temporary || !ddl.changes_catalog) co_return Status{};
   exec::StagedSchema changes;
   if (staged_) changes = *staged_;
   changes.database = backends_.database();

@@ -30,6 +30,7 @@
 #include "router/context.h"
 #include "router/extended.h"
 #include "router/plan_settings.h"
+#include "router/temporary.h"
 
 namespace pgmosaic::exec {
 class CopySplitter;
@@ -90,10 +91,11 @@ class Session {
 
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
+  net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
   plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types);
-  bool context_current() const;
+  bool context_current();
   exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
                          const plan::Plan& plan) const;
 
@@ -116,7 +118,7 @@ class Session {
   // --- fast.cc: the hot path ---
   exec::Backend* try_fast(const pg::MessageView& message);
   net::Task<Result<bool>> wait_and_go_fast(pg::MessageView& message, std::string& kept);
-  bool may_go_fast() const;
+  bool may_go_fast();
   exec::Backend* fast_query(const pg::MessageView& message);
   exec::Backend* fast_batch(const pg::MessageView& first);
   exec::Backend* wait_for(exec::GroupId group);
@@ -241,19 +243,18 @@ class Session {
 
   catalog::SnapshotPtr snapshot_;  // the worker's, or the open transaction's own
   const catalog::Database* database_ = nullptr;
-  exec::StagedPtr staged_;      // schema changed in the open transaction
-  uint32_t staged_serial_ = 0;  // distinguishes successive staged_ of one session
+  exec::StagedPtr staged_;  // schema changed in the open transaction
   PlanSettingsPtr plan_settings_;
-  pool::Settings path_settings_;  // plan_settings_ belong to these
-  bool local_path_ = false;       // SET LOCAL of one of them is in force
-  uint32_t plan_context_id_ = 0;
+  pool::Settings path_settings_;                      // plan_settings_ belong to these
+  bool local_path_ = false;                           // SET LOCAL of one of them is in force
+  uint32_t plan_context_id_ = 0, staged_serial_ = 0;  // the latter tells successive staged_ of one session apart
+  TemporaryNames temporary_;
   pool::SettingsMap startup_settings_;
-  std::string application_name_;
   std::string last_query_;  // beginning of the statement at hand, for logs and activity
   const char* last_plan_ = "";
   std::unordered_map<std::string, SqlCursor> cursors_;
-  plan::Effects command_effects_;  // of the session command at hand
-  std::string begin_modes_;        // of the open transaction, for AND CHAIN
+  plan::Effects command_effects_;               // of the session command at hand
+  std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN
   uint32_t pid_ = 0, secret_ = 0;
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;

@@ -38,16 +38,15 @@ const char* plan_kind_name(plan::PlanKind kind) {
 void Session::note_effects(exec::Backend& backend, const plan::Effects& effects) {
   if (effects.writes || effects.taints) backend.wrote = true;
   if (effects.taints || effects.sets_config) backend.conn->tainted = true;
-  if (effects.pins) {
-    backends_.pin(backend);
-  }
+  if (effects.pins) backends_.pin(backend);
+  if (effects.pins || effects.taints) temporary_.known = false;
   if (effects.not_preparable) backend.not_preparable = true;
 }
 
 void Session::start_statement() {
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
-  statement_failed_ = timed_out_ = cancelled_ = false;
+  statement_failed_ = timed_out_ = cancelled_ = temporary_.known = false;
 }
 
 net::Task<bool> Session::simple_query(std::string_view whole) {

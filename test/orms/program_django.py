@@ -72,7 +72,7 @@ except IntegrityError as error:
 print(Customer.objects.annotate(n=Count("order"), s=Sum("order__total")).filter(n__gt=0).values_list("name", "n", "s"))
 print(Customer.objects.filter(tags__contains=["a"]).values_list("name"), Customer.objects.filter(extra__k__0=1).count())
 Order.objects.filter(total__gt=2).update(total=F("total") + 1)
-print(Order.objects.select_for_update().filter() .count() if False else Order.objects.aggregate(Sum("total")))
+print(Order.objects.aggregate(Sum("total")))
 with transaction.atomic():
     print(Order.objects.select_for_update().get(pk=1).total)
 print(Item.objects.get_or_create(sku="pen")[1], Item.objects.get_or_create(sku="hat")[1])
@@ -109,9 +109,9 @@ def main():
             if result.returncode != 0:
                 sys.exit(result.returncode)
 
-        for models in (FIRST, SECOND):
+        for step, models in (("first", FIRST), ("second", SECOND)):
             (folder / "shop" / "models.py").write_text(textwrap.dedent(models))
-            run("-m", "django", "makemigrations", "shop", "-v0", "--no-header")
+            run("-m", "django", "makemigrations", "shop", "-n", step, "-v0", "--no-header")
             run("-m", "django", "migrate", "-v0")
             run("-m", "django", "makemigrations", "--check", "--dry-run")
         run("-m", "django", "inspectdb")

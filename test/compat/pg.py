@@ -1,0 +1,180 @@
+"""PostgreSQL's own regression files, through psql on the router and on one plain PostgreSQL: `./x compat pg`.
+
+The files are those of Debian's source package of PostgreSQL 15, fetched on the first run. Each is fed to psql on both
+sides; the outputs are cut at the lines of the file, and what comes behind a line must be the same. Reports the share of
+equal answers per file, and what differs in files under build/compat/pg. Files run in the order of PostgreSQL's own
+schedule, because they build on each other.
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from harness import processes  # noqa: E402
+from harness.cluster import DevCluster, PostgresServer  # noqa: E402
+from harness.processes import PATIENCE, ROOT, postgres_program  # noqa: E402
+
+FOLDER = ROOT / "build" / "compat" / "pg"
+# As pg_regress sets them for every connection.
+ENVIRONMENT = {"PGTZ": "PST8PDT", "PGDATESTYLE": "Postgres, MDY", "PGOPTIONS": "-c intervalstyle=postgres_verbose",
+               "LC_MESSAGES": "C", "PGAPPNAME": "regress"}
+
+
+def fetch():
+    """The unpacked regression folder of the source package, with regress.so."""
+    unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
+    if not unpacked:
+        fetch_source()
+        [archive] = FOLDER.glob("postgresql-15_*.orig.tar.*")
+        subprocess.run(["tar", "xf", archive, "--wildcards", "*/src/test/regress/*"], cwd=FOLDER, check=True)
+        unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
+    library = unpacked[-1] / "regress.so"
+    if not library.exists():
+        config = postgres_program("pg_config")
+        include = subprocess.run([config, "--includedir-server"], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-w", "-I", include, unpacked[-1] / "regress.c", "-o", library],
+                       check=True)
+    return unpacked[-1]
+
+
+def fetch_source():
+    """Downloads with an apt configuration of our own: the machine's sources, with deb-src in place of deb."""
+    apt = FOLDER / "apt"
+    for part in ("lists/partial", "archives/partial"):
+        (apt / part).mkdir(parents=True, exist_ok=True)
+    lines = []
+    for file in [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]:
+        text = file.read_text() if file.exists() else ""
+        lines += [re.sub(r"^deb ", "deb-src ", line) for line in text.splitlines() if re.match(r"deb .*debian", line)]
+        for paragraph in text.split("\n\n"):
+            fields = dict(re.findall(r"(?m)^(\w[\w-]*): *(.*)$", paragraph))
+            if "debian" in fields.get("URIs", ""):
+                signed = f"[signed-by={fields['Signed-By']}] " if fields.get("Signed-By", "").startswith("/") else ""
+                lines += [f"deb-src {signed}{fields['URIs']} {suite} main" for suite in fields["Suites"].split()]
+    (apt / "sources.list").write_text("\n".join(lines) + "\n")
+    (apt / "apt.conf").write_text(f'Dir::Etc::sourcelist "{apt}/sources.list";\nDir::Etc::sourceparts "/dev/null";\n'
+                                  f'Dir::State::lists "{apt}/lists";\nDir::Cache::archives "{apt}/archives";\n'
+                                  'APT::Sandbox::User "root";\n')
+    for command in (["update", "-q"], ["source", "-q", "--download-only", "postgresql-15"]):
+        subprocess.run(["apt-get", "-c", apt / "apt.conf", *command], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+
+
+def schedule(regress):
+    names = []
+    for line in (regress / "parallel_schedule").read_text().splitlines():
+        if line.startswith("test:"):
+            names += line.split()[1:]
+    return names
+
+
+def psql(endpoint, regress, file, results):
+    environment = {**os.environ, **endpoint.environment(), **ENVIRONMENT, "PGDATABASE": "regression",
+                   "PG_ABS_SRCDIR": str(regress), "PG_ABS_BUILDDIR": str(results), "PG_LIBDIR": str(regress),
+                   "PG_DLSUFFIX": ".so"}
+    command = [postgres_program("psql"), "-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on"]
+    try:
+        done = subprocess.run(command, stdin=open(file, "rb"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=environment, cwd=results, timeout=300 * PATIENCE, check=False)
+        return done.stdout.decode(errors="replace")
+    except subprocess.TimeoutExpired as late:
+        return (late.stdout or b"").decode(errors="replace") + "\n(no answer in time)\n"
+
+
+def answers(script, output):
+    """What stands behind each line of the script: [(line, answer)]. Lines that psql does not echo have no answer."""
+    wanted = output.splitlines()
+    found, at = [], 0
+    for line in script.splitlines():
+        if not line.strip():
+            continue  # psql does not echo it
+        try:
+            place = wanted.index(line, at, at + 20000)
+        except ValueError:
+            continue
+        if found:
+            found[-1][1].extend(wanted[at:place])
+        found.append((line, []))
+        at = place + 1
+    if found:
+        found[-1][1].extend(wanted[at:])
+    return found
+
+
+def compare(script, mine, theirs, report):
+    """(equal, all) answers that are not empty on either side."""
+    equal = total = 0
+    ours = answers(script, mine)
+    position = 0
+    for line, expected in answers(script, theirs):
+        got = None
+        for ahead in range(position, min(position + 400, len(ours))):
+            if ours[ahead][0] == line:
+                got, position = ours[ahead][1], ahead + 1
+                break
+        if not expected and not got:
+            continue
+        total += 1
+        if got == expected:
+            equal += 1
+        else:
+            report.append(f"{line}\n  PostgreSQL:\n    " + "\n    ".join(expected[:12]) + "\n  router:\n    " +
+                          ("(nothing: the session has ended)" if got is None else "\n    ".join(got[:12])) + "\n")
+    return equal, total
+
+
+def prepare(endpoint):
+    endpoint.run("CREATE DATABASE regression TEMPLATE template0",
+                 "ALTER DATABASE regression SET lc_messages TO 'C'", "ALTER DATABASE regression SET lc_monetary TO 'C'",
+                 "ALTER DATABASE regression SET timezone_abbreviations TO 'Default'")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="x compat pg", description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", help="names of regression files; test_setup runs before them; default: all")
+    parser.add_argument("--groups", type=int, default=1)
+    parser.add_argument("--sharded", action="store_true", help="tables are sharded by default")
+    parser.add_argument("--share", type=float, default=0, help="the least share of equal answers, in percent")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    regress = fetch()
+    names = schedule(regress)
+    if options.files:
+        names = [name for name in names if name in options.files or name == "test_setup"]
+    arguments = ["--sharding.default_table_type", "sharded"] if options.sharded else []
+    cluster, plain = DevCluster(groups=options.groups, arguments=arguments), PostgresServer("plain")
+    places = {"router": cluster, "plain": plain}
+    equal = total = 0
+    try:
+        for name, server in places.items():
+            server.start()
+            prepare(server.endpoint)
+            results = FOLDER / name
+            shutil.rmtree(results, ignore_errors=True)
+            (results / "results").mkdir(parents=True)
+            processes.give_to_account(results)
+        for name in names:
+            file = regress / "sql" / f"{name}.sql"
+            said = {}
+            for side, server in places.items():
+                said[side] = psql(server.endpoint, regress, file, FOLDER / side)
+                (FOLDER / side / f"{name}.out").write_text(said[side])
+            report = []
+            same, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report)
+            (FOLDER / f"{name}.diff").write_text("\n".join(report))
+            equal, total = equal + same, total + count
+            print(f"{name:28} {same:6} of {count:6}  {100 * same / max(count, 1):6.1f} %", flush=True)
+    finally:
+        for server in places.values():
+            server.stop()
+    share = 100 * equal / max(total, 1)
+    print(f"{'all':28} {equal:6} of {total:6}  {share:6.1f} %   {options.groups} group(s); differences in {FOLDER}")
+    return 0 if share >= options.share else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
