@@ -77,7 +77,6 @@ class FillPlanner {
   bool differs() const { return rows_ > 1 || table_.kind == TableKind::reference; }
   bool asks_default(int column) const;
   Asked asks(int column, const Node* value) const;
-  std::optional<Plan> refuse_select() const;
   std::string default_text(const Column& column) const;
   std::optional<std::string> text(const Column& column, const Node* value, Asked asked) const;
   Plan made(std::vector<Node*> rows, bool overriding);
@@ -151,21 +150,6 @@ std::optional<std::string> FillPlanner::text(const Column& column, const Node* v
   return "(" + expression + ")::" + column.type_name + "::pg_catalog.text";
 }
 
-// INSERT … SELECT: the rows are not known here.
-std::optional<Plan> FillPlanner::refuse_select() const {
-  std::vector<bool> given(table_.columns.size(), false);
-  if (insert_->n_cols == 0) {
-    // How many columns the query has only PostgreSQL knows: a sequence's column among the first is given, if any is.
-    return std::nullopt;
-  }
-  for (int column : columns_) given[static_cast<std::size_t>(column)] = true;
-  for (std::size_t i = 0; i < given.size(); ++i)
-    if (!given[i] && asks_default(static_cast<int>(i)))
-      return unsupported("INSERT ... SELECT that leaves column \"" + table_.columns[i].name + "\" to its default",
-                         "The groups would each compute their own: give the column a value in the SELECT.");
-  return std::nullopt;
-}
-
 // False: PostgreSQL will say what is wrong.
 bool FillPlanner::read_values(std::vector<std::vector<const Node*>>& values) const {
   // A value for GENERATED ALWAYS AS IDENTITY is PostgreSQL's to refuse; ours would need OVERRIDING, and hide it.
@@ -185,7 +169,7 @@ bool FillPlanner::read_values(std::vector<std::vector<const Node*>>& values) con
 
 std::optional<Plan> FillPlanner::run() {
   if (!read_columns()) return std::nullopt;
-  if (select_ != nullptr && rows_ == 0) return refuse_select();
+  if (select_ != nullptr && rows_ == 0) return std::nullopt;  // SELECT: see plan_pull()
   std::vector<std::vector<const Node*>> values(rows_);
   if (!read_values(values)) return std::nullopt;
   for (std::size_t i = 0; i < table_.columns.size(); ++i) {
@@ -275,14 +259,88 @@ Plan FillPlanner::made(std::vector<Node*> rows, bool overriding) {
   fill_.statement = std::move(*statement);
   Plan plan;
   plan.kind = PlanKind::fill;
-  plan.command = "INSERT";
-  plan.returns_rows = insert_->n_returning_list > 0;
-  plan.effects.writes = true;
   plan.fill = std::move(fill_);
   return plan;
 }
 
 }  // namespace
+
+// What the client is told of its columns and parameters is of the statement as it is.
+static Plan around_fill(Plan plan, const PgQuery__InsertStmt* insert, const Node* root, const PlanContext& context) {
+  Planning p("", context, root);
+  scan_functions(p);
+  plan.kind = PlanKind::fill;
+  plan.command = "INSERT";
+  plan.returns_rows = insert->n_returning_list > 0;
+  plan.effects = p.plan.effects;
+  plan.effects.writes = true;
+  plan.parameter_count = p.statement.parameter_count();
+  if (plan.returns_rows) {
+    Level* level = p.statement.new_level(nullptr, nullptr);
+    p.statement.add_table(level, insert->relation, -1);
+    plan.result_signature = result_signature(p);
+  }
+  return plan;
+}
+
+// INSERT … SELECT of rows that only the home can compute: it is asked for the rows, which then are inserted as VALUES.
+//
+// before: INSERT INTO t (id, v) SELECT g, 'x' FROM generate_series(1, 3) g RETURNING id
+// ask:    SELECT (c1)::int8::text, (c2)::text::text FROM (SELECT g, 'x' FROM generate_series(1, 3) g) AS s(c1, c2)
+// run:    INSERT INTO t (id, v) VALUES ('1', 'x'), ('2', 'x'), ('3', 'x') RETURNING id
+Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const PlanContext& context, std::size_t count) {
+  const catalog::Table& table = *lookup(context, insert->relation);
+  Fill fill;
+  fill.pulls = fill.expressions = true;
+  fill.mark = "pgmosaic:fill:";
+  while (sql.find(fill.mark) != std::string_view::npos) fill.mark += ':';
+  Arena arena;
+  std::string targets, aliases;
+  std::vector<Node*> columns, marks;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto* given = insert->n_cols > 0 ? as<PgQuery__ResTarget>(insert->cols[i]) : nullptr;
+    const int index = given != nullptr ? table.column_index(text_of(given->name)) : static_cast<int>(i);
+    if (index < 0 || static_cast<std::size_t>(index) >= table.columns.size() ||
+        (given != nullptr && given->n_indirection > 0))
+      return unsupported("INSERT ... SELECT into a part of a column", "Insert VALUES.");
+    const Column& column = table.columns[static_cast<std::size_t>(index)];
+    if (!context.comparable_output && !exact_text(column.base_type))
+      return unsupported("INSERT ... SELECT of rows that are read first, with these settings",
+                         "RESET DateStyle, IntervalStyle, extra_float_digits and bytea_output.");
+    const std::string name = "c" + std::to_string(i + 1);
+    targets += (i == 0 ? "(" : ", (") + name + ")::" + column.type_name + "::pg_catalog.text";
+    aliases += (i == 0 ? "" : ", ") + name;
+    auto* target = arena.make<PgQuery__ResTarget>();
+    target->name = arena.string(column.name);
+    columns.push_back(arena.node(target));
+    marks.push_back(arena.string_constant("/*" + fill.mark + "0:" + std::to_string(i) + "*/"));
+    fill.sequences.push_back(0);
+  }
+  auto* select = arena.shallow(as<PgQuery__SelectStmt>(insert->select_stmt));
+  if (insert->with_clause != nullptr && select->with_clause == nullptr) select->with_clause = insert->with_clause;
+  auto rows = deparse_statement(arena.node(select));
+  if (!rows) return unsupported(rows.error());
+  fill.question = "SELECT " + targets + " FROM (" + *rows + ") AS s(" + aliases + ")";
+  auto* written = arena.shallow(insert);
+  written->with_clause = nullptr;
+  written->n_cols = columns.size();
+  written->cols = arena.list(columns);
+  auto* list = arena.make<PgQuery__List>();
+  list->n_items = marks.size();
+  list->items = arena.list(marks);
+  auto* values = arena.make<PgQuery__SelectStmt>();
+  values->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
+  values->op = PG_QUERY__SET_OPERATION__SETOP_NONE;
+  values->n_values_lists = 1;
+  values->values_lists = arena.list({arena.node(list)});
+  written->select_stmt = arena.node(values);
+  auto statement = deparse_statement(arena.node(written));
+  if (!statement) return unsupported(statement.error());
+  fill.statement = std::move(*statement);
+  Plan plan;
+  plan.fill = std::move(fill);
+  return around_fill(std::move(plan), insert, arena.node(const_cast<PgQuery__InsertStmt*>(insert)), context);
+}
 
 bool default_asks_home(const Column& column, bool differs, const PlanContext& context) {
   if (column.sequence != 0) return true;
@@ -300,18 +358,7 @@ std::optional<Plan> plan_fill(std::string_view sql, const Node* root, const Plan
     return std::nullopt;
   auto plan = FillPlanner(sql, insert, *table, context, keys).run();
   if (!plan || plan->kind != PlanKind::fill) return plan;
-  // What the client is told of its columns and parameters is of the statement as it is.
-  Planning p("", context, root);
-  scan_functions(p);
-  plan->effects = p.plan.effects;
-  plan->effects.writes = true;
-  plan->parameter_count = p.statement.parameter_count();
-  if (plan->returns_rows) {
-    Level* level = p.statement.new_level(nullptr, nullptr);
-    p.statement.add_table(level, insert->relation, -1);
-    plan->result_signature = result_signature(p);
-  }
-  return plan;
+  return around_fill(std::move(*plan), insert, root, context);
 }
 
 }  // namespace pgmosaic::plan

@@ -29,6 +29,7 @@ class InsertPlanner {
   void select_into_sharded();
   void into_reference();
   bool leaves_default();
+  bool pulls();
   bool key_of_row(const PgQuery__List* row, KeyTuple& key);
   bool key_source(const Node* value, int column, KeySource& source);
   bool missing_key(int column, KeySource& source);
@@ -200,13 +201,17 @@ bool InsertPlanner::slice_rows(InsertSplit& split) {
 void InsertPlanner::into_sharded() {
   find_columns();
   if (conflict_changes_key()) return;
+  if (source_ != nullptr && (!s_.home_tables.empty() || !p_.home_only_function.empty()) && pulls()) return;
   if (!s_.home_tables.empty())
     return refuse("INSERT into a sharded table that reads the local table \"" + s_.home_tables[0] + "\"",
                   "Make it a reference table: CREATE TABLE ... WITH (table_type = 'reference').");
   if (!p_.home_only_function.empty())
     return refuse("the function " + p_.home_only_function + "() in an INSERT into a sharded table",
                   "Call it in a statement of its own and pass its result on.");
-  if (leaves_default()) return;
+  if (leaves_default()) {
+    if (source_ != nullptr) (void)pulls();
+    return;
+  }
   if (source_ != nullptr) return select_into_sharded();
   values_into_sharded();
 }
@@ -305,6 +310,7 @@ void InsertPlanner::select_into_sharded() {
     constants.push_back(literal);
   }
   if (s_.sharded.empty()) {
+    if (!all_constant && pulls()) return;
     if (!all_constant)
       return refuse("INSERT ... SELECT into a sharded table of rows that are not those of a co-located table", hint);
     plan.target = Target{Target::Kind::keys, table->colocation, {constants}};
@@ -321,6 +327,16 @@ void InsertPlanner::select_into_sharded() {
   plan.target.keys.push_back(constants);
   forbid_several_groups(p_, "INSERT ... SELECT from another key than it inserts", hint);
   set_cacheable(p_);
+}
+
+// Rows of an INSERT … SELECT that the groups cannot compute for themselves, and the home can. True: they are asked for.
+bool InsertPlanner::pulls() {
+  const std::size_t given = insert_->n_cols > 0      ? insert_->n_cols
+                            : source_->outputs_known ? source_->outputs.size()
+                                                     : 0;
+  if (source_ == nullptr || !s_.sharded.empty() || s_.dml_in_cte || s_.row_locks || given == 0) return false;
+  p_.pulled_columns = given;
+  return true;
 }
 
 // INSERT … SELECT and ON CONFLICT … SET leave a default to the groups that they cannot compute. True: refused.
@@ -349,12 +365,17 @@ void InsertPlanner::into_reference() {
   if (s_.instance(target_).table->kind != catalog::TableKind::reference)
     return refuse("INSERT into a view over a reference table", "Insert into the table itself.");
   find_columns();
-  if (leaves_default()) return;
+  if (leaves_default()) {
+    if (source_ != nullptr) (void)pulls();
+    return;
+  }
+  if (source_ != nullptr && !s_.home_tables.empty() && pulls()) return;
   if (!s_.sharded.empty() || !s_.home_tables.empty())
     return refuse("INSERT into a reference table from sharded or local tables",
                   "Read the rows first and insert them with a statement of their own.");
   bool same = immutable_expression(p_.root, p_.context.database) && !s_.dml_in_cte && !s_.row_locks &&
               (source_ == nullptr || p_.distribution.result_of(source_).kind == Distribution::Kind::replicated);
+  if (!same && source_ != nullptr && pulls()) return;
   if (!same)
     return refuse("a write to a reference table with an expression that may differ between groups",
                   "Compute the value first (SELECT now(), random(), ...) and pass it as a parameter.");

@@ -127,6 +127,7 @@ struct Fill {
   // The INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for.
   std::string statement;
   bool expressions = false;             // some values are the statement's own, which PostgreSQL has not checked yet
+  bool pulls = false;                   // `statement` has one row, to be repeated for each row of the answer
   std::string mark;                     // occurs nowhere else in it
   std::vector<catalog::Oid> sequences;  // of each column: it holds this sequence's numbers; 0: something else
 };

@@ -93,6 +93,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
     plan_select(p, select);
   } else if (auto* insert = as<PgQuery__InsertStmt>(root)) {
     plan_insert(p, insert);
+    if (p.pulled_columns > 0) return plan_pull(sql, insert, context, p.pulled_columns);
     if (p.key_expression)
       if (auto plan = plan_fill(sql, root, context, true)) return std::move(*plan);
   } else if (auto* update = as<PgQuery__UpdateStmt>(root)) {

@@ -26,7 +26,8 @@ struct Planning {
   // Traits of all functions called anywhere.
   bool home_functions = false;
   std::string home_only_function, user_function, server_function;
-  bool key_expression = false;  // an INSERT whose shard only a PostgreSQL can tell
+  bool key_expression = false;     // an INSERT whose shard only a PostgreSQL can tell
+  std::size_t pulled_columns = 0;  // != 0: an INSERT … SELECT whose rows the home can compute, of so many columns
 };
 
 // planner.cc: plans a parsed statement (not EXPLAIN's or PREPARE's shell around it).
@@ -83,6 +84,8 @@ Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter);
 // Whether a column's default must be computed once, by the home: it draws from a sequence, or `differs` – the groups
 // would compute it several times – and it depends on more than its text.
 bool default_asks_home(const catalog::Column& column, bool differs, const PlanContext& context);
+Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const PlanContext& context,
+               std::size_t columns);
 // dml.cc
 std::string left_to_home(const catalog::Table& table, const std::vector<int>& given, const PlanContext& context);
 // nullopt: nothing to compute first. `keys`: also what stands for the distribution columns.

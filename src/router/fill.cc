@@ -10,6 +10,8 @@ namespace pgmosaic::router {
 
 namespace {
 
+constexpr std::size_t kMostBytes = 64 << 20;  // of all answers
+
 using Answers = std::vector<std::vector<std::optional<std::string>>>;
 
 net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, const Execution& asked) {
@@ -22,6 +24,7 @@ net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, cons
   exec::RowReader reader(home);
   reader.send(request);
   Answers answers;
+  std::size_t bytes = 0;
   std::vector<std::optional<std::string_view>> values;
   for (;;) {
     auto event = co_await reader.next();
@@ -32,27 +35,51 @@ net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, cons
     if (*event == exec::RowReader::Event::end) co_return answers;
     if (*event != exec::RowReader::Event::row) continue;
     pg::parse_data_row(reader.message().body, values);
+    if ((bytes += reader.message().body.size()) > kMostBytes) {
+      co_await reader.finish();
+      co_return make_error("54000", "an INSERT of more rows than the router can keep",
+                           "Insert them in several statements, or with COPY.");
+    }
     auto& row = answers.emplace_back();
     for (const auto& value : values) value ? row.emplace_back(std::string(*value)) : row.emplace_back(std::nullopt);
   }
 }
 
-// The statement with the answers in the place of the marks.
-std::string filled(const plan::Fill& fill, const Answers& answers) {
+// `text` with the answers in the place of the marks; `row` instead of theirs, where given.
+std::string filled_text(std::string_view text, const plan::Fill& fill, const Answers& answers,
+                        std::optional<std::size_t> row) {
   const std::string begin = "'/*" + fill.mark;
-  std::string text;
-  std::string_view rest = fill.statement;
-  for (std::size_t at = rest.find(begin); at != std::string_view::npos; at = rest.find(begin)) {
-    text += rest.substr(0, at);
-    rest.remove_prefix(at + begin.size());
-    std::size_t row = 0, column = 0;
-    const char* end = std::from_chars(rest.data(), rest.data() + rest.size(), row).ptr + 1;
-    end = std::from_chars(end, rest.data() + rest.size(), column).ptr;
-    rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 3);  // */'
-    const auto& answer = answers[row][column];
-    text += answer ? pool::quote_literal(*answer) : "NULL";
+  std::string result;
+  for (std::size_t at = text.find(begin); at != std::string_view::npos; at = text.find(begin)) {
+    result += text.substr(0, at);
+    text.remove_prefix(at + begin.size());
+    std::size_t marked = 0, column = 0;
+    const char* end = std::from_chars(text.data(), text.data() + text.size(), marked).ptr + 1;
+    end = std::from_chars(end, text.data() + text.size(), column).ptr;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 3);  // */'
+    const auto& answer = answers[row.value_or(marked)][column];
+    result += answer ? pool::quote_literal(*answer) : "NULL";
   }
-  return text.append(rest);
+  return result.append(text);
+}
+
+// The statement that the answers make.
+std::string filled(const plan::Fill& fill, const Answers& answers) {
+  if (!fill.pulls) return filled_text(fill.statement, fill, answers, std::nullopt);
+  // ('mark 0:0', …, 'mark 0:n')
+  const std::string first = "('/*" + fill.mark + "0:0*/'";
+  const std::string last = "'/*" + fill.mark + "0:" + std::to_string(fill.sequences.size() - 1) + "*/')";
+  const std::size_t begin = fill.statement.find(first), end = fill.statement.find(last) + last.size();
+  const std::string_view row = std::string_view(fill.statement).substr(begin, end - begin);
+  std::string text = fill.statement.substr(0, begin);
+  if (answers.empty()) {  // no rows: still the statement's columns and tag
+    const std::size_t values = text.rfind("VALUES");
+    text.replace(values, std::string::npos, "SELECT NULL");
+    for (std::size_t i = 1; i < fill.sequences.size(); ++i) text += ", NULL";
+    text += " WHERE false";
+  }
+  for (std::size_t i = 0; i < answers.size(); ++i) text += (i == 0 ? "" : ", ") + filled_text(row, fill, answers, i);
+  return text + fill.statement.substr(end);
 }
 
 }  // namespace

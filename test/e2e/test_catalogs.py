@@ -1,9 +1,7 @@
 """What catalogs say of one server, they say of the whole cluster."""
 import pytest
 
-from harness.dialect import strip_dialect
-from harness.fixtures import SELF_CHECK
-from harness.pair import databases
+from harness.pair import filled_databases
 from harness.processes import wait_until
 
 SETUP = [
@@ -18,9 +16,7 @@ SETUP = [
 
 @pytest.fixture(scope="module")
 def sides(router, oracle):
-    with databases("catalogs", router, oracle) as made:
-        for side, plain in zip(made, (SELF_CHECK, True)):
-            side.run(*[strip_dialect(sql) if plain else sql for sql in SETUP])
+    with filled_databases("catalogs", router, oracle, SETUP) as made:
         yield made
 
 

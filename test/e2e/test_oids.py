@@ -3,9 +3,7 @@ import struct
 
 import pytest
 
-from harness.dialect import strip_dialect
-from harness.fixtures import SELF_CHECK
-from harness.pair import databases
+from harness.pair import filled_databases
 from harness.raw import SYNC, RawClient, bind, describe, execute, parse, query, simplified
 
 SETUP = [
@@ -26,9 +24,7 @@ BINARY = [1]
 
 @pytest.fixture(scope="module")
 def sides(router, oracle):
-    with databases("oids", router, oracle) as made:
-        for side, plain in zip(made, (SELF_CHECK, True)):
-            side.run(*[strip_dialect(sql) if plain else sql for sql in SETUP])
+    with filled_databases("oids", router, oracle, SETUP) as made:
         yield made
 
 

@@ -26,6 +26,15 @@ def databases(name, *sides):
                 side.drop_database(name, timeout_s=1)
 
 
+@contextlib.contextmanager
+def filled_databases(name, router, oracle, statements):
+    """The same with the statements run on both; PostgreSQL gets them without our clauses."""
+    with databases(name, router, oracle) as made:
+        for side, plain in zip(made, (SELF_CHECK, True)):
+            side.run(*[strip_dialect(sql) if plain else sql for sql in statements])
+        yield made
+
+
 class Pair:
     """run() compares what both sides answer; `router` and `oracle` are the sessions themselves."""
 

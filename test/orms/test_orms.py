@@ -7,9 +7,7 @@ import subprocess
 
 import pytest
 
-from harness.dialect import strip_dialect
-from harness.fixtures import SELF_CHECK
-from harness.pair import databases
+from harness.pair import databases, filled_databases
 from harness.processes import PATIENCE, postgres_program
 
 HERE = pathlib.Path(__file__).parent
@@ -58,10 +56,8 @@ SCHEMA = [
 
 @pytest.fixture(scope="module")
 def filled(router, oracle):
-    with databases("dump", router, oracle) as sides:
-        for side, plain in zip(sides, (SELF_CHECK, True)):
-            side.run(*[strip_dialect(sql) if plain else sql for sql in SCHEMA])
-        yield sides
+    with filled_databases("dump", router, oracle, SCHEMA) as made:
+        yield made
 
 
 def test_dump_of_the_schema(filled):
