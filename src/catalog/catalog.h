@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/result.h"
 #include "pg/oid_map.h"
 
 namespace pgmosaic::catalog {
@@ -146,6 +147,7 @@ struct Database {
   std::map<ColocationId, Colocation> colocations;
   std::set<std::string, std::less<>> superusers;
   std::map<std::string, UserFunction, std::less<>> user_functions;
+  std::vector<Error> misplaced;  // see plan::misplaced_functions()
   UserTypes types;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();

@@ -180,7 +180,8 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
 net::Task<Status> Cluster::add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
                                         std::vector<const catalog::Database*> like) {
   for (const catalog::Database* known : like) {
-    if (known == nullptr || known->identities != loaded.identities || known->oid_maps->empty()) continue;
+    if (known == nullptr || known->identities != loaded.identities || known->oid_maps->size() + 1 != groups_.size())
+      continue;
     loaded.oid_maps = known->oid_maps;
     co_return Status{};
   }
@@ -247,8 +248,12 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
   }
   auto loaded = co_await introspect(home_conn, changes.database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
-  if (const catalog::Database* known = base->database(changes.database);
-      known != nullptr && known->identities == (*loaded)->identities) {
+  const catalog::Database* known = base->database(changes.database);
+  for (const Error& error : (*loaded)->misplaced) {
+    const auto same = [&](const Error& before) { return before.message == error.message; };
+    if (known == nullptr || std::none_of(known->misplaced.begin(), known->misplaced.end(), same)) co_return error;
+  }
+  if (known != nullptr && known->identities == (*loaded)->identities) {
     (*loaded)->oid_maps = known->oid_maps;
   } else {
     CO_TRY_ASSIGN((*loaded)->oid_maps, co_await load_oid_maps(std::move(participants), **loaded));

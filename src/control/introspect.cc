@@ -295,8 +295,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   database->user_functions = plan::read_functions(texts, *database);
   std::vector<std::pair<Oid, std::string>> called;
   for (const auto& row : triggers.rows) called.emplace_back(oid_of(row[0]), *row[1]);
-  // Of what is committed already nobody can be told.
-  if (auto error = plan::misplaced_function(*database, called); error && in_transaction) co_return std::move(*error);
+  database->misplaced = plan::misplaced_functions(*database, called);
   database->identities = identities_of(*database);
   co_return database;
 }

@@ -75,11 +75,13 @@ bool OidMap::to_home_description(char* body, std::size_t size, std::vector<Oid>&
     char* field = cursor.take(18);
     if (field == nullptr) return held;
     if (const auto table = load_big_endian<Oid>(field); table >= kFirstUserOid) {
-      store_big_endian<Oid>(field, relation_at_home(table));
+      const Oid home = relation_at_home(table);
+      store_big_endian<Oid>(field, home);
+      if (home == 0) store_big_endian<int16_t>(field + 4, 0);  // a column of nothing that the client knows
       if (const auto columns = columns_.find(table); columns != columns_.end())
-        for (const auto& [here, home] : columns->second)
+        for (const auto& [here, number] : columns->second)
           if (load_big_endian<int16_t>(field + 4) == here) {
-            store_big_endian<int16_t>(field + 4, home);
+            store_big_endian<int16_t>(field + 4, number);
             break;
           }
     }

@@ -60,6 +60,7 @@ TEST(OidMap, RowDescription) {
   EXPECT_EQ(after[0].attribute, 2);
   EXPECT_EQ(after[0].type, 30002u);
   EXPECT_EQ(after[1].table, 0u);
+  EXPECT_EQ(after[1].attribute, 0);
   EXPECT_EQ(after[1].type, 25u);
   EXPECT_EQ(after[2].table, 1259u);
   EXPECT_EQ(after[2].type, 30003u);

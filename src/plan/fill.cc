@@ -196,11 +196,9 @@ std::optional<Plan> FillPlanner::run() {
       const auto written = text(column, value, asked);
       if (!written) return false;
       question += (question.empty() ? "(" : ", ") + *written;
-      if (row == 0) fill_.sequences.push_back(0);
       if (asked == Asked::no) return true;
       if (!context_.comparable_output && !exact_text(column.base_type)) inexact_ = column.name;
       fill_.expressions = fill_.expressions || asked == Asked::expression;
-      if (asked == Asked::default_value && column.sequence != 0) fill_.sequences[number] = column.sequence;
       overriding = overriding || column.identity != Column::Identity::none;
       Node* constant =
           arena_.string_constant("/*" + fill_.mark + std::to_string(row) + ":" + std::to_string(number) + "*/");
@@ -219,6 +217,7 @@ std::optional<Plan> FillPlanner::run() {
     }
     for (int index : added_)
       if (!ask(index, nullptr, Asked::default_value, number++)) return std::nullopt;
+    fill_.columns = number;
     fill_.question += (row == 0 ? "VALUES " : ", ") + question + ")";
     auto* list = arena_.make<PgQuery__List>();
     list->n_items = items.size();
@@ -292,6 +291,7 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
   const catalog::Table& table = *lookup(context, insert->relation);
   Fill fill;
   fill.pulls = fill.expressions = true;
+  fill.columns = count;
   fill.mark = "pgmosaic:fill:";
   while (sql.find(fill.mark) != std::string_view::npos) fill.mark += ':';
   Arena arena;
@@ -314,7 +314,6 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
     target->name = arena.string(column.name);
     columns.push_back(arena.node(target));
     marks.push_back(arena.string_constant("/*" + fill.mark + "0:" + std::to_string(i) + "*/"));
-    fill.sequences.push_back(0);
   }
   auto* select = arena.shallow(as<PgQuery__SelectStmt>(insert->select_stmt));
   if (insert->with_clause != nullptr && select->with_clause == nullptr) select->with_clause = insert->with_clause;

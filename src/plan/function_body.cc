@@ -85,6 +85,11 @@ class BodyReader {
       if (token.kind != Token::Kind::word && token.kind != Token::Kind::quoted) continue;
       const std::string name = scanner.name(token);
       const bool keyword = token.kind == Token::Kind::word;
+      if (keyword && name == "create" &&
+          (scanner.is_word(scanner.peek(), "temp") || scanner.is_word(scanner.peek(), "temporary"))) {
+        function.clean = false;
+        continue;
+      }
       if (keyword && name == "update") in_update = true;
       if (keyword && name == "set" && std::exchange(in_update, false)) continue;
       read_name(name, keyword, text.language == "plpgsql", function, calls);
@@ -101,6 +106,8 @@ class BodyReader {
     // A block of plpgsql declares its variables.
     if (keyword && has(kUnclean, name) && !(plpgsql && name == "declare")) function.clean = false;
     if (keyword && (name == "temp" || name == "temporary" || name == "listen")) function.pins = true;
+    if (keyword && (name == "alter" || name == "drop" || name == "create"))
+      raise(function, Touches::shards, "the schema (" + name + ")");
     if (keyword && name == "notify") raise(function, Touches::home, "NOTIFY");
     if (keyword && name == "notify") function.notifies = true;
     auto [first, last] = tables_.equal_range(name);
@@ -190,6 +197,9 @@ std::string rows_in_block(const std::string& block, const catalog::Database& dat
       continue;
     }
     const std::string name = scanner.name(token);
+    if (word && (name == "role" || name == "user" || name == "database" || name == "tablespace") &&
+        (before == "create" || before == "alter" || before == "drop"))
+      return "roles or databases, which servers share";
     if (word && (name == "execute" || name == "call")) return "SQL given as text (EXECUTE)";
     if (const auto called = database.user_functions.find(name);
         called != database.user_functions.end() && called->second.touches != Touches::nothing)
@@ -201,13 +211,15 @@ std::string rows_in_block(const std::string& block, const catalog::Database& dat
   return {};
 }
 
-std::optional<Error> misplaced_function(const catalog::Database& database,
-                                        const std::vector<std::pair<catalog::Oid, std::string>>& triggers) {
+std::vector<Error> misplaced_functions(const catalog::Database& database,
+                                       const std::vector<std::pair<catalog::Oid, std::string>>& triggers) {
+  std::vector<Error> found;
   const char* hint = "Drop what uses the function first: triggers, views, policies, operators, defaults.";
   for (const auto& [name, function] : database.user_functions)
     if (function.used && function.touches == Touches::shards)
-      return make_error("0A000", "the function " + name + "(), which other objects use, would touch " + function.what,
-                        hint, "The server that runs it has a part of the rows only.");
+      found.push_back(make_error("0A000",
+                                 "the function " + name + "(), which other objects use, would touch " + function.what,
+                                 hint, "The server that runs it has a part of the rows only."));
   for (const auto& [oid, name] : triggers) {
     const auto table = database.tables_by_oid.find(oid);
     const auto function = database.user_functions.find(name);
@@ -215,12 +227,12 @@ std::optional<Error> misplaced_function(const catalog::Database& database,
     const bool spread =
         table->second->kind == catalog::TableKind::sharded || table->second->kind == catalog::TableKind::reference;
     if (spread && (function->second.touches > Touches::reference || function->second.writes))
-      return make_error("0A000",
-                        "the function " + name + "() of a trigger on \"" + table->second->name + "\" would touch " +
-                            function->second.what,
-                        hint, "The trigger runs on the group that has the row.");
+      found.push_back(make_error("0A000",
+                                 "the function " + name + "() of a trigger on \"" + table->second->name +
+                                     "\" would touch " + function->second.what,
+                                 hint, "The trigger runs on the group that has the row."));
   }
-  return std::nullopt;
+  return found;
 }
 
 UserFunction read_function(const FunctionText& function, const catalog::Database& database) {

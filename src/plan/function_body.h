@@ -3,7 +3,6 @@
 // tables cannot simply be called.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,10 +21,10 @@ struct FunctionText {
   std::string calls_also;  // of an aggregate: its functions' names, separated by blanks
 };
 
-// A function that a schema's objects call, where it would see a part of the rows only: the schema is refused. nullopt:
-// none.
-std::optional<Error> misplaced_function(const catalog::Database& database,
-                                        const std::vector<std::pair<catalog::Oid, std::string>>& triggers);
+// Functions that a schema's objects call where they would see a part of the rows only. `triggers`: table and function.
+// A change that brings one more is refused; what was there before the router came is not.
+std::vector<Error> misplaced_functions(const catalog::Database& database,
+                                       const std::vector<std::pair<catalog::Oid, std::string>>& triggers);
 
 // `database`: its tables are known. Words of the body are compared with names of tables and functions, so a variable
 // that is called like a table counts as the table: what may be wrong is refused, never the other way round. Functions

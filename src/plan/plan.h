@@ -129,7 +129,7 @@ struct Fill {
   bool expressions = false;             // some values are the statement's own, which PostgreSQL has not checked yet
   bool pulls = false;                   // `statement` has one row, to be repeated for each row of the answer
   std::string mark;                     // occurs nowhere else in it
-  std::vector<catalog::Oid> sequences;  // of each column: it holds this sequence's numbers; 0: something else
+  std::size_t columns = 0;              // of the question
 };
 
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.

@@ -68,14 +68,14 @@ std::string filled(const plan::Fill& fill, const Answers& answers) {
   if (!fill.pulls) return filled_text(fill.statement, fill, answers, std::nullopt);
   // ('mark 0:0', …, 'mark 0:n')
   const std::string first = "('/*" + fill.mark + "0:0*/'";
-  const std::string last = "'/*" + fill.mark + "0:" + std::to_string(fill.sequences.size() - 1) + "*/')";
+  const std::string last = "'/*" + fill.mark + "0:" + std::to_string(fill.columns - 1) + "*/')";
   const std::size_t begin = fill.statement.find(first), end = fill.statement.find(last) + last.size();
   const std::string_view row = std::string_view(fill.statement).substr(begin, end - begin);
   std::string text = fill.statement.substr(0, begin);
   if (answers.empty()) {  // no rows: still the statement's columns and tag
     const std::size_t values = text.rfind("VALUES");
     text.replace(values, std::string::npos, "SELECT NULL");
-    for (std::size_t i = 1; i < fill.sequences.size(); ++i) text += ", NULL";
+    for (std::size_t i = 1; i < fill.columns; ++i) text += ", NULL";
     text += " WHERE false";
   }
   for (std::size_t i = 0; i < answers.size(); ++i) text += (i == 0 ? "" : ", ") + filled_text(row, fill, answers, i);

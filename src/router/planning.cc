@@ -64,11 +64,12 @@ net::Task<Status> Session::refresh_context() {
   if (!local_path_) plan_settings_ = known->second;
   path_settings_ = backends_.settings();
   std::string description = backends_.database() + '\0' + std::to_string(snapshot_->epoch) + '\0' + backends_.user();
-  if (staged_) description += "\0staged " + std::to_string(pid_) + "/" + std::to_string(staged_serial_);
+  if (staged_)
+    description += std::string(1, '\0') + "staged " + std::to_string(pid_) + "/" + std::to_string(staged_serial_);
   for (const std::string& schema : plan_settings_->search_path) description += '\0' + schema;
   description += '\0' + std::to_string(static_cast<int>(plan_settings_->encoding));
   description += plan_settings_->comparable_output ? "" : " incomparable";
-  if (!temporary_.names.empty()) description += "\0temporary " + std::to_string(pid_);
+  if (!temporary_.names.empty()) description += std::string(1, '\0') + "temporary " + std::to_string(pid_);
   for (const std::string& name : temporary_.names) description += '\0' + name;
   plan_context_id_ = worker_.plans.context_id(description);
   co_return Status{};

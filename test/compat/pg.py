@@ -43,17 +43,21 @@ def fetch():
 
 
 def fetch_source():
-    """Downloads with an apt configuration of our own: the machine's sources, with deb-src in place of deb."""
+    """Downloads with an apt configuration of our own: the machine's sources, with deb-src in place of deb.
+
+    Not those of security updates: their superseded versions disappear.
+    """
     apt = FOLDER / "apt"
     for part in ("lists/partial", "archives/partial"):
         (apt / part).mkdir(parents=True, exist_ok=True)
     lines = []
     for file in [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]:
         text = file.read_text() if file.exists() else ""
-        lines += [re.sub(r"^deb ", "deb-src ", line) for line in text.splitlines() if re.match(r"deb .*debian", line)]
+        lines += [re.sub(r"^deb ", "deb-src ", line) for line in text.splitlines()
+                  if re.match(r"deb .*debian", line) and "security" not in line]
         for paragraph in text.split("\n\n"):
             fields = dict(re.findall(r"(?m)^(\w[\w-]*): *(.*)$", paragraph))
-            if "debian" in fields.get("URIs", ""):
+            if "debian" in fields.get("URIs", "") and "security" not in fields["URIs"]:
                 signed = f"[signed-by={fields['Signed-By']}] " if fields.get("Signed-By", "").startswith("/") else ""
                 lines += [f"deb-src {signed}{fields['URIs']} {suite} main" for suite in fields["Suites"].split()]
     (apt / "sources.list").write_text("\n".join(lines) + "\n")
