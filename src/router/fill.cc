@@ -10,7 +10,8 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr std::size_t kMostBytes = 64 << 20;  // of all answers
+constexpr std::size_t kMostBytes = 64 << 20;  // of all answers, with …
+constexpr std::size_t kPerValue = 512;        // … what the parser makes of a value
 
 using Answers = std::vector<std::vector<std::optional<std::string>>>;
 
@@ -35,7 +36,7 @@ net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, cons
     if (*event == exec::RowReader::Event::end) co_return answers;
     if (*event != exec::RowReader::Event::row) continue;
     pg::parse_data_row(reader.message().body, values);
-    if ((bytes += reader.message().body.size()) > kMostBytes) {
+    if ((bytes += reader.message().body.size() + kPerValue * values.size()) > kMostBytes) {
       co_await reader.finish();
       co_return make_error("54000", "an INSERT of more rows than the router can keep",
                            "Insert them in several statements, or with COPY.");
