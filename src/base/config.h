@@ -97,6 +97,7 @@ struct Config {
   } tcp_keepalive;
   struct {
     DefaultTableType default_table_type = DefaultTableType::local;
+    DefaultTableType partitioned_table_type = DefaultTableType::sharded;
     int default_shard_count = 16;
   } sharding;
   struct {

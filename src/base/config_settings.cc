@@ -171,6 +171,11 @@ const std::vector<ConfigSetting> kCluster = {
           "one by the first column of its primary key (without one: its first hashable column).",
       .choices = {"local", "sharded"}},
      [](Config& c) -> Slot { return choice(c.sharding.default_table_type); }},
+    {{.name = "sharding.partitioned_table_type",
+      .description = "What CREATE TABLE ... PARTITION BY RANGE or LIST makes without a table_type: a `sharded` table, "
+                     "each of whose partitions is placed on a group, or a `local` one.",
+      .choices = {"local", "sharded"}},
+     [](Config& c) -> Slot { return choice(c.sharding.partitioned_table_type); }},
     {{.name = "sharding.default_shard_count",
       .description = "Shards of a table that does not say how many.",
       .minimum = 1,

@@ -19,6 +19,8 @@
 
 namespace pgmosaic::catalog {
 
+class PartitionBounds;  // catalog/partition_bounds.h
+
 using Oid = uint32_t;
 using GroupId = uint32_t;       // replication group, from 1
 using ColocationId = uint32_t;  // from 1; 0: none
@@ -76,7 +78,9 @@ struct Table {
   // sharded only:
   std::vector<int> key_columns;  // distribution columns, indexes into `columns`, in key order
   ColocationId colocation = 0;
-  std::string shard_prefix;  // leaf of remainder r: pgmosaic_shards."<shard_prefix>_<r>"
+  std::string shard_prefix;  // leaf of remainder r: pgmosaic_shards."<shard_prefix>_<r>"; empty: it has no leaves
+  bool partitioned = false;  // declared with PARTITION BY, and its partitions are the user's own
+  Oid partition_of = 0;      // the table whose partition it is
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
@@ -91,26 +95,38 @@ struct Table {
   }
 };
 
-// One hash shard: rows whose partition hash % modulus == remainder.
+// One shard: rows whose partition hash % modulus == remainder, or a partition that the user declared.
 struct Shard {
   ShardId id = 0;
   uint32_t modulus = 0;
   uint32_t remainder = 0;
   GroupId group = 0;
+  Oid partition = 0;  // the partition's own, on the home; id, modulus and remainder are 0
 };
 
-// Tables that are sharded alike. Shards are in order of remainder and all have the same modulus in this version,
-// so shard of hash h is shards[h % shards.size()].
+// Tables that are sharded alike.
+//
+// By hash: shards are in order of remainder and all have the same modulus in this version, so the shard of hash h is
+// shards[h % shards.size()]. By the partitions of one table (`bounds` is set): the shards are its partitions; every
+// group has all of them, and those that live elsewhere refuse rows. A partition itself, and what was detached, is a
+// table without key in the colocation of one shard that its group has (single_colocation()).
 struct Colocation {
   ColocationId id = 0;
   std::vector<Oid> key_types;       // base types
   std::vector<Oid> key_collations;  // 0 where the type has none
   std::vector<Shard> shards;
   bool explicit_only = false;  // made with WITH (colocate_with = 'none')
+  bool by_partition = false;
+  Oid table = 0;                                  // by_partition: whose partitions they are
+  std::shared_ptr<const PartitionBounds> bounds;  // by_partition
 
   uint32_t shard_of_hash(uint64_t hash) const { return static_cast<uint32_t>(hash % shards.size()); }
   GroupId group_of_hash(uint64_t hash) const { return shards[shard_of_hash(hash)].group; }
 };
+
+// Of tables whose rows are all on one group.
+inline constexpr ColocationId kFirstSingleColocation = 0x40000000;
+inline ColocationId single_colocation(GroupId group) { return kFirstSingleColocation + group; }
 
 // OIDs of the groups that are not the home, in the home's terms.
 using OidMaps = std::map<GroupId, std::shared_ptr<const pg::OidMap>>;
@@ -178,6 +194,12 @@ struct Snapshot {
     for (const Group& g : groups)
       if (g.id == id) return &g;
     return nullptr;
+  }
+  // The first group that holds shards: it has every table, if not every row.
+  GroupId any_shards_group() const {
+    for (const Group& g : groups)
+      if (!g.home) return g.id;
+    return home;
   }
 };
 

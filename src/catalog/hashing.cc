@@ -79,39 +79,12 @@ std::optional<bool> parse_bool(std::string_view text) {
   return std::nullopt;
 }
 
-std::optional<uint64_t> hash_bool(ValueFormat format, std::string_view value) {
-  if (format == ValueFormat::text) {
-    const std::optional<bool> parsed = parse_bool(value);
-    if (!parsed) return std::nullopt;
-    return hash_uint32(*parsed ? 1 : 0);
-  }
-  if (value.size() != 1) return std::nullopt;
-  return hash_uint32(value[0] != 0 ? 1 : 0);
-}
-
 bool fits(Oid type, int64_t value) {
   if (type == kInt2)
     return value >= std::numeric_limits<int16_t>::min() && value <= std::numeric_limits<int16_t>::max();
   if (type == kInt4)
     return value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max();
   return true;
-}
-
-// A binary value of any integer width will do: all widths of equal value have one hash.
-std::optional<uint64_t> hash_integer(Oid type, ValueFormat format, std::string_view value) {
-  std::optional<int64_t> parsed;
-  if (format == ValueFormat::text) {
-    parsed = parse_int(value);
-    if (parsed && !fits(type, *parsed)) return std::nullopt;
-  } else if (value.size() == 8) {
-    parsed = read_big_endian<int64_t>(value);
-  } else if (value.size() == 4) {
-    parsed = read_big_endian<int32_t>(value);
-  } else if (value.size() == 2) {
-    parsed = read_big_endian<int16_t>(value);
-  }
-  if (!parsed) return std::nullopt;
-  return hash_int(*parsed);
 }
 
 std::optional<uint64_t> hash_text(std::string_view value, bool blank_padded) {
@@ -133,61 +106,6 @@ constexpr std::array<int8_t, 256> kHexDigits = make_hex_digits();
 
 int hex_digit(char c) { return kHexDigits[static_cast<unsigned char>(c)]; }
 
-// 32 hexadecimal digits, a hyphen allowed behind each fourth, the whole in braces or not.
-std::optional<uint64_t> hash_uuid_text(std::string_view text) {
-  if (text.size() >= 2 && text.front() == '{') {
-    if (text.back() != '}') return std::nullopt;
-    text = text.substr(1, text.size() - 2);
-  }
-  unsigned char uuid[16];
-  size_t at = 0;
-  for (int i = 0; i < 16; ++i) {
-    if (at + 2 > text.size()) return std::nullopt;
-    const int high = hex_digit(text[at]), low = hex_digit(text[at + 1]);
-    if (high < 0 || low < 0) return std::nullopt;
-    uuid[i] = static_cast<unsigned char>(high << 4 | low);
-    at += 2;
-    if (i % 2 == 1 && i < 15 && at < text.size() && text[at] == '-') ++at;
-  }
-  if (at != text.size()) return std::nullopt;
-  return hash_bytes(uuid, sizeof uuid);
-}
-
-// The bytes of a bytea literal; at most as many as the text has. Returns false where PostgreSQL refuses it.
-bool parse_bytea(std::string_view text, unsigned char* out, size_t& size) {
-  unsigned char* const begin = out;
-  if (text.starts_with("\\x")) {
-    for (size_t i = 2; i < text.size(); ++i) {
-      const char c = text[i];
-      if (c == ' ' || c == '\n' || c == '\t' || c == '\r') continue;
-      if (i + 1 == text.size()) return false;
-      const int high = hex_digit(c), low = hex_digit(text[++i]);
-      if (high < 0 || low < 0) return false;
-      *out++ = static_cast<unsigned char>(high << 4 | low);
-    }
-  } else {
-    for (size_t i = 0; i < text.size(); ++i) {
-      if (text[i] == '\0') return false;
-      if (text[i] != '\\') {
-        *out++ = static_cast<unsigned char>(text[i]);
-        continue;
-      }
-      const std::string_view escape = text.substr(i + 1, 3);
-      if (escape.starts_with('\\')) {
-        *out++ = '\\';
-        i += 1;
-        continue;
-      }
-      if (escape.size() < 3 || escape[0] < '0' || escape[0] > '3') return false;
-      if (escape[1] < '0' || escape[1] > '7' || escape[2] < '0' || escape[2] > '7') return false;
-      *out++ = static_cast<unsigned char>((escape[0] - '0') << 6 | (escape[1] - '0') << 3 | (escape[2] - '0'));
-      i += 3;
-    }
-  }
-  size = static_cast<size_t>(out - begin);
-  return true;
-}
-
 std::optional<uint64_t> hash_bytea_text(std::string_view text) {
   unsigned char small[1024];
   std::string large;  // allocates for values that are long for a key
@@ -199,31 +117,6 @@ std::optional<uint64_t> hash_bytea_text(std::string_view text) {
   size_t size = 0;
   if (!parse_bytea(text, bytes, size)) return std::nullopt;
   return hash_bytes(bytes, size);
-}
-
-std::optional<uint64_t> hash_date(ValueFormat format, std::string_view value) {
-  std::optional<int32_t> days;
-  if (format == ValueFormat::text) {
-    days = parse_date(value);
-  } else if (value.size() == 4) {
-    days = read_big_endian<int32_t>(value);
-    if (!is_valid_date(*days)) return std::nullopt;
-  }
-  if (!days) return std::nullopt;
-  return hash_uint32(static_cast<uint32_t>(*days));
-}
-
-std::optional<uint64_t> hash_timestamp(Oid type, ValueFormat format, std::string_view value,
-                                       const TextContext& context) {
-  std::optional<int64_t> microseconds;
-  if (format == ValueFormat::text) {
-    microseconds = type == kTimestamp ? parse_timestamp(value) : parse_timestamptz(value, context);
-  } else if (value.size() == 8) {
-    microseconds = read_big_endian<int64_t>(value);
-    if (!is_valid_timestamp(*microseconds)) return std::nullopt;
-  }
-  if (!microseconds) return std::nullopt;
-  return hash_int(*microseconds);
 }
 
 }  // namespace
@@ -256,6 +149,97 @@ std::string_view trim_space(std::string_view text) {
   while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
   while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
   return text;
+}
+
+std::optional<bool> decode_bool(ValueFormat format, std::string_view value) {
+  if (format == ValueFormat::text) return parse_bool(value);
+  if (value.size() != 1) return std::nullopt;
+  return value[0] != 0;
+}
+
+std::optional<int64_t> decode_integer(Oid type, ValueFormat format, std::string_view value) {
+  if (format == ValueFormat::text) {
+    const std::optional<int64_t> parsed = parse_int(value);
+    return parsed && fits(type, *parsed) ? parsed : std::nullopt;
+  }
+  switch (value.size()) {
+    case 8: return read_big_endian<int64_t>(value);
+    case 4: return read_big_endian<int32_t>(value);
+    case 2: return read_big_endian<int16_t>(value);
+    default: return std::nullopt;
+  }
+}
+
+std::optional<int32_t> decode_date(ValueFormat format, std::string_view value) {
+  if (format == ValueFormat::text) return parse_date(value);
+  if (value.size() != 4) return std::nullopt;
+  const auto days = read_big_endian<int32_t>(value);
+  return is_valid_date(days) ? std::optional(days) : std::nullopt;
+}
+
+std::optional<int64_t> decode_timestamp(Oid type, ValueFormat format, std::string_view value,
+                                        const TextContext& context) {
+  if (format == ValueFormat::text)
+    return type == kTimestamp ? parse_timestamp(value) : parse_timestamptz(value, context);
+  if (value.size() != 8) return std::nullopt;
+  const auto microseconds = read_big_endian<int64_t>(value);
+  return is_valid_timestamp(microseconds) ? std::optional(microseconds) : std::nullopt;
+}
+
+bool decode_uuid(ValueFormat format, std::string_view value, unsigned char* out) {
+  if (format == ValueFormat::binary) {
+    if (value.size() != 16) return false;
+    std::memcpy(out, value.data(), 16);
+    return true;
+  }
+  if (value.size() >= 2 && value.front() == '{') {
+    if (value.back() != '}') return false;
+    value = value.substr(1, value.size() - 2);
+  }
+  size_t at = 0;
+  for (int i = 0; i < 16; ++i) {
+    if (at + 2 > value.size()) return false;
+    const int high = hex_digit(value[at]), low = hex_digit(value[at + 1]);
+    if (high < 0 || low < 0) return false;
+    out[i] = static_cast<unsigned char>(high << 4 | low);
+    at += 2;
+    if (i % 2 == 1 && i < 15 && at < value.size() && value[at] == '-') ++at;
+  }
+  return at == value.size();
+}
+
+bool parse_bytea(std::string_view text, unsigned char* out, size_t& size) {
+  unsigned char* const begin = out;
+  if (text.starts_with("\\x")) {
+    for (size_t i = 2; i < text.size(); ++i) {
+      const char c = text[i];
+      if (c == ' ' || c == '\n' || c == '\t' || c == '\r') continue;
+      if (i + 1 == text.size()) return false;
+      const int high = hex_digit(c), low = hex_digit(text[++i]);
+      if (high < 0 || low < 0) return false;
+      *out++ = static_cast<unsigned char>(high << 4 | low);
+    }
+  } else {
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == '\0') return false;
+      if (text[i] != '\\') {
+        *out++ = static_cast<unsigned char>(text[i]);
+        continue;
+      }
+      const std::string_view escape = text.substr(i + 1, 3);
+      if (escape.starts_with('\\')) {
+        *out++ = '\\';
+        i += 1;
+        continue;
+      }
+      if (escape.size() < 3 || escape[0] < '0' || escape[0] > '3') return false;
+      if (escape[1] < '0' || escape[1] > '7' || escape[2] < '0' || escape[2] > '7') return false;
+      *out++ = static_cast<unsigned char>((escape[0] - '0') << 6 | (escape[1] - '0') << 3 | (escape[2] - '0'));
+      i += 3;
+    }
+  }
+  size = static_cast<size_t>(out - begin);
+  return true;
 }
 
 uint64_t hash_int(int64_t value) {
@@ -305,27 +289,33 @@ bool hashable_key_type(Oid base_type) {
 std::optional<uint64_t> hash_key_value(Oid type, ValueFormat format, std::string_view value,
                                        const TextContext& context) {
   const bool text = format == ValueFormat::text;
+  const auto of_int = [](const auto& decoded) {
+    return decoded ? std::optional(hash_int(*decoded)) : std::optional<uint64_t>();
+  };
+  const auto of_uint32 = [](const auto& decoded) {
+    return decoded ? std::optional(hash_uint32(static_cast<uint32_t>(*decoded))) : std::optional<uint64_t>();
+  };
+  unsigned char uuid[16];
   switch (type) {
     case kInt8:
     case kInt4:
-    case kInt2: return hash_integer(type, format, value);
+    case kInt2: return of_int(decode_integer(type, format, value));
     case kText:
     case kVarchar:
     case kBpchar:
       if (!context.server_encoding && !is_ascii(value)) return std::nullopt;
       return hash_text(value, type == kBpchar);
     case kUuid:
-      if (text) return hash_uuid_text(value);
-      if (value.size() != 16) return std::nullopt;
-      return hash_bytes(value.data(), value.size());
+      if (!decode_uuid(format, value, uuid)) return std::nullopt;
+      return hash_bytes(uuid, sizeof uuid);
     case kBytea:
       if (text && !context.server_encoding && !is_ascii(value)) return std::nullopt;
       return text ? hash_bytea_text(value) : hash_bytes(value.data(), value.size());
-    case kBool: return hash_bool(format, value);
+    case kBool: return of_uint32(decode_bool(format, value));
     case kNumeric: return text ? hash_numeric_text(value) : hash_numeric_binary(value);
-    case kDate: return hash_date(format, value);
+    case kDate: return of_uint32(decode_date(format, value));
     case kTimestamp:
-    case kTimestamptz: return hash_timestamp(type, format, value, context);
+    case kTimestamptz: return of_int(decode_timestamp(type, format, value, context));
     default: return std::nullopt;
   }
 }

@@ -124,4 +124,58 @@ std::optional<uint64_t> hash_numeric_binary(std::string_view bytes) {
   return hash_digits(digits.data(), count, weight);
 }
 
+namespace {
+
+// As in PostgreSQL's special values, which is_special() recognizes.
+OrderedNumeric::Class special_class(std::string_view text) {
+  using Class = OrderedNumeric::Class;
+  if ((text.back() | 0x20) == 'n') return Class::not_a_number;
+  return text[0] == '-' ? Class::minus_infinity : Class::infinity;
+}
+
+void strip_zeros(OrderedNumeric& number) {
+  size_t leading = 0;
+  while (leading < number.digits.size() && number.digits[leading] == '0') ++leading;
+  number.digits.erase(0, leading);
+  number.point -= static_cast<int32_t>(leading);
+  while (!number.digits.empty() && number.digits.back() == '0') number.digits.pop_back();
+}
+
+}  // namespace
+
+std::optional<OrderedNumeric> decode_numeric(ValueFormat format, std::string_view value) {
+  using Class = OrderedNumeric::Class;
+  OrderedNumeric number;
+  bool negative = false;
+  if (format == ValueFormat::text) {
+    value = trim_space(value);
+    if (is_special(value)) {
+      number.kind = special_class(value);
+      return number;
+    }
+    Decimals decimals;
+    if (value.size() > 2 * kMaxDecimals || !parse_decimals(value, decimals)) return std::nullopt;
+    negative = value[0] == '-';
+    number.point = decimals.point;
+    for (int i = 0; i < decimals.count; ++i)
+      number.digits += static_cast<char>('0' + decimals.digits[static_cast<size_t>(i)]);
+  } else {
+    if (!hash_numeric_binary(value)) return std::nullopt;  // not well-formed, or left to PostgreSQL
+    const int sign = read_big_endian<uint16_t>(value, 4);
+    if (sign == 0xC000) number.kind = Class::not_a_number;
+    if (sign == 0xD000) number.kind = Class::infinity;
+    if (sign == 0xF000) number.kind = Class::minus_infinity;
+    if (sign >= 0xC000) return number;
+    negative = sign == 0x4000;
+    number.point = (read_big_endian<int16_t>(value, 2) + 1) * 4;
+    for (size_t at = 8; at < value.size(); at += 2) {
+      const int digit = read_big_endian<uint16_t>(value, at);
+      for (const int unit : {1000, 100, 10, 1}) number.digits += static_cast<char>('0' + digit / unit % 10);
+    }
+  }
+  strip_zeros(number);
+  number.kind = number.digits.empty() ? Class::zero : negative ? Class::negative : Class::positive;
+  return number;
+}
+
 }  // namespace pgmosaic::catalog

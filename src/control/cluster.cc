@@ -318,7 +318,7 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
                                            const plan::Ddl::NewSharded& wish) {
   const bool alone = wish.colocate_with == "none";
   auto fits = [&](const catalog::Colocation& colocation) {
-    return !alone && !colocation.explicit_only && colocation.key_types == key_types &&
+    return !alone && !colocation.explicit_only && !colocation.by_partition && colocation.key_types == key_types &&
            colocation.key_collations == key_collations && colocation.shards.size() == shard_count;
   };
   for (const auto& [id, colocation] : database.colocations)
@@ -327,9 +327,8 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   for (const catalog::Colocation& placed : pending_[database.name])
     if (fits(placed)) return placed;
   catalog::Colocation colocation;
-  TRY_ASSIGN(uint64_t id, meta::allocate_ids(store_, meta::ids_key("colocation"), 1));
+  TRY_ASSIGN(colocation.id, new_colocation());
   TRY_ASSIGN(uint64_t first_shard, meta::allocate_ids(store_, meta::ids_key("shard"), shard_count));
-  colocation.id = static_cast<catalog::ColocationId>(id);
   colocation.key_types = key_types;
   colocation.key_collations = key_collations;
   colocation.explicit_only = alone;
@@ -338,9 +337,15 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   for (const catalog::Group& group : snapshot.groups)
     if (!group.home) owners.push_back(group.id);
   for (uint32_t remainder = 0; remainder < shard_count; ++remainder)
-    colocation.shards.push_back({first_shard + remainder, shard_count, remainder, owners[remainder % owners.size()]});
+    colocation.shards.push_back(
+        {first_shard + remainder, shard_count, remainder, owners[remainder % owners.size()], 0});
   pending_[database.name].push_back(colocation);
   return colocation;
+}
+
+Result<catalog::ColocationId> Cluster::new_colocation() {
+  TRY_ASSIGN(const uint64_t id, meta::allocate_ids(store_, meta::ids_key("colocation"), 1));
+  return static_cast<catalog::ColocationId>(id);
 }
 
 net::Task<Status> Cluster::database_created(net::EventLoop& loop, std::string database) {

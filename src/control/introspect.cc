@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "catalog/partition_bounds.h"
 #include "plan/function_body.h"
 
 namespace pgmosaic::control {
@@ -11,8 +12,11 @@ namespace {
 using catalog::Oid;
 using Rows = pool::ServerConn::Rows;
 
-constexpr const char* kLook = "SET search_path = ''";
-constexpr const char* kLookInTransaction = "SAVEPOINT pgmosaic_look; SET LOCAL search_path = ''";
+constexpr const char* kLook =
+    "SET search_path = ''; SET DateStyle = 'ISO'; SET TimeZone = 'UTC'; SET standard_conforming_strings = on";
+constexpr const char* kLookInTransaction =
+    "SAVEPOINT pgmosaic_look; SET LOCAL search_path = ''; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC'; "
+    "SET LOCAL standard_conforming_strings = on";
 constexpr const char* kEndLook = "ROLLBACK TO SAVEPOINT pgmosaic_look; RELEASE SAVEPOINT pgmosaic_look";
 
 constexpr const char* kTables = R"(
@@ -78,6 +82,36 @@ FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
 WHERE v.relkind = 'v')";
 
+constexpr const char* kPartitions = R"(
+SELECT c.oid, i.inhparent, pg_catalog.pg_get_expr(c.relpartbound, c.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relispartition AND NOT i.inhdetachpending
+ORDER BY c.oid)";
+
+// The columns of each partition key, those within its expressions last, and how each of its parts compares: o as its
+// bytes are ordered, e equal where they are, x otherwise.
+constexpr const char* kPartitionKeys = R"(
+SELECT p.partrelid, p.partstrat,
+       pg_catalog.array_to_string(pg_catalog.array_remove(p.partattrs::pg_catalog.int2[], 0::pg_catalog.int2), ' '),
+       (SELECT pg_catalog.string_agg(d.objsubid::pg_catalog.text, ' ' ORDER BY d.objsubid)
+        FROM pg_catalog.pg_depend d
+        WHERE p.partexprs IS NOT NULL AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              AND d.objid = p.partrelid AND d.objsubid > 0 AND d.refclassid = d.classid AND d.refobjid = d.objid
+              AND d.refobjsubid = 0 AND NOT d.objsubid = ANY (p.partattrs::pg_catalog.int2[])),
+       (SELECT pg_catalog.string_agg(
+            CASE WHEN NOT o.opcdefault THEN 'x'
+                 WHEN k.coll IN (0, 950, 951) THEN 'o'
+                 WHEN k.coll = 100 THEN CASE WHEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+                                             THEN 'o' ELSE 'e' END
+                 WHEN NOT l.collisdeterministic THEN 'x'
+                 WHEN l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') THEN 'o'
+                 ELSE 'e' END, '' ORDER BY k.n)
+        FROM ROWS FROM (pg_catalog.unnest(p.partclass::pg_catalog.oid[]), pg_catalog.unnest(p.partcollation::pg_catalog.oid[]))
+                  WITH ORDINALITY AS k (class, coll, n)
+             JOIN pg_catalog.pg_opclass o ON o.oid = k.class LEFT JOIN pg_catalog.pg_collation l ON l.oid = k.coll)
+FROM pg_catalog.pg_partitioned_table p
+     CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d)";
+
 constexpr const char* kSuperusers = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper";
 
 constexpr const char* kDomains = "SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'";
@@ -139,6 +173,7 @@ void add_tables(const Rows& rows, Drafts& drafts) {
     table->oid = oid_of(row[0]);
     table->schema = *row[1];
     table->name = *row[2];
+    table->partitioned = *row[3] == "p";
     table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
     table->has_statement_triggers = flag(row[4]);
     table->row_security = flag(row[5]);
@@ -192,6 +227,17 @@ int position_of(const Draft& draft, int attnum) {
   return -1;
 }
 
+// "1 3 4"
+std::vector<int> numbers_of(const std::string& text) {
+  std::vector<int> numbers;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    numbers.push_back(std::stoi(text.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return numbers;
+}
+
 void add_unique_keys(const Rows& rows, Drafts& drafts) {
   for (const auto& row : rows.rows) {
     auto draft = drafts.find(oid_of(row[0]));
@@ -199,14 +245,67 @@ void add_unique_keys(const Rows& rows, Drafts& drafts) {
     catalog::UniqueKey key;
     key.name = *row[1];
     key.primary = flag(row[3]);
-    std::string numbers = *row[2];
-    for (std::size_t begin = 0; begin < numbers.size();) {
-      const std::size_t end = std::min(numbers.find(' ', begin), numbers.size());
-      const int position = position_of(draft->second, std::stoi(numbers.substr(begin, end - begin)));
+    for (const int attnum : numbers_of(*row[2])) {
+      const int position = position_of(draft->second, attnum);
       if (position >= 0) key.columns.push_back(position);
-      begin = end + 1;
     }
     draft->second.table->unique_keys.push_back(std::move(key));
+  }
+}
+
+void add_single_colocation(catalog::Database& database, catalog::GroupId group) {
+  catalog::Colocation& colocation = database.colocations[catalog::single_colocation(group)];
+  if (!colocation.shards.empty()) return;
+  colocation.id = catalog::single_colocation(group);
+  colocation.explicit_only = true;
+  colocation.shards.push_back({0, 1, 0, group, 0});
+}
+
+// The shards and bounds of tables that are sharded by the partitions their users declare, and where those are.
+void add_partitions(const Rows& rows, const Rows& keys, Drafts& drafts, catalog::Database& database) {
+  std::map<Oid, std::vector<std::pair<Oid, std::string>>> partitions;  // of each parent: partition and bound
+  for (const auto& row : rows.rows) {
+    const Oid oid = oid_of(row[0]), parent = oid_of(row[1]);
+    if (auto draft = drafts.find(oid); draft != drafts.end()) draft->second.table->partition_of = parent;
+    partitions[parent].emplace_back(oid, row[2].value_or(""));
+  }
+  for (auto& [oid, draft] : drafts)
+    if (draft.table->colocation >= catalog::kFirstSingleColocation)
+      add_single_colocation(database, draft.table->colocation - catalog::kFirstSingleColocation);
+  for (const auto& row : keys.rows) {
+    auto draft = drafts.find(oid_of(row[0]));
+    if (draft == drafts.end()) continue;
+    catalog::Table& table = *draft->second.table;
+    const auto found = database.colocations.find(table.colocation);
+    if (found == database.colocations.end() || !found->second.by_partition) continue;
+    catalog::Colocation& colocation = found->second;
+    colocation.table = table.oid;
+    table.key_columns.clear();
+    for (int attnum : numbers_of(*row[2])) table.key_columns.push_back(position_of(draft->second, attnum));
+    const std::string within = row[3].value_or(""), compared = row[4].value_or("");
+    std::vector<catalog::PartitionBounds::KeyColumn> key;
+    for (std::size_t i = 0; i < table.key_columns.size(); ++i) {
+      using Compared = catalog::PartitionBounds::KeyColumn::Compared;
+      const char how = i < compared.size() ? compared[i] : 'x';
+      key.push_back(
+          {table.columns[static_cast<std::size_t>(table.key_columns[i])].base_type, how == 'o'   ? Compared::by_order
+                                                                                    : how == 'e' ? Compared::by_equality
+                                                                                                 : Compared::unknown});
+    }
+    const bool expressions = compared.size() != key.size();
+    for (int attnum : numbers_of(within)) table.key_columns.push_back(position_of(draft->second, attnum));
+    colocation.shards.clear();
+    std::vector<std::string> texts;
+    for (const auto& [oid, bound] : partitions[table.oid]) {
+      const auto partition = drafts.find(oid);
+      if (partition == drafts.end() || partition->second.table->colocation < catalog::kFirstSingleColocation) continue;
+      const catalog::GroupId group = partition->second.table->colocation - catalog::kFirstSingleColocation;
+      colocation.shards.push_back({0, 0, 0, group, oid});
+      texts.push_back(bound);
+    }
+    using Method = catalog::PartitionBounds::Method;
+    const Method method = *row[1] == "r" ? Method::range : *row[1] == "l" ? Method::list : Method::hash;
+    colocation.bounds = std::make_shared<const catalog::PartitionBounds>(method, std::move(key), texts, !expressions);
   }
 }
 
@@ -259,6 +358,8 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
   CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
   CO_TRY_ASSIGN(Rows triggers, co_await home.query(kTriggers));
+  CO_TRY_ASSIGN(Rows partitions, co_await home.query(kPartitions));
+  CO_TRY_ASSIGN(Rows keys, co_await home.query(kPartitionKeys));
   if (in_transaction) {
     auto ended = co_await home.query(kEndLook);
     if (!ended.ok()) co_return std::move(ended.error());
@@ -276,8 +377,11 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     table.kind = record.kind;
     table.colocation = record.colocation;
     table.shard_prefix = record.shard_prefix;
+    if (record.group != 0) table.colocation = catalog::single_colocation(record.group);
     for (int attnum : record.key_columns) table.key_columns.push_back(position_of(draft->second, attnum));
   }
+  for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
+  add_partitions(partitions, keys, drafts, *database);
   for (auto& [oid, draft] : drafts) {
     if (draft.table->kind != catalog::TableKind::view) continue;
     std::set<Oid> visited;
@@ -287,7 +391,6 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     database->schemas[draft.table->schema][draft.table->name] = draft.table;
     database->tables_by_oid[oid] = draft.table;
   }
-  for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
   for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
   std::vector<plan::FunctionText> texts;
   for (const auto& row : functions.rows)

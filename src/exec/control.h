@@ -45,6 +45,9 @@ class ClusterControl {
                                             const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
                                             const plan::Ddl::NewSharded& wish) = 0;
 
+  // The number of a colocation that `place` does not make.
+  virtual Result<catalog::ColocationId> new_colocation() = 0;
+
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;

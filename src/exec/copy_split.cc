@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "catalog/partition_bounds.h"
 #include "exec/keys.h"
 
 namespace pgmosaic::exec {
@@ -11,7 +12,7 @@ namespace {
 using Format = plan::CopyIn::Format;
 
 std::size_t fields_needed(const plan::CopyIn& spec) {
-  CHECK(!spec.key_fields.empty());
+  if (spec.key_fields.empty()) return 1;
   return static_cast<std::size_t>(*std::max_element(spec.key_fields.begin(), spec.key_fields.end())) + 1;
 }
 
@@ -37,18 +38,22 @@ CopySplitter::AnyScanner CopySplitter::make_scanner(const plan::CopyIn& spec, co
 }
 
 CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation,
-                           const catalog::TextContext& text, CopyColumns columns)
+                           const catalog::TextContext& text, CopyColumns columns, catalog::GroupId fallback)
     : spec_(spec),
       text_(text),
       columns_(std::move(columns)),
       format_(spec.format == Format::binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text),
       groups_(groups_of(colocation)),
-      buffers_(groups_.size()),
       scanner_(make_scanner(spec_, columns_)),
       header_expected_(spec.header || spec.format == Format::binary) {
   CHECK(spec_.key_types.size() == spec_.key_fields.size());
   const std::size_t shards = colocation.shards.size();
-  CHECK(shards > 0);
+  CHECK(shards > 0 || fallback != 0);
+  if (groups_.empty()) groups_.push_back(fallback);
+  buffers_.resize(groups_.size());
+  bounds_ = colocation.bounds.get();
+  const auto last = std::find(groups_.begin(), groups_.end(), fallback);
+  if (last != groups_.end()) fallback_ = static_cast<std::size_t>(last - groups_.begin());
   for (const catalog::Shard& shard : colocation.shards) {
     const auto place = std::lower_bound(groups_.begin(), groups_.end(), shard.group);
     shard_groups_.push_back(static_cast<uint32_t>(place - groups_.begin()));
@@ -152,12 +157,13 @@ Status CopySplitter::take_row(Scanner& scanner, const char* row) {
       return missing_data(scanner.field_count(),
                           std::string_view(row, extent.terminated || ended_ ? extent.payload : extent.length));
   ++rows_;
-  const std::optional<uint64_t> hash = hash_row(scanner, row);
-  if (!hash) [[unlikely]] {
+  const std::optional<std::size_t> group =
+      bounds_ != nullptr ? group_by_bounds(scanner, row) : group_of_row(scanner, row);
+  if (!group) [[unlikely]] {
     set_aside(scanner, row);
     return {};
   }
-  std::string& buffer = buffers_[index_of_hash(*hash)];
+  std::string& buffer = buffers_[*group];
   if (extent.terminated) [[likely]] {
     buffer.append(row, extent.length);
   } else {
@@ -175,7 +181,7 @@ std::optional<std::string_view> CopySplitter::key_value(const Scanner& scanner, 
 }
 
 template <class Scanner>
-std::optional<uint64_t> CopySplitter::hash_row(const Scanner& scanner, const char* row) {
+std::optional<std::size_t> CopySplitter::group_of_row(const Scanner& scanner, const char* row) {
   uint64_t row_hash = 0;
   for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
     const auto value = key_value(scanner, row, key);
@@ -186,7 +192,30 @@ std::optional<uint64_t> CopySplitter::hash_row(const Scanner& scanner, const cha
     if (has_typmods_ && !catalog::stored_unchanged(type, spec_.key_typmods[key], format_, *value)) return std::nullopt;
     row_hash = catalog::combine_hash(row_hash, *hash);
   }
-  return row_hash;
+  return index_of_hash(row_hash);
+}
+
+template <class Scanner>
+std::optional<std::size_t> CopySplitter::group_by_bounds(const Scanner& scanner, const char* row) {
+  if (!bounds_->tellable()) return std::nullopt;
+  catalog::PartitionBounds::Row place(*bounds_);
+  for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
+    const auto value = key_value(scanner, row, key);
+    if (!value) {
+      place.add_null();
+    } else if (!catalog::stored_unchanged(spec_.key_types[key], spec_.key_typmods[key], format_, *value) ||
+               !place.add(format_, *value, text_)) {
+      return std::nullopt;
+    }
+  }
+  const uint32_t shard = place.find();
+  return shard < shard_groups_.size() ? shard_groups_[shard] : fallback_;
+}
+
+void CopySplitter::place(const Undecided& row, catalog::GroupId group) {
+  const auto place = std::lower_bound(groups_.begin(), groups_.end(), group);
+  CHECK(place != groups_.end() && *place == group);
+  buffers_[static_cast<std::size_t>(place - groups_.begin())].append(row.row);
 }
 
 template <class Scanner>

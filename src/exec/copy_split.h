@@ -45,9 +45,10 @@ class CopySplitter {
     uint64_t line = 0;                             // in the stream, from 1
   };
 
-  // REQUIRES: the colocation has shards, the spec has key fields.
+  // `fallback`: the group of rows that no partition takes, which will say so. It and the colocation's are groups().
+  // REQUIRES: `colocation` outlives the splitter; it has shards, or there is a fallback.
   CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation, const catalog::TextContext& text,
-               CopyColumns columns = {});
+               CopyColumns columns = {}, catalog::GroupId fallback = 0);
 
   // Payload of one CopyData message. 22P04 as PostgreSQL would say it, with the place in `detail`. After an error the
   // splitter is of no use; rows that stood before it may be in the buffers.
@@ -63,8 +64,8 @@ class CopySplitter {
 
   // The caller places and clears them.
   std::vector<Undecided>& undecided() { return undecided_; }
-  // `row_hash`: the columns' hashes combined, see catalog::combine_hash.
-  void place(const Undecided& row, uint64_t row_hash) { buffers_[index_of_hash(row_hash)].append(row.row); }
+  // `group`: one of groups().
+  void place(const Undecided& row, catalog::GroupId group);
 
   uint64_t rows() const { return rows_; }  // so far, undecided ones too
 
@@ -82,8 +83,11 @@ class CopySplitter {
   Status take_row(Scanner& scanner, const char* row);
   template <class Scanner>
   std::optional<std::string_view> key_value(const Scanner& scanner, const char* row, std::size_t key);
+  // Index into groups_; nullopt: undecided.
   template <class Scanner>
-  std::optional<uint64_t> hash_row(const Scanner& scanner, const char* row);
+  std::optional<std::size_t> group_of_row(const Scanner& scanner, const char* row);
+  template <class Scanner>
+  std::optional<std::size_t> group_by_bounds(const Scanner& scanner, const char* row);
   template <class Scanner>
   void set_aside(const Scanner& scanner, const char* row);
 
@@ -100,8 +104,10 @@ class CopySplitter {
   bool has_typmods_ = false;
 
   std::vector<catalog::GroupId> groups_;
-  std::vector<uint32_t> shard_groups_;  // by remainder: index into groups_
-  uint64_t shard_mask_ = 0;             // number of shards - 1 where that is a power of two above 1
+  std::vector<uint32_t> shard_groups_;  // of each shard: index into groups_
+  const catalog::PartitionBounds* bounds_ = nullptr;
+  std::size_t fallback_ = 0;  // index into groups_
+  uint64_t shard_mask_ = 0;   // number of shards - 1 where that is a power of two above 1
   std::vector<std::string> buffers_;
   std::vector<Undecided> undecided_;
 

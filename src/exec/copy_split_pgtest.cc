@@ -85,7 +85,7 @@ class CopySplitServer : public ::testing::Test {
       return false;
     }
     CopyResult pieces;
-    for (const auto& row : splitter.undecided()) splitter.place(row, 0);
+    for (const auto& row : splitter.undecided()) splitter.place(row, splitter.groups()[0]);
     for (std::size_t i = 0; i < splitter.groups().size(); ++i) {
       const CopyResult piece = copy(options, splitter.buffer(i));
       if (!piece.error.empty()) pieces.error = piece.error;

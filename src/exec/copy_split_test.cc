@@ -412,9 +412,9 @@ TEST(CopySplit, UnusualKeysAreSetAside) {
   EXPECT_EQ(row.keys, (std::vector<std::optional<std::string>>{"yesterday", "k\tey"}));
   EXPECT_EQ(splitter.undecided()[1].row, "now\t\\N\n");
   EXPECT_EQ(splitter.undecided()[1].keys[1], std::nullopt);
-  for (uint64_t hash = 0; hash < 8; ++hash) {
-    splitter.place(row, hash + 8);
-    EXPECT_TRUE(splitter.buffer(hash).ends_with(row.row));
+  for (size_t index = 0; index < 8; ++index) {
+    splitter.place(row, splitter.groups()[index]);
+    EXPECT_TRUE(splitter.buffer(index).ends_with(row.row));
   }
 }
 

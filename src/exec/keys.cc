@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "catalog/partition_bounds.h"
 
 namespace pgmosaic::exec {
 
@@ -21,10 +22,84 @@ catalog::Oid type_of_value(const KeySource& source, std::string_view value, bool
   return value.size() == 8 ? 20 : value.size() == 4 ? 23 : 21;
 }
 
-std::optional<uint64_t> hash_text(const KeySource& source, std::string_view text, const Values& values) {
+// One value as it will be hashed or compared.
+struct KeyValue {
+  catalog::Oid type = 0;
+  catalog::ValueFormat format = catalog::ValueFormat::text;
+  std::string_view value;
+};
+
+// nullopt: not to be told here. `scratch` keeps what `value` points to.
+std::optional<KeyValue> key_value(const KeySource& source, const Values& values, std::string& scratch, bool& is_null) {
+  KeyValue result;
+  result.type = source.type;
+  switch (source.kind) {
+    case KeySource::Kind::literal:
+      if (values.shape == nullptr || source.index >= values.shape->literals.size()) return std::nullopt;
+      result.value = sql::literal_value(values.sql, values.shape->literals[source.index], scratch);
+      if (source.negate) {
+        std::string negative = "-";
+        negative.append(result.value);
+        scratch = std::move(negative);
+        result.value = scratch;
+      }
+      break;
+    case KeySource::Kind::parameter: {
+      if (values.bind == nullptr || source.index >= values.bind->values.size()) return std::nullopt;
+      const auto& value = values.bind->values[source.index];
+      if (!value) {
+        is_null = true;
+        return std::nullopt;
+      }
+      result.value = *value;
+      if (values.bind->binary(source.index)) {
+        result.format = catalog::ValueFormat::binary;
+        result.type = type_of_value(source, *value, true);
+      }
+      break;
+    }
+    case KeySource::Kind::constant: result.value = source.text; break;
+    case KeySource::Kind::null_value: is_null = true; return std::nullopt;
+    case KeySource::Kind::array_param: return std::nullopt;
+  }
   // A type modifier may change the value on its way into the column.
-  if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::text, text)) return std::nullopt;
-  return catalog::hash_key_value(source.type, catalog::ValueFormat::text, text, values.text);
+  if (!catalog::stored_unchanged(source.type, source.typmod, result.format, result.value)) return std::nullopt;
+  return result;
+}
+
+std::optional<uint32_t> shard_by_hash(const plan::KeyTuple& tuple, const Values& values,
+                                      const catalog::Colocation& colocation, bool& is_null) {
+  uint64_t row_hash = 0;
+  for (const KeySource& source : tuple) {
+    bool null_here = false;
+    auto hash = hash_source(source, values, null_here);
+    if (null_here) {
+      is_null = true;
+      continue;
+    }
+    if (!hash) return std::nullopt;
+    row_hash = catalog::combine_hash(row_hash, *hash);
+  }
+  return colocation.shard_of_hash(row_hash);
+}
+
+std::optional<uint32_t> shard_by_bounds(const plan::KeyTuple& tuple, const Values& values,
+                                        const catalog::PartitionBounds& bounds, bool& is_null) {
+  bool tellable = bounds.tellable();
+  catalog::PartitionBounds::Row row(bounds);
+  for (const KeySource& source : tuple) {
+    bool null_here = false;
+    std::string scratch;
+    const auto value = key_value(source, values, scratch, null_here);
+    if (null_here) {
+      is_null = true;
+      if (tellable) row.add_null();
+      continue;
+    }
+    tellable = tellable && value && row.add(value->format, value->value, values.text);
+  }
+  if (!tellable) return std::nullopt;
+  return row.find();
 }
 
 // Elements of a one-dimensional array parameter. False: not understood here.
@@ -91,13 +166,20 @@ bool add_array(const KeySource& source, const Values& values, const catalog::Col
   const auto& value = values.bind->values[source.index];
   if (!value) return true;
   const bool binary = values.bind->binary(source.index);
+  const auto format = binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text;
   std::vector<std::optional<std::string>> elements;
   if (!array_elements(*value, binary, elements)) return false;
+  if (colocation.bounds != nullptr && !colocation.bounds->tellable()) return false;
   for (const auto& element : elements) {
     if (!element) continue;
-    auto hash = catalog::hash_key_value(type_of_value(source, *element, binary),
-                                        binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text, *element,
-                                        values.text);
+    if (colocation.bounds != nullptr) {
+      catalog::PartitionBounds::Row row(*colocation.bounds);
+      if (!row.add(format, *element, values.text)) return false;
+      const uint32_t shard = row.find();
+      if (shard < colocation.shards.size()) add_group(groups, colocation.shards[shard].group);
+      continue;
+    }
+    auto hash = catalog::hash_key_value(type_of_value(source, *element, binary), format, *element, values.text);
     if (!hash) return false;
     add_group(groups, colocation.group_of_hash(catalog::combine_hash(0, *hash)));
   }
@@ -114,7 +196,8 @@ Resolution from_list(std::vector<GroupId> groups) {
   return result;
 }
 
-Resolution resolve_keys(const plan::Target& target, const Values& values, const catalog::Colocation& colocation) {
+Resolution resolve_keys(const plan::Target& target, const Values& values, const catalog::Colocation& colocation,
+                        const catalog::Snapshot& snapshot) {
   Resolution result;
   std::vector<GroupId> groups;
   for (const plan::KeyTuple& tuple : target.keys) {
@@ -123,27 +206,28 @@ Resolution resolve_keys(const plan::Target& target, const Values& values, const 
       continue;
     }
     bool is_null = false;
-    auto hash = hash_tuple(tuple, values, is_null);
+    auto shard = shard_of(tuple, values, colocation, is_null);
     if (is_null && !values.null_is_value) continue;  // k = NULL finds nothing
-    if (!hash) {
+    if (!shard) {
       result.undecided = true;
       continue;
     }
-    const uint32_t shard = colocation.shard_of_hash(*hash);
     if (target.keys.size() == 1) {
-      result.one = colocation.shards[shard].group;
-      result.shard = shard;
+      result.one = group_of(colocation, *shard, snapshot);
+      result.shard = *shard;
       return result;
     }
-    add_group(groups, colocation.shards[shard].group);
+    if (*shard < colocation.shards.size() || values.null_is_value)
+      add_group(groups, group_of(colocation, *shard, snapshot));
   }
   if (result.undecided) {
     result.groups = groups_of(colocation);
+    if (result.groups.empty()) result.groups.push_back(snapshot.any_shards_group());
     if (result.groups.size() == 1) result.one = result.groups[0];
     return result;
   }
   if (groups.empty()) {  // contradiction: any one group gives the empty answer
-    result.one = colocation.shards[0].group;
+    result.one = group_of(colocation, catalog::PartitionBounds::kNone, snapshot);
     return result;
   }
   return from_list(std::move(groups));
@@ -152,35 +236,22 @@ Resolution resolve_keys(const plan::Target& target, const Values& values, const 
 }  // namespace
 
 std::optional<uint64_t> hash_source(const KeySource& source, const Values& values, bool& is_null) {
-  switch (source.kind) {
-    case KeySource::Kind::literal: {
-      if (values.shape == nullptr || source.index >= values.shape->literals.size()) return std::nullopt;
-      std::string scratch;
-      std::string_view text = sql::literal_value(values.sql, values.shape->literals[source.index], scratch);
-      if (!source.negate) return hash_text(source, text, values);
-      std::string negative = "-";
-      negative.append(text);
-      return hash_text(source, negative, values);
-    }
-    case KeySource::Kind::parameter: {
-      if (values.bind == nullptr || source.index >= values.bind->values.size()) return std::nullopt;
-      const auto& value = values.bind->values[source.index];
-      if (!value) {
-        is_null = true;
-        return 0;
-      }
-      const bool binary = values.bind->binary(source.index);
-      if (!binary) return hash_text(source, *value, values);
-      if (!catalog::stored_unchanged(source.type, source.typmod, catalog::ValueFormat::binary, *value))
-        return std::nullopt;
-      return catalog::hash_key_value(type_of_value(source, *value, true), catalog::ValueFormat::binary, *value,
-                                     values.text);
-    }
-    case KeySource::Kind::constant: return hash_text(source, source.text, values);
-    case KeySource::Kind::null_value: is_null = true; return 0;
-    case KeySource::Kind::array_param: return std::nullopt;
-  }
-  return std::nullopt;
+  std::string scratch;
+  const auto value = key_value(source, values, scratch, is_null);
+  if (!value) return std::nullopt;
+  return catalog::hash_key_value(value->type, value->format, value->value, values.text);
+}
+
+std::optional<uint32_t> shard_of(const plan::KeyTuple& tuple, const Values& values,
+                                 const catalog::Colocation& colocation, bool& is_null) {
+  if (colocation.by_partition) return shard_by_bounds(tuple, values, *colocation.bounds, is_null);
+  return shard_by_hash(tuple, values, colocation, is_null);
+}
+
+bool is_null(const KeySource& source, const Values& values) {
+  if (source.kind == KeySource::Kind::null_value) return true;
+  return source.kind == KeySource::Kind::parameter && values.bind != nullptr &&
+         source.index < values.bind->values.size() && !values.bind->values[source.index];
 }
 
 bool text_value(const KeySource& source, const Values& values, std::string& text) {
@@ -204,21 +275,6 @@ bool text_value(const KeySource& source, const Values& values, std::string& text
   }
 }
 
-std::optional<uint64_t> hash_tuple(const plan::KeyTuple& tuple, const Values& values, bool& is_null) {
-  uint64_t row_hash = 0;
-  for (const KeySource& source : tuple) {
-    bool null_here = false;
-    auto hash = hash_source(source, values, null_here);
-    if (null_here) {
-      is_null = true;
-      continue;
-    }
-    if (!hash) return std::nullopt;
-    row_hash = catalog::combine_hash(row_hash, *hash);
-  }
-  return row_hash;
-}
-
 std::vector<GroupId> groups_of(const catalog::Colocation& colocation) {
   std::vector<GroupId> groups;
   for (const catalog::Shard& shard : colocation.shards) add_group(groups, shard.group);
@@ -239,9 +295,11 @@ Resolution resolve(const plan::Target& target, const Values& values, const catal
     case plan::Target::Kind::all:
     case plan::Target::Kind::keys: {
       const catalog::Colocation* colocation = database.colocation(target.colocation);
-      CHECK(colocation != nullptr && !colocation->shards.empty());
-      if (target.kind == plan::Target::Kind::keys) return resolve_keys(target, values, *colocation);
-      return from_list(groups_of(*colocation));
+      CHECK(colocation != nullptr);
+      if (target.kind == plan::Target::Kind::keys) return resolve_keys(target, values, *colocation, snapshot);
+      std::vector<GroupId> groups = groups_of(*colocation);
+      if (groups.empty()) groups.push_back(snapshot.any_shards_group());  // a table without partitions
+      return from_list(std::move(groups));
     }
   }
   return result;

@@ -32,12 +32,16 @@ struct Resolution {
   bool proven() const { return shard != kNoShard; }
 };
 
-// Hash of one column's value, before it is combined; nullopt: undecided.
+// Hash of one column's value, before it is combined; nullopt: undecided. `is_null`: it has none.
 std::optional<uint64_t> hash_source(const plan::KeySource& source, const Values& values, bool& is_null);
+// NULL, or a parameter that is NULL.
+bool is_null(const plan::KeySource& source, const Values& values);
 // The value as text, for asking a PostgreSQL. False: it came in binary.
 bool text_value(const plan::KeySource& source, const Values& values, std::string& text);
-// Hash of one key tuple; nullopt: undecided. `is_null` is set if some value is NULL (equality never holds).
-std::optional<uint64_t> hash_tuple(const plan::KeyTuple& tuple, const Values& values, bool& is_null);
+// The shard of one key tuple: its index, PartitionBounds::kNone if no partition takes it; nullopt: undecided. `is_null`
+// is set if some value is NULL (equality never holds).
+std::optional<uint32_t> shard_of(const plan::KeyTuple& tuple, const Values& values,
+                                 const catalog::Colocation& colocation, bool& is_null);
 
 // REQUIRES: snapshot and database outlive the call.
 Resolution resolve(const plan::Target& target, const Values& values, const catalog::Snapshot& snapshot,
@@ -45,5 +49,11 @@ Resolution resolve(const plan::Target& target, const Values& values, const catal
 
 // Every group that holds shards of the colocation, ascending.
 std::vector<catalog::GroupId> groups_of(const catalog::Colocation& colocation);
+// The group of a shard; of kNone any that has the table: it says that no partition takes the row.
+inline catalog::GroupId group_of(const catalog::Colocation& colocation, uint32_t shard,
+                                 const catalog::Snapshot& snapshot) {
+  if (shard < colocation.shards.size()) return colocation.shards[shard].group;
+  return colocation.shards.empty() ? snapshot.any_shards_group() : colocation.shards[0].group;
+}
 
 }  // namespace pgmosaic::exec

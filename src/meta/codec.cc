@@ -116,14 +116,16 @@ std::string encode_colocation(const catalog::Colocation& colocation) {
   return dump({{"key_types", colocation.key_types},
                {"key_collations", colocation.key_collations},
                {"shards", std::move(shards)},
-               {"explicit_only", colocation.explicit_only}});
+               {"explicit_only", colocation.explicit_only},
+               {"by_partition", colocation.by_partition}});
 }
 
 std::string encode_table(const ShardedTableRecord& record) {
   return dump({{"kind", kKindNames[static_cast<size_t>(record.kind)]},
                {"key_columns", record.key_columns},
                {"colocation", record.colocation},
-               {"shard_prefix", record.shard_prefix}});
+               {"shard_prefix", record.shard_prefix},
+               {"group", record.group}});
 }
 
 Result<catalog::Group> decode_group(const Entry& entry) {
@@ -146,6 +148,7 @@ Result<catalog::Colocation> decode_colocation(const Entry& entry) {
         colocation.key_types = value.at("key_types").get<std::vector<catalog::Oid>>();
         colocation.key_collations = value.at("key_collations").get<std::vector<catalog::Oid>>();
         colocation.explicit_only = value.at("explicit_only").get<bool>();
+        colocation.by_partition = value.value("by_partition", false);
         for (const json& item : value.at("shards")) {
           colocation.shards.push_back({item.at("id").get<catalog::ShardId>(), item.at("modulus").get<uint32_t>(),
                                        item.at("remainder").get<uint32_t>(), item.at("group").get<catalog::GroupId>()});
@@ -176,6 +179,7 @@ Result<ShardedTableRecord> decode_table(const Entry& entry) {
                record.key_columns = value.at("key_columns").get<std::vector<int>>();
                record.colocation = value.at("colocation").get<catalog::ColocationId>();
                record.shard_prefix = value.at("shard_prefix").get<std::string>();
+               record.group = value.value("group", catalog::GroupId{0});
                return record;
              }));
   const auto* found = std::find(std::begin(kKindNames), std::end(kKindNames), kind);

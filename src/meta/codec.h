@@ -4,8 +4,8 @@
 //   groups/<id>                                {"name", "host", "port", "home"}
 //   databases/<database>/colocations/<id>      {"key_types", "key_collations", "shards": [{"id", "modulus",
 //   "remainder",
-//                                               "group"}], "explicit_only"}
-//   databases/<database>/tables/<oid>          {"kind", "key_columns", "colocation", "shard_prefix"}
+//                                               "group"}], "explicit_only", "by_partition"}
+//   databases/<database>/tables/<oid>          {"kind", "key_columns", "colocation", "shard_prefix", "group"}
 //   ids/<sequence>                             a number, see allocate_ids()
 //   epoch                                      a number
 //
@@ -29,7 +29,8 @@ struct ShardedTableRecord {
   catalog::TableKind kind = catalog::TableKind::sharded;
   std::vector<int> key_columns;  // pg_attribute.attnum on the home group, so that a renamed column stays the key
   catalog::ColocationId colocation = 0;
-  std::string shard_prefix;  // UTF-8
+  std::string shard_prefix;    // UTF-8
+  catalog::GroupId group = 0;  // of a partition that the user declared: where its rows are
 
   bool operator==(const ShardedTableRecord&) const = default;
 };

@@ -20,9 +20,11 @@ struct Ddl {
     std::vector<std::string> key_columns;
     uint32_t shard_count = 16;
     bool if_not_exists = false;
-    bool unlogged = false;      // the leaves are UNLOGGED
-    std::string storage;        // storage parameters of the leaves: "fillfactor=70"
-    std::string colocate_with;  // "none", a table as written ("schema.table" or "table"), or empty: any fitting one
+    bool unlogged = false;       // the leaves are UNLOGGED
+    std::string storage;         // storage parameters of the leaves: "fillfactor=70"
+    std::string colocate_with;   // "none", a table as written ("schema.table" or "table"), or empty: any fitting one
+    bool by_partition = false;   // its shards are the partitions that the user declares
+    bool in_partitions = false;  // no leaves of its own: those partitions are spread by its key
   };
   std::optional<NewSharded> new_sharded;
   // A new table of another kind: recorded in the catalog once it exists.
@@ -32,18 +34,30 @@ struct Ddl {
     catalog::TableKind kind = catalog::TableKind::local;
   };
   std::optional<NewTable> new_table;
+  // New partitions that users declare: after `everywhere`, each is placed on a group, or gets leaves.
+  struct NewPartition {
+    std::string schema;  // empty: as in NewSharded
+    std::string table;
+    bool unlogged = false;  // of leaves
+    std::string storage;
+    bool adopted = false;  // a local table that becomes one: its rows, which the home has, go with it, before …
+    std::string parent;    // … it is attached to this table, qualified and quoted
+  };
+  std::vector<NewPartition> new_partitions;
   bool changes_catalog = true;  // tables or columns may differ afterwards: introspect the home, publish an epoch
   bool moves_owner = false;     // tables get another owner: their leaves follow
   bool transactional = true;    // false: CREATE DATABASE and the like
+  std::string alone;            // not in a transaction block; its name in the error
   std::string tag;              // command tag for the client
   std::string object;           // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
   bool hash_password = false;   // everywhere[0] holds a clear-text password: hash it once before it is sent
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
   // then runs on the home group alone, as a plain statement.
   bool unknown_relation = false;
-  // What the home runs in place of everywhere[0]. CREATE TABLE: the table as declared, not partitioned; CREATE TABLE
-  // AS: with the rows, of which the other groups only make the empty table.
-  std::string home_instead;
+  // What the home runs in place of the text in `everywhere` at the same place, where it is not empty. CREATE TABLE: the
+  // table as declared, not partitioned; CREATE TABLE AS: with the rows, of which the other groups only make the empty
+  // table.
+  std::vector<std::string> home_instead;
   // It makes or resets sequences: those of the groups are sealed behind it, so that numbers come from the home alone.
   bool seals_sequences = false;
   // Roles and the like belong to a server: the group that shares one with the home has them with it.

@@ -3,6 +3,7 @@
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/partitions.h"
 #include "plan/planning.h"
 #include "plan/types.h"
 #include "sql/deparse.h"
@@ -38,7 +39,10 @@ class CreateTablePlanner {
   const CreateTableText& text_;
   const PgQuery__CreateStmt* create_;
   const PlanContext& context_;
+  Result<Plan> with_partitions(Plan plan) const;
+
   TableUnderDefinition table_;
+  bool by_partition_ = false;  // its shards are the partitions that the user declares
 };
 
 const PgQuery__ColumnDef* CreateTablePlanner::column(std::string_view name) const {
@@ -83,9 +87,17 @@ Status CreateTablePlanner::choose_kind() {
   bool keyed = !text_.key_columns.empty();
   if (keyed && !type.empty() && type != "sharded")
     return misuse("a " + type + " table has no distribution key", "Leave out SHARD BY, or table_type.");
-  if (text_.partitioned && type == "sharded")
-    return make_error("0A000", "a sharded table with PARTITION BY RANGE or LIST is not supported yet",
-                      "Leave out table_type: the table and its partitions are local.");
+  if (text_.shard_by_bounds && !type.empty() && type != "sharded")
+    return misuse("a " + type + " table has no shards", "Write PARTITION BY, or leave out table_type.");
+  if (text_.partitioned && !keyed) {
+    const bool spread = type == "sharded" || text_.shard_by_bounds || (type.empty() && context_.partitions_sharded);
+    if (spread && (text_.shard_count || text_.colocate_with))
+      return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for tables sharded by hash",
+                    "The shards of this table are its partitions.");
+    by_partition_ = spread;
+    if (spread) table_.kind = TableKind::sharded;
+    if (spread) return {};
+  }
   bool sharded = keyed || type == "sharded" || (type.empty() && context_.default_sharded && !text_.partitioned);
   if (!sharded && (text_.shard_count || text_.colocate_with))
     return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for sharded tables",
@@ -202,14 +214,18 @@ Result<Plan> CreateTablePlanner::run() {
   if (table_.kind != TableKind::sharded) {
     ddl.everywhere = {text_.plain_sql()};
     ddl.new_table = Ddl::NewTable{table_.schema, table_.name, table_.kind};
-    return plan;
+    return with_partitions(std::move(plan));
   }
   std::string keys;
   for (const std::string& key : table_.key_columns) keys += (keys.empty() ? "" : ", ") + quote_identifier(key);
   if (!text_.method.empty())
     return make_error("0A000", "an access method for a sharded table is not supported", "Leave out USING.");
-  ddl.everywhere = {text_.head + " PARTITION BY HASH (" + keys + ")" + text_.tail};
-  ddl.home_instead = text_.plain_sql();  // as declared
+  if (by_partition_ || text_.partitioned) {
+    ddl.everywhere = {text_.head + text_.tail};
+  } else {
+    ddl.everywhere = {text_.head + " PARTITION BY HASH (" + keys + ")" + text_.tail};
+    ddl.home_instead = {text_.plain_sql()};  // as declared
+  }
   Ddl::NewSharded& sharded = ddl.new_sharded.emplace();
   sharded.schema = table_.schema;
   sharded.table = table_.name;
@@ -219,32 +235,36 @@ Result<Plan> CreateTablePlanner::run() {
   sharded.unlogged = text_of(relation->relpersistence) == "u";
   sharded.storage = text_.storage;
   sharded.colocate_with = table_.colocate_with.empty() ? table_.must_colocate_with : table_.colocate_with;
+  sharded.by_partition = by_partition_;
+  sharded.in_partitions = !by_partition_ && text_.partitioned;
+  return with_partitions(std::move(plan));
+}
+
+// The partitions that are listed in the statement follow it.
+Result<Plan> CreateTablePlanner::with_partitions(Plan plan) const {
+  if (text_.partitions.empty()) return plan;
+  if (create_->if_not_exists)
+    return make_error("0A000", "IF NOT EXISTS together with a list of partitions is not supported",
+                      "Create the partitions with statements of their own.");
+  Ddl& ddl = *plan.ddl;
+  const bool sharded = table_.kind == TableKind::sharded;
+  for (const CreateTableText::Partition& partition : text_.partitions) {
+    TRY_ASSIGN(const Plan one, plan_listed_partition(partition, create_->relation,
+                                                     sharded ? table_.key_columns : std::vector<std::string>(),
+                                                     sharded ? text_.storage : ""));
+    ddl.home_instead.resize(ddl.everywhere.size());
+    ddl.everywhere.push_back(one.ddl->everywhere[0]);
+    ddl.home_instead.push_back(one.ddl->home_instead.empty() ? "" : one.ddl->home_instead[0]);
+    if (sharded) ddl.new_partitions.push_back(one.ddl->new_partitions[0]);
+  }
   return plan;
 }
 
 // CREATE TABLE … PARTITION OF: the partition is where its table is.
 Plan plan_partition(std::string_view sql, const PgQuery__CreateStmt* create, const PlanContext& context) {
-  const PgQuery__RangeVar* parent = as<PgQuery__RangeVar>(create->inh_relations[0]);
-  const catalog::Table* table = lookup(context, parent);
-  if (table != nullptr && table->kind == TableKind::sharded)
-    return unsupported("PARTITION OF the sharded table \"" + table->name + "\" is not supported yet",
-                       "Sharded tables get their partitions by themselves: SHARD BY HASH (column).");
-  TableUnderDefinition definition;
-  definition.kind = table == nullptr ? TableKind::local : table->kind;
-  definition.schema = text_of(create->relation->schemaname);
-  definition.name = text_of(create->relation->relname);
-  if (reserved_schema(definition.schema))
-    return unsupported(make_error("42939", "schema \"" + definition.schema + "\" is reserved", "Use another schema."));
-  for (const Node* node : each(create->n_table_elts, create->table_elts)) {
-    Status status;
-    if (auto* column = as<PgQuery__ColumnDef>(node)) status = check_column(definition, column, context);
-    if (auto* constraint = as<PgQuery__Constraint>(node))
-      status = check_constraint(definition, constraint, "", context);
-    if (!status.ok()) return unsupported(std::move(status.error()));
-  }
-  Plan plan = everywhere("CREATE TABLE", sql);
-  plan.ddl->new_table = Ddl::NewTable{definition.schema, definition.name, definition.kind};
-  return plan;
+  const catalog::Table* table = lookup(context, as<PgQuery__RangeVar>(create->inh_relations[0]));
+  auto plan = plan_new_partition(sql, create, table, context);
+  return plan.ok() ? std::move(*plan) : unsupported(plan.error());
 }
 
 }  // namespace

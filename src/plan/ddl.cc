@@ -4,6 +4,7 @@
 #include "pg/site_names.h"
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/partitions.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 
@@ -102,7 +103,7 @@ Plan naming_databases(Plan plan, const Node* root) {
   return plan;
 }
 
-TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range) {
+TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range, const PlanContext& context) {
   TableUnderDefinition result;
   result.schema = text_of(range->schemaname);
   result.name = text_of(range->relname);
@@ -110,6 +111,8 @@ TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeV
   result.kind = table->kind == TableKind::view ? TableKind::local : table->kind;
   result.schema = table->schema;
   result.colocation = table->colocation;
+  const catalog::Colocation* shards = context.database->colocation(table->colocation);
+  result.by_partition = shards != nullptr && shards->by_partition;
   for (int key : table->key_columns) {
     result.key_columns.push_back(table->columns[key].name);
     result.key_types.push_back(table->columns[key].base_type);
@@ -145,36 +148,19 @@ Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCm
   return {};
 }
 
-// ATTACH and DETACH PARTITION, within one kind of table.
-Status check_partition(const TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
-                       const PlanContext& context) {
-  auto* partition = as<PgQuery__PartitionCmd>(command->def);
-  if (table.kind == TableKind::sharded)
-    return refused("the partitions of a sharded table are its shards",
-                   "They are attached and detached by the cluster alone.");
-  if (partition == nullptr) return {};
-  if (partition->concurrent)
-    return refused("DETACH PARTITION CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
-  const catalog::Table* other = lookup(context, partition->name);
-  if (other != nullptr && other->kind != table.kind)
-    return refused("a partition of another kind than its table",
-                   "Make both local, or both reference tables: WITH (table_type = '...').");
-  return {};
-}
-
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return check_partition(table, command, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return {};  // see change_partition()
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
       auto* constraint = as<PgQuery__Constraint>(command->def);
       return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
     }
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
-      if (is_key(table, name))
+      if (is_key(table, name) && !table.by_partition)
         return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
                        "Create a new table with the key you want and copy the rows.");
       return {};
@@ -220,7 +206,7 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetUnLogged:
-      if (table.kind == TableKind::sharded)
+      if (table.kind == TableKind::sharded && table.colocation < catalog::kFirstSingleColocation)
         return refused("this ALTER TABLE of a sharded table is not supported yet",
                        "Give storage options in CREATE TABLE ... WITH (...).");
       return {};
@@ -244,6 +230,32 @@ bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
   });
 }
 
+Status change_partition(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, const PlanContext& context,
+                        Ddl& ddl) {
+  for (const Node* node : each(alter->n_cmds, alter->cmds)) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    if (command == nullptr) continue;
+    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition && ddl.tag == "ALTER TABLE")
+      TRY(plan_attach(table, command, context, ddl));
+    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition)
+      TRY(plan_detach(table, alter, command, ddl));
+  }
+  return {};
+}
+
+// ALTER TABLE ONLY of a table with leaves: its groups have them to alter as well.
+Status include_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql,
+                      Ddl& ddl) {
+  if (table == nullptr || !has_leaves(*table) || alter->relation->inh) return {};
+  Arena arena;
+  auto* copy = arena.shallow(alter);
+  copy->relation = arena.shallow(alter->relation);
+  copy->relation->inh = true;
+  ddl.home_instead = {std::string(sql)};
+  TRY_ASSIGN(ddl.everywhere[0], deparse_statement(arena.node(copy)));
+  return {};
+}
+
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
   std::string tag = "ALTER TABLE";
   switch (alter->objtype) {
@@ -256,7 +268,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
   }
   const catalog::Table* table = lookup(context, alter->relation);
-  TableUnderDefinition definition = describe(table, alter->relation);
+  TableUnderDefinition definition = describe(table, alter->relation, context);
   for (const Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     if (command == nullptr) continue;
@@ -268,6 +280,8 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   Plan plan = everywhere(tag, sql);
   plan.ddl->seals_sequences = touches_sequences(alter);
   if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
+  if (auto status = change_partition(table, alter, context, *plan.ddl); !status) return unsupported(status.error());
+  if (auto status = include_leaves(table, alter, sql, *plan.ddl); !status) return unsupported(status.error());
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
   plan.ddl->moves_owner = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
@@ -284,7 +298,7 @@ Plan plan_index(std::string_view sql, const PgQuery__IndexStmt* index, const Pla
     std::vector<std::string> columns;
     for (const Node* node : each(index->n_index_params, index->index_params))
       if (auto* element = as<PgQuery__IndexElem>(node)) columns.emplace_back(text_of(element->name));
-    auto status = check_unique(describe(table, index->relation), columns, "a unique index");
+    auto status = check_unique(describe(table, index->relation, context), columns, "a unique index");
     if (!status) return unsupported(status.error());
   }
   Plan plan = everywhere("CREATE INDEX", sql);
@@ -454,7 +468,7 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
       columns += (columns.empty() ? "" : ", ") + quote_identifier(column);
     plan.ddl->everywhere = {"CREATE TABLE " + *name + " (" + columns + ") AS " + *text + " WITH NO DATA"};
   }
-  if (!into->skip_data) plan.ddl->home_instead = std::string(sql);
+  if (!into->skip_data) plan.ddl->home_instead = {std::string(sql)};
   if (into->skip_data) plan.ddl->tag = plan.command = "CREATE TABLE AS";
   plan.ddl->new_table = Ddl::NewTable{std::string(text_of(into->rel->schemaname)),
                                       std::string(text_of(into->rel->relname)), TableKind::local};

@@ -36,7 +36,8 @@ Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::
     for (int key : referenced->key_columns) referenced_keys.push_back(referenced->columns[key].name);
     const catalog::Colocation* shards = context.database->colocation(referenced->colocation);
     bool together = table.colocation != 0 ? table.colocation == referenced->colocation
-                                          : shards != nullptr && shards->shards.size() == table.shard_count &&
+                                          : shards != nullptr && !shards->by_partition && !table.key_columns.empty() &&
+                                                shards->shards.size() == table.shard_count &&
                                                 shards->key_types == table.key_types && table.colocate_with != "none";
     if (!together) return refused("a foreign key to a sharded table that is not co-located with this one", hint);
     table.must_colocate_with = referenced->schema + "." + referenced->name;
@@ -102,7 +103,7 @@ const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar
 bool reserved_schema(std::string_view schema) { return schema == "pgmosaic" || schema == "pgmosaic_shards"; }
 
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what) {
-  if (table.kind != TableKind::sharded) return {};
+  if (table.kind != TableKind::sharded || table.by_partition) return {};
   for (const std::string& key : table.key_columns) {
     if (std::find(columns.begin(), columns.end(), key) != columns.end()) continue;
     return refused(std::string(what) + " of a sharded table must contain its distribution column \"" + key + "\"",

@@ -208,7 +208,7 @@ Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsSt
   auto text = deparse_statement(arena.node(empty));
   if (!text) return unsupported(text.error());
   Plan plan = everywhere(create->into->skip_data ? "CREATE MATERIALIZED VIEW" : "SELECT", *text);
-  plan.ddl->home_instead = std::string(sql);
+  plan.ddl->home_instead = {std::string(sql)};
   return plan;
 }
 

@@ -27,7 +27,7 @@ Plan plan_alter_sequence(std::string_view sql, const PgQuery__AlterSeqStmt* alte
   }
   Plan plan = sequence_ddl("ALTER SEQUENCE", sql);
   if (kept.size() == alter->n_options) return plan;
-  plan.ddl->home_instead = std::string(sql);
+  plan.ddl->home_instead = {std::string(sql)};
   plan.ddl->everywhere[0].clear();
   if (kept.empty()) return plan;
   auto* others = arena.shallow(alter);
@@ -59,7 +59,7 @@ Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
   if (!text) return unsupported(text.error());
   Plan plan = everywhere("TRUNCATE TABLE", *text);
   plan.ddl->changes_catalog = false;
-  plan.ddl->home_instead = std::string(sql);
+  plan.ddl->home_instead = {std::string(sql)};
   return plan;
 }
 
@@ -91,7 +91,7 @@ Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter) 
     commands.push_back(arena.node(copy));
   }
   if (!changed) return {};
-  plan.ddl->home_instead = plan.ddl->everywhere[0];
+  plan.ddl->home_instead = {plan.ddl->everywhere[0]};
   plan.ddl->everywhere[0].clear();
   if (commands.empty()) return {};
   auto* others = arena.shallow(alter);

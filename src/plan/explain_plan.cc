@@ -78,18 +78,27 @@ std::string_view session_name(SessionCommand::Kind kind) {
 
 void describe_ddl(const Ddl& ddl, std::string& out) {
   for (const std::string& sql : ddl.everywhere) out += "  everywhere: " + sql + "\n";
-  if (!ddl.home_instead.empty()) out += "  home instead: " + ddl.home_instead + "\n";
+  for (const std::string& sql : ddl.home_instead)
+    if (!sql.empty()) out += "  home instead: " + sql + "\n";
   if (ddl.new_sharded) {
     out += "  new sharded " + (ddl.new_sharded->schema.empty() ? "" : ddl.new_sharded->schema + ".") +
            ddl.new_sharded->table + " by";
     for (const std::string& key : ddl.new_sharded->key_columns) out += " " + key;
-    out += ", " + std::to_string(ddl.new_sharded->shard_count) + " shards";
+    if (ddl.new_sharded->by_partition) {
+      out += " its partitions";
+    } else {
+      out += ", " + std::to_string(ddl.new_sharded->shard_count) + " shards";
+    }
+    if (ddl.new_sharded->in_partitions) out += " in each partition";
     if (!ddl.new_sharded->colocate_with.empty()) out += ", with " + ddl.new_sharded->colocate_with;
     if (!ddl.new_sharded->storage.empty()) out += ", storage " + ddl.new_sharded->storage;
     if (ddl.new_sharded->unlogged) out += ", unlogged";
     if (ddl.new_sharded->if_not_exists) out += ", if not exists";
     out += "\n";
   }
+  for (const Ddl::NewPartition& partition : ddl.new_partitions)
+    out += "  " + std::string(partition.adopted ? "adopted" : "new") + " partition " +
+           (partition.schema.empty() ? "" : partition.schema + ".") + partition.table + "\n";
   if (ddl.new_table)
     out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") +
            " " + (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";

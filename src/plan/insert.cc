@@ -1,6 +1,7 @@
 // INSERT: rows go where their keys say. One row is a route by key; several rows are split.
 #include <algorithm>
 
+#include "catalog/hashing.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
 #include "plan/types.h"
@@ -32,6 +33,10 @@ class InsertPlanner {
   bool pulls();
   bool key_of_row(const PgQuery__List* row, KeyTuple& key);
   bool key_source(const Node* value, int column, KeySource& source);
+  bool by_partition() const {
+    const catalog::Colocation* shards = p_.context.database->colocation(s_.instance(target_).table->colocation);
+    return shards != nullptr && shards->by_partition;
+  }
   bool missing_key(int column, KeySource& source);
   bool slice_rows(InsertSplit& split);
   void refuse(std::string message, std::string hint) { p_.plan = unsupported(std::move(message), std::move(hint)); }
@@ -143,7 +148,11 @@ bool InsertPlanner::key_source(const Node* value, int column, KeySource& source)
   if (as<PgQuery__SetToDefault>(value) != nullptr) return missing_key(column, source);
   catalog::Oid type = key.base_type != 0 ? key.base_type : key.type;
   ConstValue constant;
-  if (!s_.read_constant(value, constant) || !s_.comparable(constant, Var{target_, column})) {
+  const bool read = s_.read_constant(value, constant);
+  // What such a literal means only a PostgreSQL knows, which is asked for the row's partition.
+  const bool as_written = read && constant.type == 0 && !catalog::hashable_key_type(type) &&
+                          constant.written != ConstValue::Written::parameter && by_partition();
+  if (!read || (!as_written && !s_.comparable(constant, Var{target_, column}))) {
     p_.key_expression = true;
     refuse("INSERT whose value for the distribution column \"" + key.name + "\" is an expression",
            "Give a constant of the column's type or a parameter; compute the value first.");

@@ -126,10 +126,10 @@ struct Fill {
   std::string question;  // what the home is asked: as many rows as the statement has, of text columns
   // The INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for.
   std::string statement;
-  bool expressions = false;             // some values are the statement's own, which PostgreSQL has not checked yet
-  bool pulls = false;                   // `statement` has one row, to be repeated for each row of the answer
-  std::string mark;                     // occurs nowhere else in it
-  std::size_t columns = 0;              // of the question
+  bool expressions = false;  // some values are the statement's own, which PostgreSQL has not checked yet
+  bool pulls = false;        // `statement` has one row, to be repeated for each row of the answer
+  std::string mark;          // occurs nowhere else in it
+  std::size_t columns = 0;   // of the question
 };
 
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.

@@ -12,6 +12,7 @@
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/partitions.h"
 #include "plan/planning.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
@@ -62,21 +63,21 @@ std::vector<std::string_view> split_statements(std::string_view sql) {
   }
 }
 
-// A sharded table is one table to its user, and partitioned underneath: ONLY would find nothing.
+// A table with leaves is one table to its user, and partitioned underneath: ONLY would find nothing.
 static bool only_of_sharded(const Node* root, const PlanContext& context) {
   bool found = false;
   walk(root, [&](const Message* message) {
     auto* range = as<PgQuery__RangeVar>(message);
     if (range == nullptr || range->inh) return true;
     const catalog::Table* table = lookup(context, range);
-    found = found || (table != nullptr && table->kind == catalog::TableKind::sharded);
+    found = found || (table != nullptr && has_leaves(*table));
     return true;
   });
   return found;
 }
 
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
-  if (only_of_sharded(root, context))
+  if (as<PgQuery__AlterTableStmt>(root) == nullptr && only_of_sharded(root, context))
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
   if (auto error = touching_shards(root, context.database)) return unsupported(std::move(*error));
   if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);

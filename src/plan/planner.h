@@ -17,7 +17,8 @@ struct PlanContext {
   const catalog::Database* database = nullptr;
   std::vector<std::string> search_path;  // effective, without pg_catalog; "$user" already replaced
   std::string user;
-  bool default_sharded = false;  // default_table_type = 'sharded'
+  bool default_sharded = false;     // default_table_type = 'sharded'
+  bool partitions_sharded = false;  // partitioned_table_type = 'sharded'
   uint32_t default_shard_count = 16;
   bool bytewise_default_collation = true;  // database collation compares bytes (C, POSIX, C.UTF-8, ucs_basic)
   // False: by the session's settings (DateStyle, bytea_output, …) the groups write values so that the router cannot

@@ -64,6 +64,7 @@ PlanContext context_for(const Block& block, const catalog::Snapshot& snapshot) {
   context.database = snapshot.database("test");
   context.search_path = {"public"};
   context.user = "tester";
+  context.partitions_sharded = block.sql.find("-- partitions are local") == std::string::npos;
   context.default_sharded = block.sql.find("-- sharded by default") != std::string::npos;
   context.bytewise_default_collation = block.sql.find("-- collation en_US") == std::string::npos;
   size_t types = block.sql.find("-- types:");

@@ -216,6 +216,13 @@ Oid type_of(const Statement& s, const Level* level, const Node* node) {
   return 0;
 }
 
+// The system column of a table, which has no collation, as its text has the default one.
+static bool is_tableoid(const Statement& s, const Level* level, const PgQuery__ColumnRef* reference) {
+  return string_value(reference->fields[reference->n_fields - 1]) == "tableoid" && !level->instances.empty() &&
+         std::all_of(level->instances.begin(), level->instances.end(),
+                     [&](int id) { return s.instances[static_cast<size_t>(id)].table != nullptr; });
+}
+
 Collation collation_of(const Statement& s, const Level* level, const Node* node) {
   if (auto* collate = as<PgQuery__CollateClause>(node)) {
     std::string_view name = last_name(collate->n_collname, collate->collname);
@@ -231,6 +238,7 @@ Collation collation_of(const Statement& s, const Level* level, const Node* node)
     auto* reference = as<PgQuery__ColumnRef>(message);
     if (reference == nullptr) return true;
     auto* column = s.column(s.resolve(reference, level));
+    if (column == nullptr && !plain && is_tableoid(s, level, reference)) return true;
     if (column == nullptr) {
       result = Collation::other;
     } else if (column->collation == kCollationC || column->collation == kCollationPosix) {

@@ -21,7 +21,8 @@ inline constexpr std::array<VirtualRelation, 4> kVirtualRelations{{
      "schema_name text, table_name text, table_type text, distribution_column text, colocation_id int, "
      "shard_count int"},
     {"shards",
-     "shard_id bigint, table_schema text, table_name text, colocation_id int, modulus int, remainder int, "
+     "shard_id bigint, table_schema text, table_name text, colocation_id int, modulus int, remainder int, shard_name "
+     "text, "
      "group_name text"},
     {"groups", "group_id int, group_name text, host text, port int, is_home bool"},
     {"activity",

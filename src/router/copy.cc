@@ -1,5 +1,6 @@
 // COPY … FROM STDIN: into one group (the bytes pass through), into every group (reference tables), or split by key.
 #include "exec/copy_split.h"
+#include "router/ask_shard.h"
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -179,7 +180,8 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
   if (!failure) {
     out_ += announced_copy_;
     if (split) {
-      splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text);
+      splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text,
+                       exec::CopyColumns(), snapshot_->any_shards_group());
       for (std::size_t i = 0; i < readers.size(); ++i)
         slot[i] = static_cast<std::size_t>(
             std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) -
@@ -259,23 +261,22 @@ std::optional<Error> Session::heard_during_copy(pool::ServerConn& conn) {
   return failure;
 }
 
-// Rows whose key only a PostgreSQL can hash.
+// Rows whose shard only a PostgreSQL can tell.
 net::Task<Status> Session::place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter) {
+  const catalog::Colocation& colocation = *database_->colocation(spec.colocation);
+  ShardQuestions questions(backends_, *snapshot_, *database_, staged_ != nullptr);
   for (const auto& row : splitter.undecided()) {
-    uint64_t row_hash = 0;
+    plan::KeyTuple tuple;
     for (std::size_t i = 0; i < row.keys.size(); ++i) {
-      if (!row.keys[i]) continue;
-      if (spec.format == plan::CopyIn::Format::binary && !catalog::is_text_type(spec.key_types[i]))
+      if (row.keys[i] && spec.format == plan::CopyIn::Format::binary && !catalog::is_text_type(spec.key_types[i]))
         co_return make_error("0A000", "the shard of a row cannot be told from this binary key",
                              "Use the text or CSV format.", "Row " + std::to_string(row.line));
-      plan::KeySource source;
+      plan::KeySource& source = tuple.emplace_back();
       source.type = spec.key_types[i];
       if (i < spec.key_typmods.size()) source.typmod = spec.key_typmods[i];
-      uint64_t hash = 0;
-      CO_TRY(co_await ask_hash(source, *row.keys[i], hash));
-      row_hash = catalog::combine_hash(row_hash, hash);
     }
-    splitter.place(row, row_hash);
+    CO_TRY_ASSIGN(const uint32_t shard, co_await questions.shard_of(colocation, tuple, row.keys));
+    splitter.place(row, exec::group_of(colocation, shard, *snapshot_));
   }
   splitter.undecided().clear();
   co_return Status{};

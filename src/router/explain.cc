@@ -176,14 +176,23 @@ nlohmann::json shard_rows(const catalog::Snapshot& snapshot, const catalog::Data
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& [oid, table] : database.tables_by_oid) {
     if (table->kind != catalog::TableKind::sharded) continue;
-    for (const catalog::Shard& shard : database.colocation(table->colocation)->shards)
-      rows.push_back({{"shard_id", shard.id},
-                      {"table_schema", table->schema},
-                      {"table_name", table->name},
-                      {"colocation_id", table->colocation},
-                      {"modulus", shard.modulus},
-                      {"remainder", shard.remainder},
-                      {"group_name", snapshot.group(shard.group)->name}});
+    for (const catalog::Shard& shard : database.colocation(table->colocation)->shards) {
+      const auto partition = database.tables_by_oid.find(shard.partition);
+      const std::string name = partition != database.tables_by_oid.end() ? partition->second->name
+                               : shard.id == 0                           ? table->name
+                                                                         : std::to_string(shard.remainder);
+      nlohmann::json row = {{"table_schema", table->schema},
+                            {"table_name", table->name},
+                            {"colocation_id", table->colocation},
+                            {"shard_name", name},
+                            {"group_name", snapshot.group(shard.group)->name}};
+      if (shard.id != 0) {
+        row["shard_id"] = shard.id;
+        row["modulus"] = shard.modulus;
+        row["remainder"] = shard.remainder;
+      }
+      rows.push_back(std::move(row));
+    }
   }
   return rows;
 }

@@ -84,6 +84,7 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   context.comparable_output = plan_settings_->comparable_output;
   context.user = backends_.user();
   context.default_sharded = config.sharding.default_table_type == DefaultTableType::sharded;
+  context.partitions_sharded = config.sharding.partitioned_table_type == DefaultTableType::sharded;
   context.default_shard_count = static_cast<uint32_t>(config.sharding.default_shard_count);
   context.parameter_types = types;
   if (!temporary_.names.empty()) context.temporary = &temporary_.names;

@@ -6,6 +6,7 @@
 #include "pg/scram.h"
 #include "router/databases.h"
 #include "router/execution.h"
+#include "router/new_tables.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -57,33 +58,6 @@ constexpr const char* kGiveWay =
 #undef PGMOSAIC_WAITS_FOR_EVER
 constexpr uint64_t kGiveWayUs = 50'000;
 
-std::string qualified(const std::string& schema, const std::string& name) {
-  return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
-}
-
-// The leaves of a new sharded table that one group owns.
-std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId group, const std::string& parent,
-                       const std::string& prefix, const plan::Ddl::NewSharded& wish) {
-  std::string sql;
-  for (const catalog::Shard& shard : colocation.shards) {
-    if (shard.group != group) continue;
-    sql += std::string("CREATE ") + (wish.unlogged ? "UNLOGGED " : "") + "TABLE pgmosaic_shards." +
-           pool::quote_identifier(prefix + "_" + std::to_string(shard.remainder)) + " PARTITION OF " + parent +
-           " FOR VALUES WITH (MODULUS " + std::to_string(shard.modulus) + ", REMAINDER " +
-           std::to_string(shard.remainder) + ")";
-    if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
-    sql += ";";
-  }
-  return sql;
-}
-
-// At most 40 bytes of the table's name, cut at a character's border.
-std::string short_name(const std::string& name) {
-  std::size_t length = std::min<std::size_t>(name.size(), 40);
-  while (length < name.size() && length > 0 && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80) --length;
-  return name.substr(0, length);
-}
-
 // PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
 Result<std::string> hash_password(const std::string& sql, const std::vector<std::string>& roles,
                                   std::vector<PasswordChange>& changes) {
@@ -123,33 +97,13 @@ net::Task<bool> waits_for_ever(exec::Backend& backend) {
 
 }  // namespace
 
-// Runs one text on several groups at once. Notices of the first reach the client, and `tag` is its last command tag.
-net::Task<Status> Session::run_on_groups(const std::vector<exec::Backend*>& backends,
-                                         const std::vector<std::string>& texts, std::string* tag) {
-  for (std::size_t i = 0; i < backends.size(); ++i) {
-    if (texts[i].empty()) continue;
-    backends[i]->conn->add_internal_query(texts[i]);
-    backends[i]->conn->flush();
-  }
-  Status result;
-  for (std::size_t i = 0; i < backends.size(); ++i) {
-    pool::ServerConn::Rows rows;
-    Status status = co_await backends[i]->conn->drain(&rows);
-    if (i == 0 && backends[0]->group == snapshot_->home) out_ += rows.notices;
-    if (i == 0 && tag != nullptr) *tag = rows.tag;
-    if (!status.ok() && result.ok()) {
-      if (i > 0) status.error().node = "group " + std::to_string(backends[i]->group);
-      result = std::move(status);
-    }
-  }
-  co_return result;
-}
-
 net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const plan::Ddl& ddl = *plan.ddl;
   if (ddl.hash_password) last_query_ = ddl.tag;  // the text holds a password
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
   const bool own = !backends_.in_transaction();
+  if (!ddl.alone.empty() && (!own || implicit_))
+    co_return make_error("25001", ddl.alone + " cannot run inside a transaction block");
   // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
   // that is on its own therefore gives way after a while, and comes back, unless its user has set a limit.
   std::string tag = ddl.tag;
@@ -203,10 +157,16 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     (group.home ? home : others).push_back(*backend);
     if (!group.home) of_others.push_back(group.beside_home ? ddl.beside_home_instead : std::string());
   }
+  exec::StagedSchema changes;
+  if (staged_) changes = *staged_;
+  changes.database = backends_.database();
+  NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
+  for (const auto& partition : ddl.new_partitions)
+    if (partition.adopted) CO_TRY(co_await made.adopt(partition));
   bool existed = false;
   if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
     const std::string question = "SELECT pg_catalog.to_regclass(" +
-                                 pool::quote_literal(qualified(ddl.new_sharded->schema, ddl.new_sharded->table)) +
+                                 pool::quote_literal(qualified_name(ddl.new_sharded->schema, ddl.new_sharded->table)) +
                                  ") IS NOT NULL";
     auto rows = co_await home[0]->conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
@@ -224,19 +184,20 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
       if (!renew_pools_) renew_pools_.emplace();
       CO_TRY_ASSIGN(text, hash_password(text, roles, *renew_pools_));
     }
-    const std::string home_text = i == 0 && !ddl.home_instead.empty() ? ddl.home_instead : text;
+    const bool own_text = i < ddl.home_instead.size() && !ddl.home_instead[i].empty();
+    const std::string home_text = own_text ? ddl.home_instead[i] : text;
     const std::vector<std::string> first = {home_text};
     std::string of_home;
-    CO_TRY(co_await run_on_groups(home, first, &of_home));
+    CO_TRY(co_await run_on_groups(home, first, &out_, &of_home));
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
       if (!of_others[other].empty()) rest[other] = of_others[other];
-    CO_TRY(co_await run_on_groups(others, rest));
+    CO_TRY(co_await run_on_groups(others, rest, nullptr));
   }
   for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences), {ddl.moves_owner, kFollowOwner}}) {
     const std::vector<std::string> texts(others.size(), sql);
-    if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts));
+    if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts, nullptr));
   }
   if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
     if (!renew_pools_) renew_pools_.emplace();
@@ -244,114 +205,14 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (temporary) home[0]->not_preparable = true;
   if (temporary) temporary_.known = false;
   if (temporary || !ddl.changes_catalog) co_return Status{};
-  exec::StagedSchema changes;
-  if (staged_) changes = *staged_;
-  changes.database = backends_.database();
-  if (ddl.new_sharded && !existed) CO_TRY(co_await create_leaves(*ddl.new_sharded, changes));
-  if (ddl.new_table) CO_TRY(co_await record_table(*ddl.new_table, changes));
+  if (ddl.new_sharded && !existed) CO_TRY(co_await made.sharded(*ddl.new_sharded));
+  if (ddl.new_table) CO_TRY(co_await made.other(*ddl.new_table));
+  for (const auto& partition : ddl.new_partitions) CO_TRY(co_await made.partition(partition));
   auto staged = co_await worker_.context.control->stage(participants_of(backends_), snapshot_, std::move(changes));
   if (!staged.ok()) co_return std::move(staged.error());
   staged_ = *staged;
   ++staged_serial_;
   co_return co_await refresh_context();
-}
-
-// OID, attnum, base type and collation of the key columns, as the home created them.
-net::Task<Status> Session::create_leaves(const plan::Ddl::NewSharded& wish, exec::StagedSchema& changes) {
-  exec::Backend& home = *backends_.held(snapshot_->home);
-  const std::string name = qualified(wish.schema, wish.table);
-  const std::string question =
-      "WITH RECURSIVE base AS (SELECT a.attname, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, a.attrelid "
-      "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
-      "WHERE a.attrelid = " +
-      pool::quote_literal(name) +
-      "::pg_catalog.regclass AND a.attnum > 0 "
-      "UNION ALL SELECT b.attname, b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation, b.attrelid "
-      "FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') "
-      "SELECT b.attname, b.attnum, b.oid, b.attcollation, b.attrelid, coalesce(l.collisdeterministic, true), "
-      "n.nspname, pg_catalog.format_type(b.oid, NULL) "
-      "FROM base b JOIN pg_catalog.pg_class c ON c.oid = b.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = "
-      "c.relnamespace "
-      "LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation WHERE b.typtype <> 'd'";
-  auto rows = co_await home.conn->query(question);
-  if (!rows.ok()) co_return std::move(rows.error());
-  meta::ShardedTableRecord record;
-  record.database = backends_.database();
-  record.kind = catalog::TableKind::sharded;
-  std::vector<catalog::Oid> types, collations;
-  std::string schema;
-  for (const std::string& column : wish.key_columns) {
-    bool found = false;
-    for (const auto& row : rows->rows) {
-      if (*row[0] != column) continue;
-      found = true;
-      const catalog::Oid type = static_cast<catalog::Oid>(std::stoul(*row[2]));
-      if (!catalog::hashable_key_type(type))
-        co_return make_error("0A000",
-                             "column \"" + column + "\" of type " + *row[7] + " cannot be a distribution column",
-                             "Use an integer, text, uuid, date, timestamp, numeric, boolean or bytea column; the hash "
-                             "of other types is not the same on every server.");
-      if (*row[5] != "t")
-        co_return make_error(
-            "0A000", "column \"" + column + "\" has a nondeterministic collation and cannot be a distribution column",
-            "Use a column with a deterministic collation.");
-      record.key_columns.push_back(std::stoi(*row[1]));
-      record.oid = static_cast<catalog::Oid>(std::stoul(*row[4]));
-      types.push_back(type);
-      // Deterministic collations hash alike, so they do not separate colocation groups.
-      collations.push_back(0);
-      schema = *row[6];
-    }
-    if (!found) co_return make_error("42703", "column \"" + column + "\" named in partition key does not exist");
-  }
-  catalog::Colocation colocation;
-  if (!wish.colocate_with.empty() && wish.colocate_with != "none") {
-    const std::string& other = wish.colocate_with;
-    const std::size_t dot = other.find('.');
-    const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
-    const catalog::Table* table =
-        database_->find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
-    if (table == nullptr || table->kind != catalog::TableKind::sharded)
-      co_return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
-    colocation = *database_->colocation(table->colocation);
-    if (colocation.key_types != types)
-      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ",
-                           "Choose distribution columns of the same types.");
-  } else {
-    CO_TRY_ASSIGN(colocation,
-                  worker_.context.control->place(*snapshot_, *database_, types, collations, wish.shard_count, wish));
-  }
-  record.colocation = colocation.id;
-  record.shard_prefix = short_name(wish.table) + "_" + std::to_string(record.oid);
-  const std::string parent = qualified(schema, wish.table);
-  std::vector<exec::Backend*> backends;
-  std::vector<std::string> texts;
-  for (const catalog::Group& group : snapshot_->groups) {
-    backends.push_back(backends_.held(group.id));
-    texts.push_back(leaves_sql(colocation, group.id, parent, record.shard_prefix, wish));
-  }
-  CO_TRY(co_await run_on_groups(backends, texts));
-  changes.tables.push_back(record);
-  changes.colocations.push_back(colocation);
-  co_return Status{};
-}
-
-// A reference table is recorded; a local one is what the catalog takes for granted.
-net::Task<Status> Session::record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes) {
-  if (created.kind != catalog::TableKind::reference) co_return Status{};
-  exec::Backend& home = *backends_.held(snapshot_->home);
-  const std::string question = "SELECT " + pool::quote_literal(qualified(created.schema, created.table)) +
-                               "::pg_catalog.regclass::pg_catalog.oid";
-  auto rows = co_await home.conn->query(question);
-  if (!rows.ok()) co_return std::move(rows.error());
-  meta::ShardedTableRecord record;
-  record.database = backends_.database();
-  record.oid = static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0]));
-  record.kind = created.kind;
-  if (const auto known = database_->tables_by_oid.find(record.oid); known != database_->tables_by_oid.end())
-    co_return Status{};
-  changes.tables.push_back(record);
-  co_return Status{};
 }
 
 // CREATE DATABASE and DROP DATABASE cannot run in a transaction, but what was interrupted can be repeated: the home's

@@ -209,12 +209,7 @@ class Session {
   // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
   net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag);
-  net::Task<Status> create_leaves(const plan::Ddl::NewSharded& wish, exec::StagedSchema& changes);
-  net::Task<Status> record_table(const plan::Ddl::NewTable& created, exec::StagedSchema& changes);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
-  net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
-                                  std::string* tag = nullptr);
-
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);
   void drop_broken_backends();
@@ -228,7 +223,6 @@ class Session {
   net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
   net::Task<Result<std::string>> activity_rows();
   net::Task<Status> run_explain(std::string_view sql, const plan::Plan& plan);
-  net::Task<Status> ask_hash(const plan::KeySource& source, const std::string& value, uint64_t& hash);
 
   Worker& worker_;
   net::Stream client_;

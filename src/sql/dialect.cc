@@ -11,9 +11,10 @@ using Kind = Token::Kind;
 
 Error misuse(std::string message, std::string hint) { return make_error("42601", std::move(message), std::move(hint)); }
 Error later(std::string message) {
-  return make_error("0A000", std::move(message),
-                    "Use SHARD BY HASH (column, ...); range, list and directory distribution, sub-partitions and "
-                    "expression keys come in a later version.");
+  return make_error(
+      "0A000", std::move(message),
+      "Use SHARD BY HASH (column, ...), SHARD BY RANGE or SHARD BY LIST; directory distribution comes in a "
+      "later version.");
 }
 
 bool is_identifier(const Token& token) { return token.kind == Kind::word || token.kind == Kind::quoted; }
@@ -31,6 +32,10 @@ class Reader {
   Status clause(const Token& first, bool& go_on);
   Status keys(const Token& first, std::string_view keyword);
   Status key_list();
+  Status by_bounds(const Token& method, bool ours);
+  Status partition_list();
+  Status partition(std::string& below);
+  Result<std::string> bound_values();
   Status options();
   Status option(const Token& name);
   void keep(std::string& where, uint32_t begin) {
@@ -131,27 +136,120 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
   if (!scanner_.is_word(scanner_.next(), "by"))
     return misuse("syntax error at or near \"" + std::string(scanner_.text(first)) + "\"",
                   "The clause is " + std::string(keyword) + " HASH (column, ...).");
-  if (!result_.key_columns.empty() || result_.partitioned) {
-    return later("a table cannot be both sharded and partitioned, or distributed twice");
-  }
   Token method = scanner_.next();
+  const bool bounds = scanner_.is_word(method, "range") || scanner_.is_word(method, "list");
+  // SHARD BY HASH (a) PARTITION BY RANGE (b): each partition is spread by the hash.
+  if (result_.partitioned || (!result_.key_columns.empty() && (ours || !bounds)))
+    return misuse("a table cannot be distributed twice",
+                  "SHARD BY HASH (column) PARTITION BY RANGE (column) is the one way to have both.");
+  if (bounds) return by_bounds(method, ours);
   if (scanner_.is_word(method, "hash") && scanner_.is_symbol(scanner_.peek(), '(')) {
     scanner_.next();
     return key_list();
   }
   if (ours && scanner_.is_symbol(method, '(')) return key_list();
-  if (!ours && (scanner_.is_word(method, "range") || scanner_.is_word(method, "list"))) {
-    scanner_.next();
-    skip_parentheses(scanner_);
-    keep(result_.head, first.begin);
-    result_.partitioned = true;
-    return {};
-  }
-  for (std::string_view other : {"range", "list", "directory", "geo"})
+  for (std::string_view other : {"directory", "geo"})
     if (scanner_.is_word(method, other))
       return later(std::string(keyword) + " " + std::string(scanner_.text(method)) + " is not supported yet");
   return misuse("unknown distribution method in " + std::string(keyword),
                 "The clause is " + std::string(keyword) + " HASH (column, ...).");
+}
+
+// PARTITION BY RANGE (…) for PostgreSQL, and what is listed behind it for us.
+Status Reader::by_bounds(const Token& method, bool ours) {
+  const Token open = scanner_.next();
+  if (!scanner_.is_symbol(open, '(') || skip_parentheses(scanner_).kind != Kind::symbol)
+    return misuse("a distribution key is a list of columns in parentheses", "Write SHARD BY RANGE (column, ...).");
+  result_.head += " PARTITION BY " + std::string(scanner_.text(method)) + " ";
+  result_.head += sql_.substr(open.begin, scanner_.position() - open.begin);
+  result_.partitioned = true;
+  result_.shard_by_bounds = ours;
+  if (!scanner_.is_symbol(scanner_.peek(), '(')) return {};
+  scanner_.next();
+  return partition_list();
+}
+
+Status Reader::partition_list() {
+  std::string below = "MINVALUE";  // where VALUES LESS THAN begins
+  while (true) {
+    TRY(partition(below));
+    Token after = scanner_.next();
+    if (scanner_.is_symbol(after, ')')) return {};
+    if (!scanner_.is_symbol(after, ','))
+      return misuse("syntax error in the list of partitions", "Separate the partitions with commas.");
+  }
+}
+
+// SHARD 'name' VALUES FROM a TO b, PARTITION name VALUES LESS THAN (a), … VALUES IN (…), … DEFAULT
+Status Reader::partition(std::string& below) {
+  const char* hint = "Write SHARD 'name' VALUES FROM a TO b, or PARTITION name VALUES LESS THAN (a).";
+  Token word = scanner_.next();
+  if (!scanner_.is_word(word, "shard") && !scanner_.is_word(word, "partition"))
+    return misuse("syntax error in the list of partitions", hint);
+  Token name = scanner_.next();
+  CreateTableText::Partition partition;
+  const std::string_view written = scanner_.text(name);
+  if (is_identifier(name)) {
+    partition.name = scanner_.name(name);
+  } else if (name.kind == Kind::string && written.size() > 2 && written[0] == '\'') {
+    partition.name = written.substr(1, written.size() - 2);
+  } else {
+    return misuse("a partition needs a name", hint);
+  }
+  Token how = scanner_.next();
+  if (scanner_.is_word(how, "default")) {
+    partition.bound = "DEFAULT";
+    result_.partitions.push_back(std::move(partition));
+    return {};
+  }
+  if (!scanner_.is_word(how, "values")) return misuse("a partition needs its values", hint);
+  how = scanner_.next();
+  if (scanner_.is_word(how, "in")) {
+    TRY_ASSIGN(const std::string values, bound_values());
+    partition.bound = "FOR VALUES IN (" + values + ")";
+  } else if (scanner_.is_word(how, "less") && scanner_.is_word(scanner_.next(), "than")) {
+    TRY_ASSIGN(std::string values, bound_values());
+    partition.bound = "FOR VALUES FROM (" + below + ") TO (" + values + ")";
+    below = std::move(values);
+  } else if (scanner_.is_word(how, "from")) {
+    TRY_ASSIGN(const std::string from, bound_values());
+    if (!scanner_.is_word(scanner_.next(), "to")) return misuse("the values of a range have two ends", hint);
+    TRY_ASSIGN(const std::string to, bound_values());
+    partition.bound = "FOR VALUES FROM (" + (from == "UNBOUNDED" ? "MINVALUE" : from) + ") TO (" +
+                      (to == "UNBOUNDED" ? "MAXVALUE" : to) + ")";
+  } else {
+    return misuse("a partition needs its values", hint);
+  }
+  result_.partitions.push_back(std::move(partition));
+  return {};
+}
+
+// A list in parentheses, or one value up to what may follow it; UNBOUNDED in upper case.
+Result<std::string> Reader::bound_values() {
+  Token first = scanner_.peek();
+  if (scanner_.is_symbol(first, '(')) {
+    scanner_.next();
+    const std::size_t begin = first.end;
+    if (skip_parentheses(scanner_).kind != Kind::symbol)
+      return misuse("unbalanced parentheses in the list of partitions", "Close them.");
+    return std::string(sql_.substr(begin, scanner_.position() - 1 - begin));
+  }
+  if (scanner_.is_word(first, "unbounded")) {
+    scanner_.next();
+    return std::string("UNBOUNDED");
+  }
+  std::size_t end = first.begin;
+  while (true) {
+    Token token = scanner_.peek();
+    if (token.kind == Kind::end || token.kind == Kind::broken || scanner_.is_symbol(token, ',') ||
+        scanner_.is_symbol(token, ')') || scanner_.is_word(token, "to"))
+      break;
+    scanner_.next();
+    if (scanner_.is_symbol(token, '(')) skip_parentheses(scanner_);
+    end = scanner_.position();
+  }
+  if (end == first.begin) return misuse("a value is missing in the list of partitions", "Write a value.");
+  return std::string(sql_.substr(first.begin, end - first.begin));
 }
 
 Status Reader::key_list() {

@@ -1,6 +1,9 @@
 // Our clauses of CREATE TABLE, taken out of the text before PostgreSQL's grammar sees it:
 //
 //   CREATE TABLE t (…) SHARD BY [HASH] (k, …)        the same as  PARTITION BY HASH (k, …)
+//   SHARD BY RANGE | LIST (k, …) (SHARD 'name' VALUES FROM a TO b | IN (…) | DEFAULT, …)
+//                                                    the same as  PARTITION BY RANGE | LIST (k, …) and its partitions
+//   PARTITION BY RANGE | LIST (k, …) (PARTITION name VALUES LESS THAN (a) | FROM a TO b | IN (…) | DEFAULT, …)
 //   WITH (shard_count = n, table_type = 'reference' | 'local' | 'sharded', colocate_with = 'none' | 'table', …)
 //
 // in any order, mixed with PostgreSQL's own clauses. Hints (/*+ … */) are comments to PostgreSQL and stay.
@@ -24,13 +27,21 @@ struct CreateTableText {
   std::string tail;
   std::string storage;
 
-  bool partitioned = false;              // PARTITION BY RANGE or LIST, which is in `head`
+  bool partitioned = false;      // PARTITION BY RANGE or LIST, which is in `head`
+  bool shard_by_bounds = false;  // … written as SHARD BY
+  struct Partition {
+    std::string name;   // unquoted
+    std::string bound;  // FOR VALUES …, or DEFAULT
+  };
+  std::vector<Partition> partitions;     // listed with it
   std::vector<std::string> key_columns;  // SHARD BY / PARTITION BY HASH; empty: none
   std::optional<uint32_t> shard_count;
   std::optional<std::string> table_type;     // reference, local or sharded
   std::optional<std::string> colocate_with;  // "none" or a table's name as written
 
-  bool has_clause() const { return !key_columns.empty() || shard_count || table_type || colocate_with; }
+  bool has_clause() const {
+    return !key_columns.empty() || shard_count || table_type || colocate_with || shard_by_bounds || !partitions.empty();
+  }
   // For PostgreSQL's parser, and for tables that are not partitioned.
   std::string plain_sql() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }
 };

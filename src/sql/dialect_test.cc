@@ -61,11 +61,40 @@ TEST(Dialect, LeavesOtherFormsAlone) {
   }
 }
 
+TEST(Dialect, ReadsPartitions) {
+  auto text = read_create_table(
+      "CREATE TABLE t (a int, b date) SHARD BY RANGE (a, b) (SHARD 'one' VALUES FROM (1, '2024-01-01') TO (2, "
+      "MAXVALUE), "
+      "SHARD Two VALUES FROM UNBOUNDED TO -1, SHARD \"Three\" DEFAULT) WITH (fillfactor = 70)");
+  ASSERT_TRUE(text.ok() && text->has_value());
+  EXPECT_EQ((*text)->head, "CREATE TABLE t (a int, b date) PARTITION BY RANGE (a, b)");
+  EXPECT_TRUE((*text)->partitioned && (*text)->shard_by_bounds && (*text)->key_columns.empty());
+  ASSERT_EQ((*text)->partitions.size(), 3u);
+  EXPECT_EQ((*text)->partitions[0].name, "one");
+  EXPECT_EQ((*text)->partitions[0].bound, "FOR VALUES FROM (1, '2024-01-01') TO (2, MAXVALUE)");
+  EXPECT_EQ((*text)->partitions[1].name, "two");
+  EXPECT_EQ((*text)->partitions[1].bound, "FOR VALUES FROM (MINVALUE) TO (-1)");
+  EXPECT_EQ((*text)->partitions[2].name, "Three");
+  EXPECT_EQ((*text)->partitions[2].bound, "DEFAULT");
+  text = read_create_table(
+      "CREATE TABLE t (a int, b date) SHARD BY HASH (a) PARTITION BY RANGE (b) (PARTITION p VALUES LESS THAN "
+      "(date '2024-01-01'), PARTITION q VALUES LESS THAN MAXVALUE)");
+  ASSERT_TRUE(text.ok() && text->has_value());
+  EXPECT_EQ((*text)->key_columns, std::vector<std::string>{"a"});
+  EXPECT_FALSE((*text)->shard_by_bounds);
+  ASSERT_EQ((*text)->partitions.size(), 2u);
+  EXPECT_EQ((*text)->partitions[0].bound, "FOR VALUES FROM (MINVALUE) TO (date '2024-01-01')");
+  EXPECT_EQ((*text)->partitions[1].bound, "FOR VALUES FROM (date '2024-01-01') TO (MAXVALUE)");
+}
+
 TEST(Dialect, RefusesMisuse) {
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY RANGE (a) (SHARD 'x' VALUES 1)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY RANGE (a) (SHARD 'x' VALUES FROM 1)"), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY RANGE (a) (SHARD 'x'"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD (a)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH ()"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a b)"), "0A000");
-  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) SHARD BY HASH (a)"), "0A000");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) SHARD BY HASH (a)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count = 2, shard_count = 3)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count = 5000)"), "22023");

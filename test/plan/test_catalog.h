@@ -115,6 +115,7 @@ inline void Builder::add_table(const CreateTableText& text, const PgQuery__Creat
   if (text.table_type == "reference") table.kind = TableKind::reference;
   if (!text.key_columns.empty()) {
     table.kind = TableKind::sharded;
+    table.shard_prefix = table.name;
     catalog::Colocation wanted;
     for (const std::string& key : text.key_columns) {
       int index = table.column_index(key);

@@ -147,7 +147,8 @@ void find_point_read(Planning& p, Level* top) {
   const Instance& instance = s.instances[0];
   auto* range = as<PgQuery__RangeVar>(top->select->from_clause[0]);
   if (range == nullptr || !range->inh || instance.placement != Instance::Placement::sharded ||
-      !may_read_leaves(p.context, *instance.table) || !reads_columns(s, top, top->select))
+      instance.table->shard_prefix.empty() || !may_read_leaves(p.context, *instance.table) ||
+      !reads_columns(s, top, top->select))
     return;
   KeyMatch match(s, top, instance);
   if (!match.covers(top->select->where_clause) || match.literals().size() != s.shape.literals.size()) return;

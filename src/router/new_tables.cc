@@ -1,0 +1,192 @@
+#include "router/new_tables.h"
+
+#include <algorithm>
+
+#include "catalog/hashing.h"
+#include "pool/settings.h"
+
+namespace pgmosaic::router {
+
+std::string qualified_name(const std::string& schema, const std::string& name) {
+  return (schema.empty() ? "" : pool::quote_identifier(schema) + ".") + pool::quote_identifier(name);
+}
+
+// Runs one text on several groups at once. Notices of the first reach the client, and `tag` is its last command tag.
+net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
+                                std::string* notices, std::string* tag) {
+  for (std::size_t i = 0; i < backends.size(); ++i) {
+    if (texts[i].empty()) continue;
+    backends[i]->conn->add_internal_query(texts[i]);
+    backends[i]->conn->flush();
+  }
+  Status result;
+  for (std::size_t i = 0; i < backends.size(); ++i) {
+    pool::ServerConn::Rows rows;
+    Status status = co_await backends[i]->conn->drain(&rows);
+    if (i == 0 && notices != nullptr) *notices += rows.notices;
+    if (i == 0 && tag != nullptr) *tag = rows.tag;
+    if (!status.ok() && result.ok()) {
+      if (i > 0) status.error().node = "group " + std::to_string(backends[i]->group);
+      result = std::move(status);
+    }
+  }
+  co_return result;
+}
+
+namespace {
+
+// The leaves of a new sharded table that one group owns.
+std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId group, const std::string& parent,
+                       const std::string& prefix, const plan::Ddl::NewSharded& wish) {
+  std::string sql;
+  for (const catalog::Shard& shard : colocation.shards) {
+    if (shard.group != group) continue;
+    sql += std::string("CREATE ") + (wish.unlogged ? "UNLOGGED " : "") + "TABLE pgmosaic_shards." +
+           pool::quote_identifier(prefix + "_" + std::to_string(shard.remainder)) + " PARTITION OF " + parent +
+           " FOR VALUES WITH (MODULUS " + std::to_string(shard.modulus) + ", REMAINDER " +
+           std::to_string(shard.remainder) + ")";
+    if (!wish.storage.empty()) sql += " WITH (" + wish.storage + ")";
+    sql += ";";
+  }
+  return sql;
+}
+
+// At most 40 bytes of the table's name, cut at a character's border.
+std::string short_name(const std::string& name) {
+  std::size_t length = std::min<std::size_t>(name.size(), 40);
+  while (length < name.size() && length > 0 && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80) --length;
+  return name.substr(0, length);
+}
+
+}  // namespace
+
+std::string leaf_prefix(const std::string& table, catalog::Oid oid) {
+  return short_name(table) + "_" + std::to_string(oid);
+}
+
+// A table whose shards are the partitions that its user declares, none yet.
+net::Task<Status> NewTables::by_partition(const plan::Ddl::NewSharded& wish) {
+  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(qualified_name(wish.schema, wish.table)));
+  CO_TRY_ASSIGN(const catalog::ColocationId id, control_.new_colocation());
+  catalog::Colocation colocation;
+  colocation.id = id;
+  colocation.explicit_only = colocation.by_partition = true;
+  meta::ShardedTableRecord record;
+  record.database = changes_.database;
+  record.oid = oid;
+  record.colocation = id;
+  changes_.tables.push_back(std::move(record));
+  changes_.colocations.push_back(std::move(colocation));
+  co_return Status{};
+}
+
+net::Task<Result<catalog::Oid>> NewTables::oid_at_home(const std::string& name) {
+  const std::string question = "SELECT " + pool::quote_literal(name) + "::pg_catalog.regclass::pg_catalog.oid";
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  co_return static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0]));
+}
+
+// OID, attnum, base type and collation of the key columns, as the home created them.
+net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
+  if (wish.by_partition) co_return co_await by_partition(wish);
+  exec::Backend& home = *backends_.held(snapshot_.home);
+  const std::string name = qualified_name(wish.schema, wish.table);
+  const std::string question =
+      "WITH RECURSIVE base AS (SELECT a.attname, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, a.attrelid "
+      "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
+      "WHERE a.attrelid = " +
+      pool::quote_literal(name) +
+      "::pg_catalog.regclass AND a.attnum > 0 "
+      "UNION ALL SELECT b.attname, b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation, b.attrelid "
+      "FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') "
+      "SELECT b.attname, b.attnum, b.oid, b.attcollation, b.attrelid, coalesce(l.collisdeterministic, true), "
+      "n.nspname, pg_catalog.format_type(b.oid, NULL) "
+      "FROM base b JOIN pg_catalog.pg_class c ON c.oid = b.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = "
+      "c.relnamespace "
+      "LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation WHERE b.typtype <> 'd'";
+  auto rows = co_await home.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  meta::ShardedTableRecord record;
+  record.database = changes_.database;
+  record.kind = catalog::TableKind::sharded;
+  std::vector<catalog::Oid> types, collations;
+  std::string schema;
+  for (const std::string& column : wish.key_columns) {
+    bool found = false;
+    for (const auto& row : rows->rows) {
+      if (*row[0] != column) continue;
+      found = true;
+      const catalog::Oid type = static_cast<catalog::Oid>(std::stoul(*row[2]));
+      if (!catalog::hashable_key_type(type))
+        co_return make_error("0A000",
+                             "column \"" + column + "\" of type " + *row[7] + " cannot be a distribution column",
+                             "Use an integer, text, uuid, date, timestamp, numeric, boolean or bytea column; the hash "
+                             "of other types is not the same on every server.");
+      if (*row[5] != "t")
+        co_return make_error(
+            "0A000", "column \"" + column + "\" has a nondeterministic collation and cannot be a distribution column",
+            "Use a column with a deterministic collation.");
+      record.key_columns.push_back(std::stoi(*row[1]));
+      record.oid = static_cast<catalog::Oid>(std::stoul(*row[4]));
+      types.push_back(type);
+      // Deterministic collations hash alike, so they do not separate colocation groups.
+      collations.push_back(0);
+      schema = *row[6];
+    }
+    if (!found) co_return make_error("42703", "column \"" + column + "\" named in partition key does not exist");
+  }
+  catalog::Colocation colocation;
+  if (!wish.colocate_with.empty() && wish.colocate_with != "none") {
+    const std::string& other = wish.colocate_with;
+    const std::size_t dot = other.find('.');
+    const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
+    const catalog::Table* table =
+        database_.find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
+    if (table == nullptr || table->kind != catalog::TableKind::sharded)
+      co_return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
+    colocation = *database_.colocation(table->colocation);
+    if (colocation.key_types != types)
+      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ",
+                           "Choose distribution columns of the same types.");
+  } else {
+    CO_TRY_ASSIGN(colocation, control_.place(snapshot_, database_, types, collations, wish.shard_count, wish));
+  }
+  record.colocation = colocation.id;
+  changes_.colocations.push_back(colocation);
+  if (wish.in_partitions) {
+    changes_.tables.push_back(record);
+    co_return Status{};
+  }
+  record.shard_prefix = leaf_prefix(wish.table, record.oid);
+  changes_.tables.push_back(record);
+  co_return co_await create_leaves(colocation, qualified_name(schema, wish.table), record.shard_prefix, wish);
+}
+
+// Each group makes the leaves of the shards it owns.
+net::Task<Status> NewTables::create_leaves(const catalog::Colocation& colocation, const std::string& parent,
+                                           const std::string& prefix, const plan::Ddl::NewSharded& wish) {
+  std::vector<exec::Backend*> backends;
+  std::vector<std::string> texts;
+  for (const catalog::Group& group : snapshot_.groups) {
+    backends.push_back(backends_.held(group.id));
+    texts.push_back(leaves_sql(colocation, group.id, parent, prefix, wish));
+  }
+  co_return co_await run_on_groups(backends, texts, nullptr);
+}
+
+// A reference table is recorded; a local one is what the catalog takes for granted.
+net::Task<Status> NewTables::other(const plan::Ddl::NewTable& created) {
+  if (created.kind != catalog::TableKind::reference) co_return Status{};
+  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(qualified_name(created.schema, created.table)));
+  meta::ShardedTableRecord record;
+  record.database = changes_.database;
+  record.oid = oid;
+  record.kind = created.kind;
+  if (const auto known = database_.tables_by_oid.find(record.oid); known != database_.tables_by_oid.end())
+    co_return Status{};
+  changes_.tables.push_back(record);
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router
