@@ -44,6 +44,11 @@ struct Ddl {
     std::string parent;    // … it is attached to this table, qualified and quoted
   };
   std::vector<NewPartition> new_partitions;
+  // The table's leaves are replaced by partitions of its user's own, before all else.
+  struct ReplacedLeaves {
+    catalog::Oid table = 0;
+  };
+  std::optional<ReplacedLeaves> replaced_leaves;
   bool changes_catalog = true;  // tables or columns may differ afterwards: introspect the home, publish an epoch
   bool moves_owner = false;     // tables get another owner: their leaves follow
   bool transactional = true;    // false: CREATE DATABASE and the like

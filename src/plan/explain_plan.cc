@@ -96,6 +96,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     if (ddl.new_sharded->if_not_exists) out += ", if not exists";
     out += "\n";
   }
+  if (ddl.replaced_leaves) out += "  replaces the table's leaves\n";
   for (const Ddl::NewPartition& partition : ddl.new_partitions)
     out += "  " + std::string(partition.adopted ? "adopted" : "new") + " partition " +
            (partition.schema.empty() ? "" : partition.schema + ".") + partition.table + "\n";

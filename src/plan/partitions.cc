@@ -28,6 +28,17 @@ std::vector<std::string> key_names(const catalog::Table& table) {
   return names;
 }
 
+// The shards that the cluster made can be replaced by hash partitions only.
+Status check_replacement(const catalog::Table& table, const PgQuery__PartitionBoundSpec* bound) {
+  if (bound != nullptr && text_of(bound->strategy) == "h") return {};
+  if (table.partition_of != 0)
+    return refused("partitions of \"" + table.name + "\", which is a partition spread by a hash",
+                   "Create it with PARTITION BY for partitions of its own.");
+  return make_error("42P16", "invalid bound specification for a hash partition",
+                    "The table is sharded by hash: FOR VALUES WITH (MODULUS m, REMAINDER r), or create it with "
+                    "PARTITION BY RANGE or LIST.");
+}
+
 // The text for groups of a partition that is spread by a hash: it is partitioned once more.
 Result<std::string> spread_text(const PgQuery__CreateStmt* create, const std::vector<std::string>& keys) {
   Arena arena;
@@ -100,12 +111,12 @@ Result<Plan> plan_new_partition(std::string_view sql, const PgQuery__CreateStmt*
     plan.ddl->new_table = Ddl::NewTable{schema, name, parent == nullptr ? TableKind::local : parent->kind};
     return plan;
   }
-  if (has_leaves(*parent))
-    return refused("PARTITION OF the table \"" + parent->name + "\", whose shards are made by the cluster",
-                   "Create the table with PARTITION BY RANGE or LIST for partitions of your own.");
+  const bool replaces = has_leaves(*parent);
+  if (replaces) TRY(check_replacement(*parent, create->partbound));
+  if (replaces) plan.ddl->replaced_leaves = Ddl::ReplacedLeaves{parent->oid};
   const catalog::Colocation* shards = context.database->colocation(parent->colocation);
   Ddl::NewPartition partition{schema, name, text_of(create->relation->relpersistence) == "u", "", false, ""};
-  if (!is_single(*parent) && (shards == nullptr || !shards->by_partition) && create->partspec == nullptr) {
+  if (!replaces && !is_single(*parent) && (shards == nullptr || !shards->by_partition) && create->partspec == nullptr) {
     TRY_ASSIGN(partition.storage, storage_of(create));
     plan.ddl->home_instead = {std::string(sql)};
     TRY_ASSIGN(plan.ddl->everywhere[0], spread_text(create, key_names(*parent)));
@@ -140,10 +151,10 @@ Result<Plan> plan_listed_partition(const CreateTableText::Partition& partition, 
 namespace {
 
 // What may become a partition of a sharded table. True in `adopts`: a local table.
-Status check_attached(const catalog::Table& table, const catalog::Table& other, const PlanContext& context,
-                      bool& adopts) {
+Status check_attached(const catalog::Table& table, const catalog::Table& other, bool replaces,
+                      const PlanContext& context, bool& adopts) {
   const catalog::Colocation* shards = context.database->colocation(table.colocation);
-  const bool placed = is_single(table) || (shards != nullptr && shards->by_partition);
+  const bool placed = replaces || is_single(table) || (shards != nullptr && shards->by_partition);
   if (other.kind == TableKind::local && placed) {
     adopts = true;
     return {};
@@ -163,9 +174,8 @@ Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* co
                    Ddl& ddl) {
   auto* partition = as<PgQuery__PartitionCmd>(command->def);
   if (partition == nullptr || table == nullptr) return {};
-  if (has_leaves(*table))
-    return refused("ATTACH PARTITION to the table \"" + table->name + "\", whose shards are made by the cluster",
-                   "Create the table with PARTITION BY RANGE or LIST for partitions of your own.");
+  const bool replaces = has_leaves(*table);
+  if (replaces) TRY(check_replacement(*table, partition->bound));
   const catalog::Table* other = lookup(context, partition->name);
   if (other == nullptr) return {};  // PostgreSQL says so
   if (table->kind != TableKind::sharded) {
@@ -175,7 +185,8 @@ Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* co
     return {};
   }
   bool adopts = false;
-  TRY(check_attached(*table, *other, context, adopts));
+  if (replaces) ddl.replaced_leaves = Ddl::ReplacedLeaves{table->oid};
+  TRY(check_attached(*table, *other, replaces, context, adopts));
   if (adopts)
     ddl.new_partitions.push_back({other->schema, other->name, false, "", true,
                                   quote_identifier(table->schema) + "." + quote_identifier(table->name)});

@@ -34,6 +34,8 @@ class NewTables {
   // A reference table is recorded; a local one is what the catalog takes for granted.
   net::Task<Status> other(const plan::Ddl::NewTable& created);
   net::Task<Status> partition(const plan::Ddl::NewPartition& made);
+  // Before the first partition of the user's own: the leaves go, and the table is by its partitions.
+  net::Task<Status> replace_leaves(const plan::Ddl::ReplacedLeaves& replaced);
   // Before ATTACH PARTITION: a local table and its rows go to the group where it will be.
   net::Task<Status> adopt(const plan::Ddl::NewPartition& table);
 
@@ -44,6 +46,7 @@ class NewTables {
     bool by_partition = false;
   };
   net::Task<Status> by_partition(const plan::Ddl::NewSharded& wish);
+  net::Task<Status> lock_empty(const std::string& name, const std::string& title);
   net::Task<Result<catalog::Oid>> oid_at_home(const std::string& name);
   net::Task<Status> create_leaves(const catalog::Colocation& colocation, const std::string& parent,
                                   const std::string& prefix, const plan::Ddl::NewSharded& wish);

@@ -161,6 +161,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (staged_) changes = *staged_;
   changes.database = backends_.database();
   NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
+  if (ddl.replaced_leaves) CO_TRY(co_await made.replace_leaves(*ddl.replaced_leaves));
   for (const auto& partition : ddl.new_partitions)
     if (partition.adopted) CO_TRY(co_await made.adopt(partition));
   bool existed = false;
