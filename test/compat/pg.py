@@ -8,14 +8,13 @@ schedule, because they build on each other.
 import argparse
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from harness import processes  # noqa: E402
+from harness import debian_source, processes  # noqa: E402
 from harness.cluster import DevCluster, PostgresServer  # noqa: E402
 from harness.processes import PATIENCE, ROOT, postgres_program  # noqa: E402
 
@@ -27,45 +26,14 @@ ENVIRONMENT = {"PGTZ": "PST8PDT", "PGDATESTYLE": "Postgres, MDY", "PGOPTIONS": "
 
 def fetch():
     """The unpacked regression folder of the source package, with regress.so."""
-    unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
-    if not unpacked:
-        fetch_source()
-        [archive] = FOLDER.glob("postgresql-15_*.orig.tar.*")
-        subprocess.run(["tar", "xf", archive, "--wildcards", "*/src/test/regress/*"], cwd=FOLDER, check=True)
-        unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
-    library = unpacked[-1] / "regress.so"
+    regress = debian_source.unpacked("postgresql-15", FOLDER, "*/src/test/regress/*") / "src/test/regress"
+    library = regress / "regress.so"
     if not library.exists():
         config = postgres_program("pg_config")
         include = subprocess.run([config, "--includedir-server"], capture_output=True, text=True, check=True).stdout.strip()
-        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-w", "-I", include, unpacked[-1] / "regress.c", "-o", library],
+        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-w", "-I", include, regress / "regress.c", "-o", library],
                        check=True)
-    return unpacked[-1]
-
-
-def fetch_source():
-    """Downloads with an apt configuration of our own: the machine's sources, with deb-src in place of deb.
-
-    Not those of security updates: their superseded versions disappear.
-    """
-    apt = FOLDER / "apt"
-    for part in ("lists/partial", "archives/partial"):
-        (apt / part).mkdir(parents=True, exist_ok=True)
-    lines = []
-    for file in [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]:
-        text = file.read_text() if file.exists() else ""
-        lines += [re.sub(r"^deb ", "deb-src ", line) for line in text.splitlines()
-                  if re.match(r"deb .*debian", line) and "security" not in line]
-        for paragraph in text.split("\n\n"):
-            fields = dict(re.findall(r"(?m)^(\w[\w-]*): *(.*)$", paragraph))
-            if "debian" in fields.get("URIs", "") and "security" not in fields["URIs"]:
-                signed = f"[signed-by={fields['Signed-By']}] " if fields.get("Signed-By", "").startswith("/") else ""
-                lines += [f"deb-src {signed}{fields['URIs']} {suite} main" for suite in fields["Suites"].split()]
-    (apt / "sources.list").write_text("\n".join(lines) + "\n")
-    (apt / "apt.conf").write_text(f'Dir::Etc::sourcelist "{apt}/sources.list";\nDir::Etc::sourceparts "/dev/null";\n'
-                                  f'Dir::State::lists "{apt}/lists";\nDir::Cache::archives "{apt}/archives";\n'
-                                  'APT::Sandbox::User "root";\n')
-    for command in (["update", "-q"], ["source", "-q", "--download-only", "postgresql-15"]):
-        subprocess.run(["apt-get", "-c", apt / "apt.conf", *command], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+    return regress
 
 
 def schedule(regress):
