@@ -52,9 +52,10 @@ def psql(endpoint, regress, file, results):
     try:
         done = subprocess.run(command, stdin=open(file, "rb"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=environment, cwd=results, timeout=300 * PATIENCE, check=False)
-        return done.stdout.decode(errors="replace")
+        said = done.stdout.decode(errors="replace")
     except subprocess.TimeoutExpired as late:
-        return (late.stdout or b"").decode(errors="replace") + "\n(no answer in time)\n"
+        said = (late.stdout or b"").decode(errors="replace") + "\n(no answer in time)\n"
+    return said.replace(str(results), "(results)")  # each side writes files to its own
 
 
 def answers(script, output):
@@ -129,6 +130,7 @@ def main():
             shutil.rmtree(results, ignore_errors=True)
             (results / "results").mkdir(parents=True)
             processes.give_to_account(results)
+            processes.give_to_account(results / "results")
         for name in names:
             file = regress / "sql" / f"{name}.sql"
             said = {}
