@@ -2,12 +2,14 @@
 
 The files are those of Debian's source package of PostgreSQL 15, fetched on the first run. Each is fed to psql on both
 sides; the outputs are cut at the lines of the file, and what comes behind a line must be the same. Reports the share of
-equal answers per file, and what differs in files under build/compat/pg. Files run in the order of PostgreSQL's own
-schedule, because they build on each other.
+equal answers per file, and what differs in files under build/compat/pg; causes.txt there counts the differences by what the
+router said. Files run in the order of PostgreSQL's own schedule, because they build on each other.
 """
 import argparse
+import collections
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +80,24 @@ def answers(script, output):
     return found
 
 
-def compare(script, mine, theirs, report):
+def cause(expected, got):
+    """A difference in a few words: names and numbers are left out, so that differences of one kind can be counted."""
+    if got is None:
+        return "the session has ended"
+    errors = [[line for line in answer if re.match(r"ERROR|FATAL|PANIC", line)] for answer in (expected, got)]
+    if errors[0] != errors[1]:
+        said = errors[1][0] if errors[1] else f"no error, PostgreSQL says {errors[0][0]}"
+    elif any("QUERY PLAN" in line for line in expected):
+        said = "another plan"
+    elif errors[0]:
+        said = "another position, detail or context"
+    else:
+        notices = [[line for line in answer if re.match(r"NOTICE|WARNING|INFO", line)] for answer in (expected, got)]
+        said = "another notice" if notices[0] != notices[1] else "other rows"
+    return re.sub(r"\d+", "N", re.sub(r'"[^"]*"|\'[^\']*\'|\S+\([^)]*\)', "…", said))
+
+
+def compare(script, mine, theirs, report, causes):
     """(equal, all) answers that are not empty on either side."""
     equal = total = 0
     ours = answers(script, mine)
@@ -95,6 +114,7 @@ def compare(script, mine, theirs, report):
         if got == expected:
             equal += 1
         else:
+            causes[cause(expected, got)] += 1
             report.append(f"{line}\n  PostgreSQL:\n    " + "\n    ".join(expected[:12]) + "\n  router:\n    " +
                           ("(nothing: the session has ended)" if got is None else "\n    ".join(got[:12])) + "\n")
     return equal, total
@@ -122,6 +142,7 @@ def main():
     cluster, plain = DevCluster(groups=options.groups, arguments=arguments), PostgresServer("plain")
     places = {"router": cluster, "plain": plain}
     equal = total = 0
+    causes = collections.Counter()
     try:
         for name, server in places.items():
             server.start()
@@ -138,13 +159,14 @@ def main():
                 said[side] = psql(server.endpoint, regress, file, FOLDER / side)
                 (FOLDER / side / f"{name}.out").write_text(said[side])
             report = []
-            same, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report)
+            same, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report, causes)
             (FOLDER / f"{name}.diff").write_text("\n".join(report))
             equal, total = equal + same, total + count
             print(f"{name:28} {same:6} of {count:6}  {100 * same / max(count, 1):6.1f} %", flush=True)
     finally:
         for server in places.values():
             server.stop()
+    (FOLDER / "causes.txt").write_text("".join(f"{count:6}  {said}\n" for said, count in causes.most_common()))
     share = 100 * equal / max(total, 1)
     print(f"{'all':28} {equal:6} of {total:6}  {share:6.1f} %   {options.groups} group(s); differences in {FOLDER}")
     return 0 if share >= options.share else 1

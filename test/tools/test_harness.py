@@ -7,6 +7,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "test"), str(ROOT / "test" / "compat")]
 import drivers  # noqa: E402
+import pg  # noqa: E402
 from harness import debian_source, slt  # noqa: E402
 from harness.dialect import strip_dialect  # noqa: E402
 from harness.wire import Answer, Strictness, all_differences, differences, is_ordered  # noqa: E402
@@ -125,3 +126,17 @@ def test_only_numbers_that_must_differ_are_hidden():
     said = "Received notification: a pid=7 at 8\nCreated large object #9, row #3"
     assert drivers.Outcome("passed", said).lines() == [
         "Received notification: a pid=… at 8", "Created large object #…, row #3", "(passed)"]
+
+
+@pytest.mark.parametrize("expected,got,cause", [
+    ([], ['ERROR:  relation "t1" does not exist'], "ERROR:  relation … does not exist"),
+    (["(1 row)"], ["ERROR:  the function f(a, b) is 7 too many"], "ERROR:  the function … is N too many"),
+    (['ERROR:  no "x"', "LINE 1: x"], ["(1 row)"], "no error, PostgreSQL says ERROR:  no …"),
+    (["ERROR:  no", "LINE 1: x"], ["ERROR:  no"], "another position, detail or context"),
+    (["NOTICE:  a", " 1"], [" 1"], "another notice"),
+    ([" 1"], [" 2"], "other rows"),
+    ([" QUERY PLAN ", " Seq Scan"], [" QUERY PLAN ", " Index Scan"], "another plan"),
+    ([" 1"], None, "the session has ended"),
+])
+def test_differences_are_counted_by_cause(expected, got, cause):
+    assert pg.cause(expected, got) == cause
