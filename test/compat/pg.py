@@ -2,10 +2,11 @@
 
 The files are those of Debian's source package of PostgreSQL 15, fetched on the first run. Each is fed to psql on both
 sides; the outputs are cut at the lines of the file, and what comes behind a line must be the same. Reports the share of
-equal answers per file, and what differs in files under build/compat/pg. Files run in the order of PostgreSQL's own
-schedule, because they build on each other.
+equal answers per file, and what differs in files under build/compat/pg; causes.txt there counts the differences by what the
+router said. Files run in the order of PostgreSQL's own schedule, because they build on each other.
 """
 import argparse
+import collections
 import os
 import pathlib
 import re
@@ -15,7 +16,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from harness import processes  # noqa: E402
+from harness import debian_source, processes  # noqa: E402
 from harness.cluster import DevCluster, PostgresServer  # noqa: E402
 from harness.processes import PATIENCE, ROOT, postgres_program  # noqa: E402
 
@@ -27,45 +28,14 @@ ENVIRONMENT = {"PGTZ": "PST8PDT", "PGDATESTYLE": "Postgres, MDY", "PGOPTIONS": "
 
 def fetch():
     """The unpacked regression folder of the source package, with regress.so."""
-    unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
-    if not unpacked:
-        fetch_source()
-        [archive] = FOLDER.glob("postgresql-15_*.orig.tar.*")
-        subprocess.run(["tar", "xf", archive, "--wildcards", "*/src/test/regress/*"], cwd=FOLDER, check=True)
-        unpacked = sorted(FOLDER.glob("postgresql-15*/src/test/regress"))
-    library = unpacked[-1] / "regress.so"
+    regress = debian_source.unpacked("postgresql-15", FOLDER, "*/src/test/regress/*") / "src/test/regress"
+    library = regress / "regress.so"
     if not library.exists():
         config = postgres_program("pg_config")
         include = subprocess.run([config, "--includedir-server"], capture_output=True, text=True, check=True).stdout.strip()
-        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-w", "-I", include, unpacked[-1] / "regress.c", "-o", library],
+        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-w", "-I", include, regress / "regress.c", "-o", library],
                        check=True)
-    return unpacked[-1]
-
-
-def fetch_source():
-    """Downloads with an apt configuration of our own: the machine's sources, with deb-src in place of deb.
-
-    Not those of security updates: their superseded versions disappear.
-    """
-    apt = FOLDER / "apt"
-    for part in ("lists/partial", "archives/partial"):
-        (apt / part).mkdir(parents=True, exist_ok=True)
-    lines = []
-    for file in [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]:
-        text = file.read_text() if file.exists() else ""
-        lines += [re.sub(r"^deb ", "deb-src ", line) for line in text.splitlines()
-                  if re.match(r"deb .*debian", line) and "security" not in line]
-        for paragraph in text.split("\n\n"):
-            fields = dict(re.findall(r"(?m)^(\w[\w-]*): *(.*)$", paragraph))
-            if "debian" in fields.get("URIs", "") and "security" not in fields["URIs"]:
-                signed = f"[signed-by={fields['Signed-By']}] " if fields.get("Signed-By", "").startswith("/") else ""
-                lines += [f"deb-src {signed}{fields['URIs']} {suite} main" for suite in fields["Suites"].split()]
-    (apt / "sources.list").write_text("\n".join(lines) + "\n")
-    (apt / "apt.conf").write_text(f'Dir::Etc::sourcelist "{apt}/sources.list";\nDir::Etc::sourceparts "/dev/null";\n'
-                                  f'Dir::State::lists "{apt}/lists";\nDir::Cache::archives "{apt}/archives";\n'
-                                  'APT::Sandbox::User "root";\n')
-    for command in (["update", "-q"], ["source", "-q", "--download-only", "postgresql-15"]):
-        subprocess.run(["apt-get", "-c", apt / "apt.conf", *command], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+    return regress
 
 
 def schedule(regress):
@@ -84,9 +54,10 @@ def psql(endpoint, regress, file, results):
     try:
         done = subprocess.run(command, stdin=open(file, "rb"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=environment, cwd=results, timeout=300 * PATIENCE, check=False)
-        return done.stdout.decode(errors="replace")
+        said = done.stdout.decode(errors="replace")
     except subprocess.TimeoutExpired as late:
-        return (late.stdout or b"").decode(errors="replace") + "\n(no answer in time)\n"
+        said = (late.stdout or b"").decode(errors="replace") + "\n(no answer in time)\n"
+    return said.replace(str(results), "(results)")  # each side writes files to its own
 
 
 def answers(script, output):
@@ -109,7 +80,24 @@ def answers(script, output):
     return found
 
 
-def compare(script, mine, theirs, report):
+def cause(expected, got):
+    """A difference in a few words: names and numbers are left out, so that differences of one kind can be counted."""
+    if got is None:
+        return "the session has ended"
+    errors = [[line for line in answer if re.match(r"ERROR|FATAL|PANIC", line)] for answer in (expected, got)]
+    if errors[0] != errors[1]:
+        said = errors[1][0] if errors[1] else f"no error, PostgreSQL says {errors[0][0]}"
+    elif any("QUERY PLAN" in line for line in expected):
+        said = "another plan"
+    elif errors[0]:
+        said = "another position, detail or context"
+    else:
+        notices = [[line for line in answer if re.match(r"NOTICE|WARNING|INFO", line)] for answer in (expected, got)]
+        said = "another notice" if notices[0] != notices[1] else "other rows"
+    return re.sub(r"\d+", "N", re.sub(r'"[^"]*"|\'[^\']*\'|\S+\([^)]*\)', "…", said))
+
+
+def compare(script, mine, theirs, report, causes):
     """(equal, all) answers that are not empty on either side."""
     equal = total = 0
     ours = answers(script, mine)
@@ -126,6 +114,7 @@ def compare(script, mine, theirs, report):
         if got == expected:
             equal += 1
         else:
+            causes[cause(expected, got)] += 1
             report.append(f"{line}\n  PostgreSQL:\n    " + "\n    ".join(expected[:12]) + "\n  router:\n    " +
                           ("(nothing: the session has ended)" if got is None else "\n    ".join(got[:12])) + "\n")
     return equal, total
@@ -153,6 +142,7 @@ def main():
     cluster, plain = DevCluster(groups=options.groups, arguments=arguments), PostgresServer("plain")
     places = {"router": cluster, "plain": plain}
     equal = total = 0
+    causes = collections.Counter()
     try:
         for name, server in places.items():
             server.start()
@@ -161,6 +151,7 @@ def main():
             shutil.rmtree(results, ignore_errors=True)
             (results / "results").mkdir(parents=True)
             processes.give_to_account(results)
+            processes.give_to_account(results / "results")
         for name in names:
             file = regress / "sql" / f"{name}.sql"
             said = {}
@@ -168,13 +159,14 @@ def main():
                 said[side] = psql(server.endpoint, regress, file, FOLDER / side)
                 (FOLDER / side / f"{name}.out").write_text(said[side])
             report = []
-            same, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report)
+            same, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report, causes)
             (FOLDER / f"{name}.diff").write_text("\n".join(report))
             equal, total = equal + same, total + count
             print(f"{name:28} {same:6} of {count:6}  {100 * same / max(count, 1):6.1f} %", flush=True)
     finally:
         for server in places.values():
             server.stop()
+    (FOLDER / "causes.txt").write_text("".join(f"{count:6}  {said}\n" for said, count in causes.most_common()))
     share = 100 * equal / max(total, 1)
     print(f"{'all':28} {equal:6} of {total:6}  {share:6.1f} %   {options.groups} group(s); differences in {FOLDER}")
     return 0 if share >= options.share else 1

@@ -7,14 +7,17 @@ import subprocess
 
 import pytest
 
+from harness.dialect import strip_dialect
+from harness.fixtures import SELF_CHECK
 from harness.pair import databases, filled_databases
-from harness.processes import PATIENCE, postgres_program
+from harness.processes import PATIENCE, ROOT, postgres_program
 
 HERE = pathlib.Path(__file__).parent
 
 
 def run(command, endpoint, check=True):
-    environment = {**os.environ, **endpoint.environment(), "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, **endpoint.environment(), "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8",
+                   "NODE_PATH": str(ROOT / "build/knex/node_modules")}
     done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True,
                           timeout=300 * PATIENCE, check=False)
     if check:
@@ -34,6 +37,19 @@ def test_mapper(router, oracle, program):
         hide = [re.sub(r"'oid': \d+", "'oid': …", said) for said in (mine, theirs)]
         assert len(theirs) > 1000
         assert same(*hide) == ""
+
+
+EVENTS = "CREATE TABLE events (customer int, id bigint, amount numeric, data jsonb, PRIMARY KEY (customer, id)) SHARD BY (customer)"
+
+
+def test_knex(router, oracle):
+    with databases("orm_knex", router, oracle) as sides:
+        said = []
+        for side, plain in zip(sides, (SELF_CHECK, True)):
+            side.run(strip_dialect(EVENTS) if plain else EVENTS)
+            said.append(run(["node", "--no-deprecation", HERE / "program_knex.js"], side))
+        assert said[1].endswith("\ndone\n")
+        assert same(*said) == ""
 
 
 SCHEMA = [

@@ -5,8 +5,10 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test"))
-from harness import slt  # noqa: E402
+sys.path[:0] = [str(ROOT / "test"), str(ROOT / "test" / "compat")]
+import drivers  # noqa: E402
+import pg  # noqa: E402
+from harness import debian_source, slt  # noqa: E402
 from harness.dialect import strip_dialect  # noqa: E402
 from harness.wire import Answer, Strictness, all_differences, differences, is_ordered  # noqa: E402
 
@@ -96,3 +98,45 @@ def test_a_block_that_is_none_is_an_error(text):
 def test_every_file_parses():
     files = sorted((ROOT / "test/e2e").glob("*.slt"))
     assert len(files) > 10 and all(slt.parse(file.read_text(), file.name) for file in files)
+
+
+@pytest.mark.parametrize("text,lines", [
+    ("# ours\ndeb http://a/debian bookworm main\ndeb http://a/debian-security bookworm-security main\ndeb http://b/other x main\n",
+     ["deb-src http://a/debian bookworm main"]),
+    ("Types: deb\nURIs: http://a/debian\nSuites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\n"
+     "Types: deb\nURIs: http://a/debian-security\nSuites: bookworm-security\n",
+     ["deb-src [signed-by=/k.gpg] http://a/debian bookworm main", "deb-src [signed-by=/k.gpg] http://a/debian bookworm-updates main"]),
+    ("Types: deb\nURIs: https://b/other\nSuites: x\n", []),
+])
+def test_sources_of_packages(text, lines):
+    assert debian_source.source_lines(text) == lines
+
+
+@pytest.mark.parametrize("status,said,word", [
+    (0, "\nRunning: test_1\n\nRan 1 test(s).\n", "passed"),
+    (0, "\nRunning: test_1\nNot testing unsupported feature: no\nRan 0 test(s).\n", "refused"),
+    (0, "\nRan 0 test(s).\n", "failed"),
+    (1, "\nRunning: test_1\nFAILED: test_1\nRan 1 test(s).\n", "failed"),
+])
+def test_a_refusal_is_no_success(status, said, word):
+    assert drivers.libpqxx_word(status, said) == word
+
+
+def test_only_numbers_that_must_differ_are_hidden():
+    said = "Received notification: a pid=7 at 8\nCreated large object #9, row #3"
+    assert drivers.Outcome("passed", said).lines() == [
+        "Received notification: a pid=… at 8", "Created large object #…, row #3", "(passed)"]
+
+
+@pytest.mark.parametrize("expected,got,cause", [
+    ([], ['ERROR:  relation "t1" does not exist'], "ERROR:  relation … does not exist"),
+    (["(1 row)"], ["ERROR:  the function f(a, b) is 7 too many"], "ERROR:  the function … is N too many"),
+    (['ERROR:  no "x"', "LINE 1: x"], ["(1 row)"], "no error, PostgreSQL says ERROR:  no …"),
+    (["ERROR:  no", "LINE 1: x"], ["ERROR:  no"], "another position, detail or context"),
+    (["NOTICE:  a", " 1"], [" 1"], "another notice"),
+    ([" 1"], [" 2"], "other rows"),
+    ([" QUERY PLAN ", " Seq Scan"], [" QUERY PLAN ", " Index Scan"], "another plan"),
+    ([" 1"], None, "the session has ended"),
+])
+def test_differences_are_counted_by_cause(expected, got, cause):
+    assert pg.cause(expected, got) == cause
