@@ -159,6 +159,26 @@ uint32_t PartitionBounds::find_range(const std::string& key) const {
   return key < range.upper ? range.shard : default_shard_;
 }
 
+bool PartitionBounds::first_key(std::string& key, ValueFormat format, std::string_view value,
+                                const TextContext& context) const {
+  key = kValue;
+  return append_order_key(key, key_[0].type, format, value, context);
+}
+
+std::vector<uint32_t> PartitionBounds::between(const std::optional<std::string>& lower,
+                                               const std::optional<std::string>& upper, bool upper_inclusive) const {
+  std::vector<uint32_t> shards;
+  for (const Range& range : ranges_) {
+    const bool below = lower && range.upper <= *lower;
+    // A lower bound that begins with the value has it, and further columns.
+    const bool above =
+        upper && (upper_inclusive ? range.lower > *upper && !range.lower.starts_with(*upper) : range.lower >= *upper);
+    if (!below && !above) shards.push_back(range.shard);
+  }
+  if (default_shard_ != kNone) shards.push_back(default_shard_);
+  return shards;
+}
+
 void PartitionBounds::Row::add_null() {
   ++columns_;
   null_ = true;

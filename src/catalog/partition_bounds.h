@@ -54,6 +54,13 @@ class PartitionBounds {
     bool null_ = false;
   };
 
+  // Shards of a table by ranges that may have rows whose first key column lies between two order keys; nullopt: open.
+  // More than need be where the key has several columns.
+  std::vector<uint32_t> between(const std::optional<std::string>& lower, const std::optional<std::string>& upper,
+                                bool upper_inclusive) const;
+  // The order key of a value of the first key column. False: it cannot be told.
+  bool first_key(std::string& key, ValueFormat format, std::string_view value, const TextContext& context) const;
+
  private:
   struct Range {
     std::string lower, upper;  // order keys; lower is within, upper is not

@@ -196,6 +196,39 @@ Resolution from_list(std::vector<GroupId> groups) {
   return result;
 }
 
+// The narrowest of the sides; nullopt: open. `contradiction`: a comparison with NULL.
+std::optional<std::string> narrowest(const std::vector<plan::KeyWindow::Side>& sides, bool upper, const Values& values,
+                                     const catalog::PartitionBounds& bounds, bool& inclusive, bool& contradiction) {
+  std::optional<std::string> result;
+  for (const auto& side : sides) {
+    bool null = false;
+    std::string scratch, key;
+    const auto value = key_value(side.value, values, scratch, null);
+    contradiction = contradiction || null;
+    if (!value || !bounds.first_key(key, value->format, value->value, values.text)) continue;
+    const bool narrower = !result || (upper ? key < *result : key > *result);
+    if (result && key == *result) inclusive = inclusive && side.inclusive;
+    if (!narrower) continue;
+    result = std::move(key);
+    inclusive = side.inclusive;
+  }
+  return result;
+}
+
+std::vector<GroupId> groups_within(const std::vector<plan::KeyWindow>& windows, const Values& values,
+                                   const catalog::Colocation& colocation) {
+  std::vector<GroupId> groups;
+  for (const plan::KeyWindow& window : windows) {
+    bool lower_inclusive = false, upper_inclusive = false, contradiction = false;
+    const auto lower = narrowest(window.lower, false, values, *colocation.bounds, lower_inclusive, contradiction);
+    const auto upper = narrowest(window.upper, true, values, *colocation.bounds, upper_inclusive, contradiction);
+    if (contradiction) continue;
+    for (uint32_t shard : colocation.bounds->between(lower, upper, upper_inclusive))
+      add_group(groups, colocation.shards[shard].group);
+  }
+  return groups;
+}
+
 Resolution resolve_keys(const plan::Target& target, const Values& values, const catalog::Colocation& colocation,
                         const catalog::Snapshot& snapshot) {
   Resolution result;
@@ -297,8 +330,9 @@ Resolution resolve(const plan::Target& target, const Values& values, const catal
       const catalog::Colocation* colocation = database.colocation(target.colocation);
       CHECK(colocation != nullptr);
       if (target.kind == plan::Target::Kind::keys) return resolve_keys(target, values, *colocation, snapshot);
-      std::vector<GroupId> groups = groups_of(*colocation);
-      if (groups.empty()) groups.push_back(snapshot.any_shards_group());  // a table without partitions
+      std::vector<GroupId> groups =
+          target.windows.empty() ? groups_of(*colocation) : groups_within(target.windows, values, *colocation);
+      if (groups.empty()) groups.push_back(snapshot.any_shards_group());  // no partition, or none that matters
       return from_list(std::move(groups));
     }
   }

@@ -221,6 +221,9 @@ class Statement {
   void collect_facts(Level* level, const sql::Node* condition, int region, int region2, std::vector<Fact>& out);
   void collect_equality(Level* level, const sql::Node* left, const sql::Node* right, const Fact& blank,
                         std::vector<Fact>& out);
+  void collect_bound(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out);
+  void collect_between(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out);
+  void add_bound(Var column, const sql::Node* value, std::string_view op, const Fact& blank, std::vector<Fact>& out);
   void collect_in(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out);
   void collect_any(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out);
   void collect_or(Level* level, const PgQuery__BoolExpr* expr, const Fact& blank, std::vector<Fact>& out);

@@ -54,6 +54,8 @@ class DistributionAnalysis {
   void run(Level* top) { analyse(top, {}); }
 
   const std::map<int, Pins>& pins() const { return pins_; }
+  // Of tables sharded by ranges that are not pinned.
+  const std::map<int, KeyWindow>& windows() const { return windows_; }
   // The rows of a query as another query sees them, or bad with the reason.
   Distribution result_of(Level* level);
   // The rows that the outermost query makes before it sorts and cuts them.
@@ -74,6 +76,7 @@ class DistributionAnalysis {
   void analyse(Level* level, Facts inherited);
   Facts facts_for(const Level* level, const Facts& inherited, int region, int region2) const;
   void pin(Level* level, const Instance& table, const Facts& facts);
+  void find_window(const Instance& table, const Facts& facts, EqualityClasses& equal);
   Distribution of_node(Level* level, const FromNode& node, const Facts& inherited);
   Distribution of_instance(Level* level, const Instance& instance, const Facts& inherited);
   Distribution join(FromNode::Kind kind, Distribution left, Distribution right, EqualityClasses& equal);
@@ -89,6 +92,7 @@ class DistributionAnalysis {
 
   Statement& statement_;
   std::map<int, Pins> pins_;
+  std::map<int, KeyWindow> windows_;
   std::map<Level*, EqualityClasses> classes_;
   std::deque<Fact> made_;
 };

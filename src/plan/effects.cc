@@ -89,6 +89,19 @@ void check_several_groups(Planning& p, const Distribution& distribution) {
     forbid_several_groups(p, "a data-modifying WITH", "Run its parts as statements of their own.");
 }
 
+// Only where every sharded table of the statement has one.
+static void add_windows(Planning& p) {
+  const auto& windows = p.distribution.windows();
+  for (int id : p.statement.sharded) {
+    const auto window = windows.find(id);
+    if (window == windows.end()) {
+      p.plan.target.windows.clear();
+      return;
+    }
+    p.plan.target.windows.push_back(window->second);
+  }
+}
+
 void choose_target(Planning& p) {
   Statement& s = p.statement;
   Plan& plan = p.plan;
@@ -148,6 +161,7 @@ void choose_target(Planning& p) {
     }
   }
   if (target.kind != Target::Kind::keys) target.keys.clear();
+  if (target.kind == Target::Kind::all) add_windows(p);
   if (target.kind == Target::Kind::everywhere) target.colocation = 0;
 }
 

@@ -146,7 +146,15 @@ std::string describe_target(const Target& target) {
     case Target::Kind::any: return "any";
     case Target::Kind::home: return "home";
     case Target::Kind::everywhere: return "everywhere";
-    case Target::Kind::all: return "all(" + std::to_string(target.colocation) + ")";
+    case Target::Kind::all: {
+      std::string text = "all(" + std::to_string(target.colocation) + ")";
+      for (const KeyWindow& window : target.windows) {
+        text += " within";
+        for (const auto& side : window.lower) text += (side.inclusive ? " >= " : " > ") + source_text(side.value);
+        for (const auto& side : window.upper) text += (side.inclusive ? " <= " : " < ") + source_text(side.value);
+      }
+      return text;
+    }
     case Target::Kind::keys: break;
   }
   std::string text = "keys(" + std::to_string(target.colocation) + ")";

@@ -36,11 +36,13 @@ struct Fact {
     equal,         // a = b
     values,        // a is one of values (none: never true)
     alternatives,  // one of the alternatives holds, each a conjunction of column = value
+    bound,         // a is less or greater than the one value
     never,         // false
   };
   Kind kind = Kind::equal;
   Var a, b;
   std::vector<ConstValue> values;
+  bool upper = false, inclusive = false;  // bound: a < value (upper), a <= value, a > value, a >= value
   std::vector<std::vector<std::pair<Var, ConstValue>>> alternatives;
   int regions[2] = {-1, -1};
 };

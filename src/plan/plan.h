@@ -40,6 +40,15 @@ struct KeySource {
 // One value per key column.
 using KeyTuple = std::vector<KeySource>;
 
+// A range of the first distribution column in which all rows of one table lie that matter.
+struct KeyWindow {
+  struct Side {
+    KeySource value;
+    bool inclusive = false;
+  };
+  std::vector<Side> lower, upper;  // all of them hold; none: open
+};
+
 // Which groups a statement goes to.
 struct Target {
   enum class Kind : uint8_t {
@@ -52,6 +61,11 @@ struct Target {
   Kind kind = Kind::any;
   catalog::ColocationId colocation = 0;
   std::vector<KeyTuple> keys;
+  // all: of a table sharded by ranges, one for each of its uses in the statement. Only groups that have partitions
+  // within one of them matter. Empty: they all do.
+  std::vector<KeyWindow> windows;
+
+  bool has_values() const { return kind == Kind::keys || !windows.empty(); }
 };
 
 // What a statement does to the backend it runs on (DESIGN §4).

@@ -239,6 +239,39 @@ void Statement::collect_equality(Level* level, const Node* left, const Node* rig
   out.push_back(std::move(fact));
 }
 
+void Statement::add_bound(Var column_var, const Node* node, std::string_view op, const Fact& blank,
+                          std::vector<Fact>& out) {
+  ConstValue value;
+  if (!column_var.valid() || !read_constant(node, value) || !comparable(value, column_var)) return;
+  if (value.written == ConstValue::Written::null || value.written == ConstValue::Written::array_parameter) return;
+  Fact fact = blank;
+  fact.kind = Fact::Kind::bound;
+  fact.a = column_var;
+  fact.values.push_back(std::move(value));
+  fact.upper = op.starts_with('<');
+  fact.inclusive = op.ends_with('=');
+  out.push_back(std::move(fact));
+}
+
+// x < 1, $1 >= x
+void Statement::collect_bound(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out) {
+  if (expr->n_name == 2 && string_value(expr->name[0]) != "pg_catalog") return;
+  const std::string_view op = last_name(expr->n_name, expr->name);
+  if (op != "<" && op != "<=" && op != ">" && op != ">=") return;
+  if (const Var left = column_of(level, expr->lexpr); left.valid()) return add_bound(left, expr->rexpr, op, blank, out);
+  const char* turned = op == "<" ? ">" : op == "<=" ? ">=" : op == ">" ? "<" : "<=";
+  add_bound(column_of(level, expr->rexpr), expr->lexpr, turned, blank, out);
+}
+
+// x BETWEEN 1 AND 2
+void Statement::collect_between(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out) {
+  auto* ends = as<PgQuery__List>(expr->rexpr);
+  if (ends == nullptr || ends->n_items != 2) return;
+  const Var column_var = column_of(level, expr->lexpr);
+  add_bound(column_var, ends->items[0], ">=", blank, out);
+  add_bound(column_var, ends->items[1], "<=", blank, out);
+}
+
 // x IN (1, 2, $1) and (x, y) IN ((1, 2), (3, 4))
 void Statement::collect_in(Level* level, const PgQuery__AExpr* expr, const Fact& blank, std::vector<Fact>& out) {
   auto* list = as<PgQuery__List>(expr->rexpr);
@@ -336,7 +369,7 @@ void Statement::collect_or(Level* level, const PgQuery__BoolExpr* expr, const Fa
     collect_facts(level, arm, -1, -1, facts);
     std::vector<std::vector<std::pair<Var, ConstValue>>> alternatives{{}};
     for (const Fact& part : facts) {
-      if (part.kind == Fact::Kind::equal) continue;
+      if (part.kind == Fact::Kind::equal || part.kind == Fact::Kind::bound) continue;
       std::vector<std::vector<std::pair<Var, ConstValue>>> extended;
       for (const auto& alternative : alternatives) {
         auto add = [&](const std::vector<std::pair<Var, ConstValue>>& more) {
@@ -370,6 +403,9 @@ void Statement::collect_facts(Level* level, const Node* condition, int region, i
   if (auto* expr = as<PgQuery__AExpr>(condition)) {
     if (expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_OP && expr->lexpr != nullptr && is_equals(expr))
       collect_equality(level, expr->lexpr, expr->rexpr, blank, out);
+    if (expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_OP && expr->lexpr != nullptr)
+      collect_bound(level, expr, blank, out);
+    if (expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_BETWEEN) collect_between(level, expr, blank, out);
     if (expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_IN) collect_in(level, expr, blank, out);
     if (expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_OP_ANY) collect_any(level, expr, blank, out);
     return;

@@ -1,6 +1,7 @@
 // Key values that the statement proves: equality classes, and from them one table's pins.
 #include <algorithm>
 
+#include "catalog/partition_bounds.h"
 #include "plan/distribution.h"
 #include "plan/types.h"
 
@@ -193,6 +194,33 @@ void DistributionAnalysis::pin(Level* /*level*/, const Instance& table, const Fa
   for (const Fact* fact : facts)
     if (fact->kind == Fact::Kind::alternatives) finder.add_alternatives(*fact);
   pins_[table.id] = finder.result();
+  if (!pins_[table.id]) find_window(table, facts, equal);
+}
+
+// What comparisons say about the first distribution column.
+void DistributionAnalysis::find_window(const Instance& table, const Facts& facts, EqualityClasses& equal) {
+  const catalog::Colocation* shards = statement_.context.database->colocation(table.table->colocation);
+  if (shards == nullptr || shards->bounds == nullptr || !shards->bounds->tellable() ||
+      shards->bounds->method() != catalog::PartitionBounds::Method::range)
+    return;
+  const int key = table.table->key_columns[0];
+  const catalog::Column& column = table.table->columns[static_cast<size_t>(key)];
+  if (!column.bytewise_collation) return;  // compared by another collation than the partitions are
+  const catalog::Oid type = column.base_type != 0 ? column.base_type : column.type;
+  KeyWindow window;
+  for (const Fact* fact : facts) {
+    const bool value = fact->kind == Fact::Kind::values && fact->values.size() == 1;
+    if ((fact->kind != Fact::Kind::bound && !value) || !equal.same(Var{table.id, key}, fact->a)) continue;
+    const ConstValue& bound = fact->values[0];
+    if (bound.written == ConstValue::Written::array_parameter || !statement_.usable(bound, type) ||
+        !statement_.parameter_type_certain(bound, type))
+      continue;
+    KeyWindow::Side side{bound.source, value || fact->inclusive};
+    side.value.type = type;
+    if (value || fact->upper) window.upper.push_back(side);
+    if (value || !fact->upper) window.lower.push_back(side);
+  }
+  if (!window.lower.empty() || !window.upper.empty()) windows_[table.id] = std::move(window);
 }
 
 }  // namespace pgmosaic::plan

@@ -400,7 +400,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   exec::Resolution where;
   if (runs_on_groups(plan)) {
     sql::Shape& shape = worker_.shape;
-    if (plan.target.kind == plan::Target::Kind::keys && statement->has_literals) sql::scan_shape(statement->sql, shape);
+    if (plan.target.has_values() && statement->has_literals) sql::scan_shape(statement->sql, shape);
     where = exec::resolve(plan.target, values_of(statement->sql, shape, bind, plan), *snapshot_, *database_);
   }
   const bool owed = state.owed_parse == statement;

@@ -253,7 +253,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   if (!statement || statement->context != plan_context_id_ || !simple_route(*statement->plan)) return nullptr;
   const plan::Plan& plan = *statement->plan;
   sql::Shape& shape = worker_.shape;
-  if (plan.target.kind == plan::Target::Kind::keys && statement->has_literals) sql::scan_shape(statement->sql, shape);
+  if (plan.target.has_values() && statement->has_literals) sql::scan_shape(statement->sql, shape);
   const exec::Resolution where =
       exec::resolve(plan.target, values_of(statement->sql, shape, batch.bind, plan), *snapshot_, *database_);
   if (!where.single()) return nullptr;
