@@ -230,32 +230,6 @@ bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
   });
 }
 
-Status change_partition(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, const PlanContext& context,
-                        Ddl& ddl) {
-  for (const Node* node : each(alter->n_cmds, alter->cmds)) {
-    auto* command = as<PgQuery__AlterTableCmd>(node);
-    if (command == nullptr) continue;
-    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition && ddl.tag == "ALTER TABLE")
-      TRY(plan_attach(table, command, context, ddl));
-    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition)
-      TRY(plan_detach(table, alter, command, ddl));
-  }
-  return {};
-}
-
-// ALTER TABLE ONLY of a table with leaves: its groups have them to alter as well.
-Status include_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql,
-                      Ddl& ddl) {
-  if (table == nullptr || !has_leaves(*table) || alter->relation->inh) return {};
-  Arena arena;
-  auto* copy = arena.shallow(alter);
-  copy->relation = arena.shallow(alter->relation);
-  copy->relation->inh = true;
-  ddl.home_instead = {std::string(sql)};
-  TRY_ASSIGN(ddl.everywhere[0], deparse_statement(arena.node(copy)));
-  return {};
-}
-
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
   std::string tag = "ALTER TABLE";
   switch (alter->objtype) {

@@ -170,8 +170,8 @@ Status check_attached(const catalog::Table& table, const catalog::Table& other, 
 
 }  // namespace
 
-Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* command, const PlanContext& context,
-                   Ddl& ddl) {
+static Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* command,
+                          const PlanContext& context, Ddl& ddl) {
   auto* partition = as<PgQuery__PartitionCmd>(command->def);
   if (partition == nullptr || table == nullptr) return {};
   const bool replaces = has_leaves(*table);
@@ -193,8 +193,8 @@ Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* co
   return {};
 }
 
-Status plan_detach(const catalog::Table* table, const PgQuery__AlterTableStmt* alter,
-                   const PgQuery__AlterTableCmd* command, Ddl& ddl) {
+static Status plan_detach(const catalog::Table* table, const PgQuery__AlterTableStmt* alter,
+                          const PgQuery__AlterTableCmd* command, Ddl& ddl) {
   auto* partition = as<PgQuery__PartitionCmd>(command->def);
   if (partition == nullptr || table == nullptr) return {};
   if (has_leaves(*table))
@@ -211,6 +211,31 @@ Status plan_detach(const catalog::Table* table, const PgQuery__AlterTableStmt* a
   copy->cmds = arena.list({arena.node(plain_command)});
   TRY_ASSIGN(ddl.everywhere[0], deparse_statement(arena.node(copy)));
   ddl.alone = "ALTER TABLE ... DETACH CONCURRENTLY";
+  return {};
+}
+
+Status change_partition(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, const PlanContext& context,
+                        Ddl& ddl) {
+  for (const Node* node : each(alter->n_cmds, alter->cmds)) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    if (command == nullptr) continue;
+    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition && ddl.tag == "ALTER TABLE")
+      TRY(plan_attach(table, command, context, ddl));
+    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition)
+      TRY(plan_detach(table, alter, command, ddl));
+  }
+  return {};
+}
+
+Status include_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql,
+                      Ddl& ddl) {
+  if (table == nullptr || !has_leaves(*table) || alter->relation->inh) return {};
+  Arena arena;
+  auto* copy = arena.shallow(alter);
+  copy->relation = arena.shallow(alter->relation);
+  copy->relation->inh = true;
+  ddl.home_instead = {std::string(sql)};
+  TRY_ASSIGN(ddl.everywhere[0], deparse_statement(arena.node(copy)));
   return {};
 }
 

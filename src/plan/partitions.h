@@ -21,10 +21,12 @@ Result<Plan> plan_new_partition(std::string_view sql, const PgQuery__CreateStmt*
 // A partition that is listed with its table; `spread_by`: the columns of SHARD BY HASH, `storage`: WITH (…).
 Result<Plan> plan_listed_partition(const sql::CreateTableText::Partition& partition, const PgQuery__RangeVar* parent,
                                    const std::vector<std::string>& spread_by, const std::string& storage);
-// ATTACH and DETACH PARTITION of a table: what `ddl` needs beside the statement. `table`: null if it is not known.
-Status plan_attach(const catalog::Table* table, const PgQuery__AlterTableCmd* command, const PlanContext& context,
-                   Ddl& ddl);
-Status plan_detach(const catalog::Table* table, const PgQuery__AlterTableStmt* alter,
-                   const PgQuery__AlterTableCmd* command, Ddl& ddl);
+// ATTACH and DETACH PARTITION among the commands of ALTER TABLE: what `ddl` needs beside the statement. `table`: null
+// if it is not known.
+Status change_partition(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, const PlanContext& context,
+                        Ddl& ddl);
+// ALTER TABLE ONLY of a table with leaves: its groups have them to alter as well.
+Status include_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql,
+                      Ddl& ddl);
 
 }  // namespace pgmosaic::plan

@@ -158,6 +158,15 @@ Error without_line(Error error) {
   return error;
 }
 
+// Of each reader its group's place among the splitter's.
+void fill_slots(std::vector<exec::RowReader>& readers, const exec::CopySplitter& splitter,
+                std::vector<std::size_t>& slot) {
+  const auto& groups = splitter.groups();
+  for (std::size_t i = 0; i < readers.size(); ++i)
+    slot[i] =
+        static_cast<std::size_t>(std::find(groups.begin(), groups.end(), readers[i].backend().group) - groups.begin());
+}
+
 }  // namespace
 
 net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows) {
@@ -182,10 +191,7 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     if (split) {
       splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text,
                        exec::CopyColumns(), snapshot_->any_shards_group());
-      for (std::size_t i = 0; i < readers.size(); ++i)
-        slot[i] = static_cast<std::size_t>(
-            std::find(splitter->groups().begin(), splitter->groups().end(), readers[i].backend().group) -
-            splitter->groups().begin());
+      fill_slots(readers, *splitter, slot);
     }
   }
   std::string payload;

@@ -88,8 +88,8 @@ net::Task<Result<catalog::Oid>> NewTables::oid_at_home(const std::string& name) 
 }
 
 // OID, attnum, base type and collation of the key columns, as the home created them.
-net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
-  if (wish.by_partition) co_return co_await by_partition(wish);
+net::Task<Status> NewTables::read_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
+                                      std::vector<catalog::Oid>& types, std::string& schema) {
   exec::Backend& home = *backends_.held(snapshot_.home);
   const std::string name = qualified_name(wish.schema, wish.table);
   const std::string question =
@@ -107,11 +107,6 @@ net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
       "LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation WHERE b.typtype <> 'd'";
   auto rows = co_await home.conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
-  meta::ShardedTableRecord record;
-  record.database = changes_.database;
-  record.kind = catalog::TableKind::sharded;
-  std::vector<catalog::Oid> types, collations;
-  std::string schema;
   for (const std::string& column : wish.key_columns) {
     bool found = false;
     for (const auto& row : rows->rows) {
@@ -130,28 +125,45 @@ net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
       record.key_columns.push_back(std::stoi(*row[1]));
       record.oid = static_cast<catalog::Oid>(std::stoul(*row[4]));
       types.push_back(type);
-      // Deterministic collations hash alike, so they do not separate colocation groups.
-      collations.push_back(0);
       schema = *row[6];
     }
     if (!found) co_return make_error("42703", "column \"" + column + "\" named in partition key does not exist");
   }
-  catalog::Colocation colocation;
-  if (!wish.colocate_with.empty() && wish.colocate_with != "none") {
-    const std::string& other = wish.colocate_with;
-    const std::size_t dot = other.find('.');
-    const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
-    const catalog::Table* table =
-        database_.find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
-    if (table == nullptr || table->kind != catalog::TableKind::sharded)
-      co_return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
-    colocation = *database_.colocation(table->colocation);
-    if (colocation.key_types != types)
-      co_return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ",
-                           "Choose distribution columns of the same types.");
-  } else {
-    CO_TRY_ASSIGN(colocation, control_.place(snapshot_, database_, types, collations, wish.shard_count, wish));
-  }
+  co_return Status{};
+}
+
+// The shards that a new table shares with others, or has for itself.
+Result<catalog::Colocation> NewTables::colocation_for(const plan::Ddl::NewSharded& wish,
+                                                      const std::vector<catalog::Oid>& types,
+                                                      const std::string& schema) {
+  // Deterministic collations hash alike, so they do not separate colocation groups.
+  const std::vector<catalog::Oid> collations(types.size(), 0);
+  const std::string& other = wish.colocate_with;
+  if (other.empty() || other == "none")
+    return control_.place(snapshot_, database_, types, collations, wish.shard_count, wish);
+  const std::size_t dot = other.find('.');
+  const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
+  const catalog::Table* table = database_.find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
+  if (table == nullptr || table->kind != catalog::TableKind::sharded)
+    return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
+  const catalog::Colocation& colocation = *database_.colocation(table->colocation);
+  if (colocation.by_partition || colocation.id >= catalog::kFirstSingleColocation)
+    return make_error("42809", "colocate_with: \"" + other + "\" is not sharded by hash",
+                      "Tables by ranges or lists have shards of their own.");
+  if (colocation.key_types != types)
+    return make_error("42804", "colocate_with: the key types of \"" + other + "\" differ",
+                      "Choose distribution columns of the same types.");
+  return colocation;
+}
+
+net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
+  if (wish.by_partition) co_return co_await by_partition(wish);
+  meta::ShardedTableRecord record;
+  record.database = changes_.database;
+  std::vector<catalog::Oid> types;
+  std::string schema;
+  CO_TRY(co_await read_key(wish, record, types, schema));
+  CO_TRY_ASSIGN(const catalog::Colocation colocation, colocation_for(wish, types, schema));
   record.colocation = colocation.id;
   changes_.colocations.push_back(colocation);
   if (wish.in_partitions) {
@@ -173,6 +185,14 @@ net::Task<Status> NewTables::create_leaves(const catalog::Colocation& colocation
     texts.push_back(leaves_sql(colocation, group.id, parent, prefix, wish));
   }
   co_return co_await run_on_groups(backends, texts, nullptr);
+}
+
+net::Task<Result<bool>> NewTables::exists(const plan::Ddl::NewSharded& wish) {
+  const std::string question =
+      "SELECT pg_catalog.to_regclass(" + pool::quote_literal(qualified_name(wish.schema, wish.table)) + ") IS NOT NULL";
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  co_return rows->rows[0][0] == "t";
 }
 
 // A reference table is recorded; a local one is what the catalog takes for granted.

@@ -30,6 +30,8 @@ class NewTables {
             const catalog::Database& database, exec::StagedSchema& changes)
       : control_(control), backends_(backends), snapshot_(snapshot), database_(database), changes_(changes) {}
 
+  // Before the statements: is there a table of this name?
+  net::Task<Result<bool>> exists(const plan::Ddl::NewSharded& wish);
   net::Task<Status> sharded(const plan::Ddl::NewSharded& wish);
   // A reference table is recorded; a local one is what the catalog takes for granted.
   net::Task<Status> other(const plan::Ddl::NewTable& created);
@@ -46,6 +48,10 @@ class NewTables {
     bool by_partition = false;
   };
   net::Task<Status> by_partition(const plan::Ddl::NewSharded& wish);
+  net::Task<Status> read_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
+                             std::vector<catalog::Oid>& types, std::string& schema);
+  Result<catalog::Colocation> colocation_for(const plan::Ddl::NewSharded& wish, const std::vector<catalog::Oid>& types,
+                                             const std::string& schema);
   net::Task<Status> lock_empty(const std::string& name, const std::string& title);
   net::Task<Result<catalog::Oid>> oid_at_home(const std::string& name);
   net::Task<Status> create_leaves(const catalog::Colocation& colocation, const std::string& parent,

@@ -25,7 +25,8 @@ BEGIN
   made := pg_catalog.format('%I.%I', place, title);
   SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS what INTO held FROM pg_catalog.pg_depend d
     WHERE (d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = old
-           AND (d.classid = ANY (ARRAY['pg_catalog.pg_rewrite', 'pg_catalog.pg_policy', 'pg_catalog.pg_publication_rel']::pg_catalog.regclass[])
+           AND (d.classid = ANY (ARRAY['pg_catalog.pg_rewrite', 'pg_catalog.pg_policy',
+                                       'pg_catalog.pg_publication_rel']::pg_catalog.regclass[])
                 OR (d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
                     AND NOT (SELECT t.tgisinternal FROM pg_catalog.pg_trigger t WHERE t.oid = d.objid))
                 OR (d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
@@ -74,14 +75,16 @@ BEGIN
               JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = old
   LOOP EXECUTE pg_catalog.format('ALTER INDEX %s RENAME TO %I', step.index, 'pgmosaic_replaced_' || step.index::pg_catalog.oid); END LOOP;
   EXECUTE pg_catalog.format('ALTER TABLE %s RENAME TO pgmosaic_replaced', old);
-  EXECUTE pg_catalog.format('CREATE TABLE %s (LIKE %I.pgmosaic_replaced INCLUDING ALL EXCLUDING INDEXES) PARTITION BY HASH ($KEY$)', made, place);
+  EXECUTE pg_catalog.format('CREATE TABLE %s (LIKE %I.pgmosaic_replaced INCLUDING ALL EXCLUDING INDEXES) '
+                            'PARTITION BY HASH ($KEY$)', made, place);
   EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', made, owner);
   FOREACH note IN ARRAY statements LOOP EXECUTE note; END LOOP;
   FOR i IN 1 .. coalesce(pg_catalog.array_length(identities, 1), 0) BY 2 LOOP
     note := pg_catalog.pg_get_serial_sequence(made, identities[i]);
     EXECUTE pg_catalog.format('SELECT pg_catalog.setval(%L, last_value, is_called) FROM %I.%I', note, place,
                               'pgmosaic_replaced_' || identities[i]);
-    IF note::pg_catalog.regclass IS DISTINCT FROM pg_catalog.to_regclass(pg_catalog.format('%I.%I', place, identities[i + 1])) THEN
+    IF note::pg_catalog.regclass
+       IS DISTINCT FROM pg_catalog.to_regclass(pg_catalog.format('%I.%I', place, identities[i + 1])) THEN
       EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO %I', note, identities[i + 1]);
     END IF;
   END LOOP;

@@ -166,12 +166,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     if (partition.adopted) CO_TRY(co_await made.adopt(partition));
   bool existed = false;
   if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
-    const std::string question = "SELECT pg_catalog.to_regclass(" +
-                                 pool::quote_literal(qualified_name(ddl.new_sharded->schema, ddl.new_sharded->table)) +
-                                 ") IS NOT NULL";
-    auto rows = co_await home[0]->conn->query(question);
-    if (!rows.ok()) co_return std::move(rows.error());
-    existed = rows->rows[0][0] == "t";
+    CO_TRY_ASSIGN(existed, co_await made.exists(*ddl.new_sharded));
   }
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
