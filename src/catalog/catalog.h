@@ -116,8 +116,9 @@ struct Colocation {
   std::vector<Oid> key_collations;  // 0 where the type has none
   std::vector<Shard> shards;
   bool explicit_only = false;  // made with WITH (colocate_with = 'none')
+  bool computed = false;       // by the hash of expressions: only a PostgreSQL can tell a row's shard
   bool by_partition = false;
-  Oid table = 0;                                  // by_partition: whose partitions they are
+  Oid table = 0;                                  // by_partition, computed: whose shards they are
   std::shared_ptr<const PartitionBounds> bounds;  // by_partition
 
   uint32_t shard_of_hash(uint64_t hash) const { return static_cast<uint32_t>(hash % shards.size()); }

@@ -316,10 +316,11 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
                                            const std::vector<catalog::Oid>& key_types,
                                            const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
                                            const plan::Ddl::NewSharded& wish) {
-  const bool alone = wish.colocate_with == "none";
+  const bool alone = wish.colocate_with == "none" || wish.by_expression;
   auto fits = [&](const catalog::Colocation& colocation) {
-    return !alone && !colocation.explicit_only && !colocation.by_partition && colocation.key_types == key_types &&
-           colocation.key_collations == key_collations && colocation.shards.size() == shard_count;
+    return !alone && !colocation.explicit_only && !colocation.by_partition && !colocation.computed &&
+           colocation.key_types == key_types && colocation.key_collations == key_collations &&
+           colocation.shards.size() == shard_count;
   };
   for (const auto& [id, colocation] : database.colocations)
     if (fits(colocation)) return colocation;
@@ -332,6 +333,7 @@ Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, co
   colocation.key_types = key_types;
   colocation.key_collations = key_collations;
   colocation.explicit_only = alone;
+  colocation.computed = wish.by_expression;
   // Neighbouring remainders go to different groups; each group gets the same number, give or take one.
   std::vector<catalog::GroupId> owners;
   for (const catalog::Group& group : snapshot.groups)

@@ -1,5 +1,6 @@
 #include "control/introspect.h"
 
+#include <algorithm>
 #include <set>
 
 #include "catalog/partition_bounds.h"
@@ -377,6 +378,9 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     table.kind = record.kind;
     table.colocation = record.colocation;
     table.shard_prefix = record.shard_prefix;
+    const auto shards = std::find_if(colocations.begin(), colocations.end(),
+                                     [&](const catalog::Colocation& one) { return one.id == record.colocation; });
+    if (shards != colocations.end() && shards->computed) shards->table = record.oid;
     if (record.group != 0) table.colocation = catalog::single_colocation(record.group);
     for (int attnum : record.key_columns) table.key_columns.push_back(position_of(draft->second, attnum));
   }

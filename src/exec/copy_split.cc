@@ -52,6 +52,7 @@ CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& 
   if (groups_.empty()) groups_.push_back(fallback);
   buffers_.resize(groups_.size());
   bounds_ = colocation.bounds.get();
+  computed_ = colocation.computed;
   const auto last = std::find(groups_.begin(), groups_.end(), fallback);
   if (last != groups_.end()) fallback_ = static_cast<std::size_t>(last - groups_.begin());
   for (const catalog::Shard& shard : colocation.shards) {
@@ -157,8 +158,9 @@ Status CopySplitter::take_row(Scanner& scanner, const char* row) {
       return missing_data(scanner.field_count(),
                           std::string_view(row, extent.terminated || ended_ ? extent.payload : extent.length));
   ++rows_;
-  const std::optional<std::size_t> group =
-      bounds_ != nullptr ? group_by_bounds(scanner, row) : group_of_row(scanner, row);
+  const std::optional<std::size_t> group = bounds_ != nullptr ? group_by_bounds(scanner, row)
+                                           : computed_        ? std::nullopt
+                                                              : group_of_row(scanner, row);
   if (!group) [[unlikely]] {
     set_aside(scanner, row);
     return {};

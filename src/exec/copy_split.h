@@ -106,6 +106,7 @@ class CopySplitter {
   std::vector<catalog::GroupId> groups_;
   std::vector<uint32_t> shard_groups_;  // of each shard: index into groups_
   const catalog::PartitionBounds* bounds_ = nullptr;
+  bool computed_ = false;     // no row's shard can be told here
   std::size_t fallback_ = 0;  // index into groups_
   uint64_t shard_mask_ = 0;   // number of shards - 1 where that is a power of two above 1
   std::vector<std::string> buffers_;

@@ -169,7 +169,7 @@ bool add_array(const KeySource& source, const Values& values, const catalog::Col
   const auto format = binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text;
   std::vector<std::optional<std::string>> elements;
   if (!array_elements(*value, binary, elements)) return false;
-  if (colocation.bounds != nullptr && !colocation.bounds->tellable()) return false;
+  if (colocation.computed || (colocation.bounds != nullptr && !colocation.bounds->tellable())) return false;
   for (const auto& element : elements) {
     if (!element) continue;
     if (colocation.bounds != nullptr) {
@@ -277,6 +277,11 @@ std::optional<uint64_t> hash_source(const KeySource& source, const Values& value
 
 std::optional<uint32_t> shard_of(const plan::KeyTuple& tuple, const Values& values,
                                  const catalog::Colocation& colocation, bool& is_null) {
+  if (colocation.computed) {
+    is_null =
+        std::any_of(tuple.begin(), tuple.end(), [&](const KeySource& source) { return exec::is_null(source, values); });
+    return std::nullopt;
+  }
   if (colocation.by_partition) return shard_by_bounds(tuple, values, *colocation.bounds, is_null);
   return shard_by_hash(tuple, values, colocation, is_null);
 }

@@ -117,7 +117,8 @@ std::string encode_colocation(const catalog::Colocation& colocation) {
                {"key_collations", colocation.key_collations},
                {"shards", std::move(shards)},
                {"explicit_only", colocation.explicit_only},
-               {"by_partition", colocation.by_partition}});
+               {"by_partition", colocation.by_partition},
+               {"computed", colocation.computed}});
 }
 
 std::string encode_table(const ShardedTableRecord& record) {
@@ -149,6 +150,7 @@ Result<catalog::Colocation> decode_colocation(const Entry& entry) {
         colocation.key_collations = value.at("key_collations").get<std::vector<catalog::Oid>>();
         colocation.explicit_only = value.at("explicit_only").get<bool>();
         colocation.by_partition = value.value("by_partition", false);
+        colocation.computed = value.value("computed", false);
         for (const json& item : value.at("shards")) {
           colocation.shards.push_back({item.at("id").get<catalog::ShardId>(), item.at("modulus").get<uint32_t>(),
                                        item.at("remainder").get<uint32_t>(), item.at("group").get<catalog::GroupId>()});

@@ -4,7 +4,7 @@
 //   groups/<id>                                {"name", "host", "port", "home"}
 //   databases/<database>/colocations/<id>      {"key_types", "key_collations", "shards": [{"id", "modulus",
 //   "remainder",
-//                                               "group"}], "explicit_only", "by_partition"}
+//                                               "group"}], "explicit_only", "by_partition", "computed"}
 //   databases/<database>/tables/<oid>          {"kind", "key_columns", "colocation", "shard_prefix", "group"}
 //   ids/<sequence>                             a number, see allocate_ids()
 //   epoch                                      a number

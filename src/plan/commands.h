@@ -24,6 +24,7 @@ struct Ddl {
     std::string storage;         // storage parameters of the leaves: "fillfactor=70"
     std::string colocate_with;   // "none", a table as written ("schema.table" or "table"), or empty: any fitting one
     bool by_partition = false;   // its shards are the partitions that the user declares
+    bool by_expression = false;  // of which key_columns tells nothing
     bool in_partitions = false;  // no leaves of its own: those partitions are spread by its key
   };
   std::optional<NewSharded> new_sharded;

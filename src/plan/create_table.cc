@@ -28,6 +28,7 @@ class CreateTablePlanner {
   Status choose_kind();
   void choose_key();
   Status check_key_types();
+  Result<std::string> expressions() const;
   Status check_elements();
   Status check_one_primary_key();
   bool makes_sequences() const;
@@ -84,7 +85,7 @@ void CreateTablePlanner::choose_key() {
 
 Status CreateTablePlanner::choose_kind() {
   std::string type = text_.table_type.value_or("");
-  bool keyed = !text_.key_columns.empty();
+  bool keyed = text_.keyed();
   if (keyed && !type.empty() && type != "sharded")
     return misuse("a " + type + " table has no distribution key", "Leave out SHARD BY, or table_type.");
   if (text_.shard_by_bounds && !type.empty() && type != "sharded")
@@ -105,8 +106,9 @@ Status CreateTablePlanner::choose_kind() {
   if (type == "reference") table_.kind = TableKind::reference;
   if (!sharded) return {};
   table_.key_columns = text_.key_columns;
+  table_.by_expression = !text_.key_expressions.empty();
   if (!keyed) choose_key();
-  if (table_.key_columns.empty()) {
+  if (table_.key_columns.empty() && !table_.by_expression) {
     if (type.empty()) return {};  // only by default: a table without a hashable column stays local
     return misuse("the table has no column that can be its distribution key", "Name one with SHARD BY HASH (column).");
   }
@@ -128,6 +130,44 @@ Status CreateTablePlanner::check_key_types() {
     table_.key_types.push_back(type);
   }
   return {};
+}
+
+// Whether text || column is the same on every day and server, which PostgreSQL only knows of column::text.
+static bool has_immutable_text(catalog::Oid type) {
+  return is_integer(type) || type == oid::numeric || type == oid::uuid || type == oid::boolean;
+}
+
+// The key for PARTITION BY HASH (…). `a || id` becomes `a || id::text`.
+Result<std::string> CreateTablePlanner::expressions() const {
+  if (text_.partitioned)
+    return make_error("0A000", "SHARD BY an expression together with PARTITION BY is not supported",
+                      "Shard by columns.");
+  auto tree = ParseTree::parse("SELECT " + text_.key_expressions);
+  auto* select = tree ? as<PgQuery__SelectStmt>(tree->statement()) : nullptr;
+  if (select == nullptr || select->n_from_clause > 0)
+    return make_error("42601", "syntax error in the distribution key", "Write SHARD BY HASH (expression, ...).");
+  std::string list;
+  for (const Node* node : each(select->n_target_list, select->target_list)) {
+    auto* target = as<PgQuery__ResTarget>(node);
+    if (target == nullptr) continue;
+    Arena arena;
+    bool within = false;  // an operand of ||
+    const Node* cast = arena.copy(target->val, [&](const Node* part) -> Node* {
+      auto* expr = as<PgQuery__AExpr>(part);
+      if (expr != nullptr) within = last_name(expr->n_name, expr->name) == "||";
+      auto* reference = as<PgQuery__ColumnRef>(part);
+      catalog::Oid type = 0;
+      const PgQuery__ColumnDef* definition =
+          reference == nullptr ? nullptr : column(string_value(reference->fields[reference->n_fields - 1]));
+      if (!within || definition == nullptr || classify_key_type(definition->type_name, type) == KeyType::refused ||
+          !has_immutable_text(type))
+        return nullptr;
+      return arena.cast(const_cast<Node*>(part), {"pg_catalog", "text"});
+    });
+    TRY_ASSIGN(const std::string text, deparse_expression(cast));
+    list += (list.empty() ? "" : ", ") + (as<PgQuery__ColumnRef>(target->val) != nullptr ? text : "(" + text + ")");
+  }
+  return list;
 }
 
 // As PostgreSQL says it, before we look at which columns a key has.
@@ -218,6 +258,9 @@ Result<Plan> CreateTablePlanner::run() {
   }
   std::string keys;
   for (const std::string& key : table_.key_columns) keys += (keys.empty() ? "" : ", ") + quote_identifier(key);
+  if (table_.by_expression) {
+    TRY_ASSIGN(keys, expressions());
+  }
   if (!text_.method.empty())
     return make_error("0A000", "an access method for a sharded table is not supported", "Leave out USING.");
   if (by_partition_ || text_.partitioned) {
@@ -236,6 +279,7 @@ Result<Plan> CreateTablePlanner::run() {
   sharded.storage = text_.storage;
   sharded.colocate_with = table_.colocate_with.empty() ? table_.must_colocate_with : table_.colocate_with;
   sharded.by_partition = by_partition_;
+  sharded.by_expression = table_.by_expression;
   sharded.in_partitions = !by_partition_ && text_.partitioned;
   return with_partitions(std::move(plan));
 }

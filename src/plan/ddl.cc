@@ -113,6 +113,7 @@ TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeV
   result.colocation = table->colocation;
   const catalog::Colocation* shards = context.database->colocation(table->colocation);
   result.by_partition = shards != nullptr && shards->by_partition;
+  result.by_expression = shards != nullptr && shards->computed;
   for (int key : table->key_columns) {
     result.key_columns.push_back(table->columns[key].name);
     result.key_types.push_back(table->columns[key].base_type);

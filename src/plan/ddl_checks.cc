@@ -29,16 +29,18 @@ Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::
       "make the referenced table a reference table.";
   if (table.kind != TableKind::sharded)
     return refused("a foreign key from a " + kind_name(table.kind) + " table to a sharded table", hint);
+  if (table.by_expression) return refused("a foreign key from a table that is sharded by an expression", hint);
   bool self = referenced == nullptr;
   std::vector<std::string> referenced_keys = table.key_columns;
   if (!self) {
     referenced_keys.clear();
     for (int key : referenced->key_columns) referenced_keys.push_back(referenced->columns[key].name);
     const catalog::Colocation* shards = context.database->colocation(referenced->colocation);
-    bool together = table.colocation != 0 ? table.colocation == referenced->colocation
-                                          : shards != nullptr && !shards->by_partition && !table.key_columns.empty() &&
-                                                shards->shards.size() == table.shard_count &&
-                                                shards->key_types == table.key_types && table.colocate_with != "none";
+    bool together = table.colocation != 0
+                        ? table.colocation == referenced->colocation
+                        : shards != nullptr && !shards->by_partition && !shards->computed &&
+                              !table.key_columns.empty() && shards->shards.size() == table.shard_count &&
+                              shards->key_types == table.key_types && table.colocate_with != "none";
     if (!together) return refused("a foreign key to a sharded table that is not co-located with this one", hint);
     table.must_colocate_with = referenced->schema + "." + referenced->name;
   }
@@ -104,6 +106,10 @@ bool reserved_schema(std::string_view schema) { return schema == "pgmosaic" || s
 
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what) {
   if (table.kind != TableKind::sharded || table.by_partition) return {};
+  if (table.by_expression)
+    return refused(
+        std::string(what) + " of a table that is sharded by an expression",
+        "PostgreSQL enforces keys of partitioned tables by columns: shard the table by a column of the key.");
   for (const std::string& key : table.key_columns) {
     if (std::find(columns.begin(), columns.end(), key) != columns.end()) continue;
     return refused(std::string(what) + " of a sharded table must contain its distribution column \"" + key + "\"",

@@ -20,6 +20,7 @@ struct TableUnderDefinition {
   uint32_t shard_count = 0;
   std::string colocate_with;             // "none": with no other table
   catalog::ColocationId colocation = 0;  // of an existing table
+  bool by_expression = false;            // its shards cannot enforce keys
   bool by_partition = false;             // PostgreSQL itself sees to what its partitions can enforce
   std::string must_colocate_with;        // set by a foreign key: the table it must share shards with
 };

@@ -33,9 +33,9 @@ class InsertPlanner {
   bool pulls();
   bool key_of_row(const PgQuery__List* row, KeyTuple& key);
   bool key_source(const Node* value, int column, KeySource& source);
-  bool by_partition() const {
+  bool asked() const {
     const catalog::Colocation* shards = p_.context.database->colocation(s_.instance(target_).table->colocation);
-    return shards != nullptr && shards->by_partition;
+    return shards != nullptr && (shards->by_partition || shards->computed);
   }
   bool missing_key(int column, KeySource& source);
   bool slice_rows(InsertSplit& split);
@@ -149,9 +149,9 @@ bool InsertPlanner::key_source(const Node* value, int column, KeySource& source)
   catalog::Oid type = key.base_type != 0 ? key.base_type : key.type;
   ConstValue constant;
   const bool read = s_.read_constant(value, constant);
-  // What such a literal means only a PostgreSQL knows, which is asked for the row's partition.
+  // What such a literal means only a PostgreSQL knows, which is asked for the row's shard.
   const bool as_written = read && constant.type == 0 && !catalog::hashable_key_type(type) &&
-                          constant.written != ConstValue::Written::parameter && by_partition();
+                          constant.written != ConstValue::Written::parameter && asked();
   if (!read || (!as_written && !s_.comparable(constant, Var{target_, column}))) {
     p_.key_expression = true;
     refuse("INSERT whose value for the distribution column \"" + key.name + "\" is an expression",

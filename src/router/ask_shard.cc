@@ -7,6 +7,24 @@ namespace pgmosaic::router {
 
 namespace {
 
+// $1, $2, … AS the key's columns.
+std::string columns_of_row(const catalog::Table& table, const std::string& relation) {
+  std::string names;
+  for (const int column : table.key_columns)
+    names += (names.empty() ? "" : ", ") + pool::quote_literal(table.columns[static_cast<std::size_t>(column)].name);
+  return "(SELECT pg_catalog.string_agg(pg_catalog.format('CAST($%s AS %s) AS %I', k.n, "
+         "pg_catalog.format_type(a.atttypid, a.atttypmod), a.attname), ', ' ORDER BY k.n) FROM "
+         "pg_catalog.unnest(ARRAY[" +
+         names +
+         "]::pg_catalog.name[]) WITH ORDINALITY AS k (name, n) JOIN pg_catalog.pg_attribute a ON a.attrelid = " +
+         relation + " AND a.attname = k.name AND a.attnum > 0)";
+}
+
+Error busy_with_schema() {
+  return make_error("0A000", "the shard of a row cannot be told while this transaction changes the schema",
+                    "Commit the schema change first.");
+}
+
 // PostgreSQL's extended hash function of a key type, by name.
 const char* hash_function(catalog::Oid type) {
   switch (type) {
@@ -59,26 +77,52 @@ net::Task<Status> ShardQuestions::hash_of(const plan::KeySource& source, const s
   co_return Status{};
 }
 
+// The groups have the table with its expressions.
+net::Task<Status> ShardQuestions::read_expressions(pool::ServerConn& conn, const catalog::Colocation& colocation) {
+  if (!of_expressions_.empty()) co_return Status{};
+  const catalog::Table& table = *database_.tables_by_oid.at(colocation.table);
+  const std::string relation =
+      pool::quote_literal(pool::quote_identifier(table.schema) + "." + pool::quote_identifier(table.name)) +
+      "::pg_catalog.regclass";
+  const std::string question = "SELECT " + relation + "::pg_catalog.oid, pg_catalog.pg_get_partkeydef(" + relation +
+                               "), " + columns_of_row(table, relation);
+  auto rows = co_await conn.query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  const std::string key = rows->rows[0][1].value_or("");  // HASH (…)
+  const std::string count = std::to_string(colocation.shards.size());
+  of_expressions_ = "SELECT r FROM pg_catalog.generate_series(0, " + count + " - 1) AS r, (SELECT " +
+                    rows->rows[0][2].value_or("") + ") AS row_of_the_table WHERE pg_catalog.satisfies_hash_partition(" +
+                    *rows->rows[0][0] + ", " + count + ", r, " +
+                    key.substr(key.find('(') + 1, key.rfind(')') - key.find('(') - 1) + ")";
+  co_return Status{};
+}
+
+net::Task<Result<uint32_t>> ShardQuestions::by_expression(const catalog::Colocation& colocation,
+                                                          const KeyTexts& values) {
+  if (schema_changed_) co_return busy_with_schema();
+  auto borrowed = co_await backends_.borrow(colocation.shards[0].group);
+  if (!borrowed.ok()) co_return std::move(borrowed.error());
+  Status known = co_await read_expressions(**borrowed, colocation);
+  if (!known.ok()) {
+    backends_.give_back();
+    co_return std::move(known.error());
+  }
+  const std::vector<pg::Oid> types(values.size(), 25);
+  auto answer = co_await (*borrowed)->query_params(of_expressions_, values, types);
+  backends_.give_back();
+  if (!answer.ok()) co_return std::move(answer.error());
+  co_return static_cast<uint32_t>(std::stoul(*answer->rows.at(0)[0]));
+}
+
 // Asks the home which of a table's partitions takes a row with these values of its key, in key order.
 net::Task<Result<uint32_t>> ShardQuestions::by_partition(const catalog::Colocation& colocation,
                                                          const KeyTexts& values) {
-  if (schema_changed_)
-    co_return make_error("0A000", "the partition of a row cannot be told while this transaction changes the schema",
-                         "Commit the schema change first.");
+  if (schema_changed_) co_return busy_with_schema();
   const catalog::Table& table = *database_.tables_by_oid.at(colocation.table);
-  std::string names;
-  for (const int column : table.key_columns)
-    names += (names.empty() ? "" : ", ") + pool::quote_literal(table.columns[static_cast<std::size_t>(column)].name);
   const std::string oid = std::to_string(table.oid);
-  const std::string conditions =
-      "SELECT i.inhrelid, pg_catalog.pg_get_partition_constraintdef(i.inhrelid), "
-      "(SELECT pg_catalog.string_agg(pg_catalog.format('CAST($%s AS %s) AS %I', k.n, "
-      "pg_catalog.format_type(a.atttypid, a.atttypmod), a.attname), ', ' ORDER BY k.n) FROM "
-      "pg_catalog.unnest(ARRAY[" +
-      names +
-      "]::pg_catalog.name[]) WITH ORDINALITY AS k (name, n) JOIN pg_catalog.pg_attribute a ON a.attrelid = i.inhparent "
-      "AND a.attname = k.name AND a.attnum > 0) FROM pg_catalog.pg_inherits i WHERE i.inhparent = " +
-      oid + " ORDER BY 1";
+  const std::string conditions = "SELECT i.inhrelid, pg_catalog.pg_get_partition_constraintdef(i.inhrelid), " +
+                                 columns_of_row(table, oid) +
+                                 " FROM pg_catalog.pg_inherits i WHERE i.inhparent = " + oid + " ORDER BY 1";
   // On a connection of its own: the session's may be in the middle of a COPY.
   auto borrowed = co_await backends_.borrow(snapshot_.home);
   if (!borrowed.ok()) co_return std::move(borrowed.error());
@@ -117,6 +161,7 @@ net::Task<Result<uint32_t>> ShardQuestions::by_hash(const catalog::Colocation& c
 net::Task<Result<uint32_t>> ShardQuestions::shard_of(const catalog::Colocation& colocation, const plan::KeyTuple& tuple,
                                                      const KeyTexts& values) {
   if (colocation.by_partition) co_return co_await by_partition(colocation, values);
+  if (colocation.computed) co_return co_await by_expression(colocation, values);
   co_return co_await by_hash(colocation, tuple, values);
 }
 

@@ -32,12 +32,15 @@ class ShardQuestions {
   net::Task<Status> hash_of(const plan::KeySource& source, const std::string& value, uint64_t& hash);
   net::Task<Result<uint32_t>> by_hash(const catalog::Colocation& colocation, const plan::KeyTuple& tuple,
                                       const KeyTexts& values);
+  net::Task<Result<uint32_t>> by_expression(const catalog::Colocation& colocation, const KeyTexts& values);
+  net::Task<Status> read_expressions(pool::ServerConn& conn, const catalog::Colocation& colocation);
   net::Task<Result<uint32_t>> by_partition(const catalog::Colocation& colocation, const KeyTexts& values);
 
   exec::Backends& backends_;
   const catalog::Snapshot& snapshot_;
   const catalog::Database& database_;
   const bool schema_changed_;
+  std::string of_expressions_;  // the question for a row's remainder, once it is known
 };
 
 }  // namespace pgmosaic::router

@@ -132,6 +132,53 @@ net::Task<Status> NewTables::read_key(const plan::Ddl::NewSharded& wish, meta::S
   co_return Status{};
 }
 
+// What a group knows of a key with expressions: the columns in it, and its types.
+net::Task<Status> NewTables::read_expression_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
+                                                 std::vector<catalog::Oid>& types, std::string& schema) {
+  const std::string relation = pool::quote_literal(qualified_name(wish.schema, wish.table)) + "::pg_catalog.regclass";
+  const std::string parts =
+      "SELECT o.opcintype, coalesce(l.collisdeterministic, true), pg_catalog.format_type(o.opcintype, NULL) "
+      "FROM pg_catalog.pg_partitioned_table p, ROWS FROM (pg_catalog.unnest(p.partclass::pg_catalog.oid[]), "
+      "pg_catalog.unnest(p.partcollation::pg_catalog.oid[])) WITH ORDINALITY AS k (class, coll, n) "
+      "JOIN pg_catalog.pg_opclass o ON o.oid = k.class LEFT JOIN pg_catalog.pg_collation l ON l.oid = k.coll "
+      "WHERE p.partrelid = " +
+      relation + " ORDER BY k.n";
+  pool::ServerConn& group = *backends_.held(snapshot_.any_shards_group())->conn;
+  auto key = co_await group.query(parts);
+  if (!key.ok()) co_return std::move(key.error());
+  for (const auto& row : key->rows) {
+    types.push_back(static_cast<catalog::Oid>(std::stoul(*row[0])));
+    if (!catalog::hashable_key_type(types.back()) || row[1] != "t")
+      co_return make_error("0A000", "an expression of type " + *row[2] + " cannot be in a distribution key",
+                           "Cast it to text with a deterministic collation, or to an integer.");
+  }
+  const std::string within =
+      "SELECT a.attname FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_attribute a ON a.attrelid = "
+      "p.partrelid "
+      "WHERE p.partrelid = " +
+      relation +
+      " AND (a.attnum = ANY (p.partattrs::pg_catalog.int2[]) OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE "
+      "d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = p.partrelid AND d.objsubid = a.attnum AND "
+      "d.refclassid = d.classid AND d.refobjid = d.objid AND d.refobjsubid = 0)) AND a.attnum > 0 ORDER BY a.attnum";
+  auto columns = co_await group.query(within);
+  if (!columns.ok()) co_return std::move(columns.error());
+  for (const auto& row : columns->rows) {
+    const std::string place =
+        "SELECT a.attnum, c.oid, n.nspname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c "
+        "ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE "
+        "c.oid = " +
+        relation + " AND a.attname = " + pool::quote_literal(*row[0]);
+    auto found = co_await backends_.held(snapshot_.home)->conn->query(place);
+    if (!found.ok()) co_return std::move(found.error());
+    record.key_columns.push_back(std::stoi(*found->rows.at(0)[0]));
+    record.oid = static_cast<catalog::Oid>(std::stoul(*found->rows[0][1]));
+    schema = *found->rows[0][2];
+  }
+  if (record.key_columns.empty())
+    co_return make_error("42P17", "the distribution key has no column", "Write an expression over columns.");
+  co_return Status{};
+}
+
 // The shards that a new table shares with others, or has for itself.
 Result<catalog::Colocation> NewTables::colocation_for(const plan::Ddl::NewSharded& wish,
                                                       const std::vector<catalog::Oid>& types,
@@ -147,7 +194,7 @@ Result<catalog::Colocation> NewTables::colocation_for(const plan::Ddl::NewSharde
   if (table == nullptr || table->kind != catalog::TableKind::sharded)
     return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
   const catalog::Colocation& colocation = *database_.colocation(table->colocation);
-  if (colocation.by_partition || colocation.id >= catalog::kFirstSingleColocation)
+  if (colocation.by_partition || colocation.computed || colocation.id >= catalog::kFirstSingleColocation)
     return make_error("42809", "colocate_with: \"" + other + "\" is not sharded by hash",
                       "Tables by ranges or lists have shards of their own.");
   if (colocation.key_types != types)
@@ -162,7 +209,11 @@ net::Task<Status> NewTables::sharded(const plan::Ddl::NewSharded& wish) {
   record.database = changes_.database;
   std::vector<catalog::Oid> types;
   std::string schema;
-  CO_TRY(co_await read_key(wish, record, types, schema));
+  if (wish.by_expression) {
+    CO_TRY(co_await read_expression_key(wish, record, types, schema));
+  } else {
+    CO_TRY(co_await read_key(wish, record, types, schema));
+  }
   CO_TRY_ASSIGN(const catalog::Colocation colocation, colocation_for(wish, types, schema));
   record.colocation = colocation.id;
   changes_.colocations.push_back(colocation);

@@ -50,6 +50,8 @@ class NewTables {
   net::Task<Status> by_partition(const plan::Ddl::NewSharded& wish);
   net::Task<Status> read_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
                              std::vector<catalog::Oid>& types, std::string& schema);
+  net::Task<Status> read_expression_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
+                                        std::vector<catalog::Oid>& types, std::string& schema);
   Result<catalog::Colocation> colocation_for(const plan::Ddl::NewSharded& wish, const std::vector<catalog::Oid>& types,
                                              const std::string& schema);
   net::Task<Status> lock_empty(const std::string& name, const std::string& title);

@@ -32,6 +32,7 @@ class Reader {
   Status clause(const Token& first, bool& go_on);
   Status keys(const Token& first, std::string_view keyword);
   Status key_list();
+  bool remainder_of_hash();
   Status by_bounds(const Token& method, bool ours);
   Status partition_list();
   Status partition(std::string& below);
@@ -139,7 +140,7 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
   Token method = scanner_.next();
   const bool bounds = scanner_.is_word(method, "range") || scanner_.is_word(method, "list");
   // SHARD BY HASH (a) PARTITION BY RANGE (b): each partition is spread by the hash.
-  if (result_.partitioned || (!result_.key_columns.empty() && (ours || !bounds)))
+  if (result_.partitioned || (result_.keyed() && (ours || !bounds)))
     return misuse("a table cannot be distributed twice",
                   "SHARD BY HASH (column) PARTITION BY RANGE (column) is the one way to have both.");
   if (bounds) return by_bounds(method, ours);
@@ -252,20 +253,70 @@ Result<std::string> Reader::bound_values() {
   return std::string(sql_.substr(first.begin, end - first.begin));
 }
 
+// Columns, or the text of the whole list. The opening parenthesis was read.
 Status Reader::key_list() {
+  const std::size_t begin = scanner_.position();
+  if (scanner_.is_word(scanner_.peek(), "hash")) {
+    TokenScanner before = scanner_;
+    if (remainder_of_hash()) return {};
+    scanner_ = before;
+  }
+  bool expression = false;
+  std::vector<std::string> columns;
   while (true) {
     Token column = scanner_.next();
-    if (scanner_.is_symbol(column, '(')) return later("an expression as distribution key is not supported yet");
-    if (!is_identifier(column))
-      return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
-    result_.key_columns.push_back(scanner_.name(column));
-    Token after = scanner_.next();
-    if (scanner_.is_symbol(after, ')')) return {};
-    if (scanner_.is_symbol(after, '(')) return later("an expression as distribution key is not supported yet");
-    if (is_identifier(after)) return later("COLLATE and operator classes in a distribution key are not supported yet");
-    if (!scanner_.is_symbol(after, ','))
-      return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
+    Token after = scanner_.peek();
+    const bool ends = scanner_.is_symbol(after, ',') || scanner_.is_symbol(after, ')');
+    if (is_identifier(column) && ends) {
+      columns.push_back(scanner_.name(column));
+    } else {
+      if (is_identifier(column) && (is_identifier(after) || scanner_.is_word(after, "collate")))
+        return later("COLLATE and operator classes in a distribution key are not supported yet");
+      if (scanner_.is_symbol(column, ')') || scanner_.is_symbol(column, ','))
+        return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
+      expression = true;
+      if (scanner_.is_symbol(column, '(')) skip_parentheses(scanner_);
+      for (after = scanner_.peek(); !scanner_.is_symbol(after, ',') && !scanner_.is_symbol(after, ')');
+           after = scanner_.peek()) {
+        if (after.kind == Kind::end || after.kind == Kind::broken)
+          return misuse("a distribution key is a list of columns", "Write SHARD BY HASH (column, ...).");
+        scanner_.next();
+        if (scanner_.is_symbol(after, '(')) skip_parentheses(scanner_);
+      }
+    }
+    scanner_.next();
+    if (scanner_.is_symbol(after, ')')) break;
   }
+  if (expression) {
+    result_.key_expressions = std::string(sql_.substr(begin, scanner_.position() - 1 - begin));
+  } else {
+    result_.key_columns = std::move(columns);
+  }
+  return {};
+}
+
+// HASH(a, b) % 64)
+bool Reader::remainder_of_hash() {
+  scanner_.next();
+  if (!scanner_.is_symbol(scanner_.next(), '(')) return false;
+  std::vector<std::string> columns;
+  for (;;) {
+    const Token column = scanner_.next();
+    if (!is_identifier(column)) return false;
+    columns.push_back(scanner_.name(column));
+    const Token after = scanner_.next();
+    if (scanner_.is_symbol(after, ')')) break;
+    if (!scanner_.is_symbol(after, ',')) return false;
+  }
+  if (!scanner_.is_symbol(scanner_.next(), '%')) return false;
+  const std::string_view number = scanner_.text(scanner_.next());
+  uint32_t count = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), count);
+  if (error != std::errc() || end != number.data() + number.size() || count < 1 || count > 1024) return false;
+  if (!scanner_.is_symbol(scanner_.next(), ')')) return false;
+  result_.key_columns = std::move(columns);
+  result_.shard_count = count;
+  return true;
 }
 
 Status Reader::options() {

@@ -1,6 +1,8 @@
 // Our clauses of CREATE TABLE, taken out of the text before PostgreSQL's grammar sees it:
 //
 //   CREATE TABLE t (…) SHARD BY [HASH] (k, …)        the same as  PARTITION BY HASH (k, …)
+//   SHARD BY [HASH] (lower(k), …)                    by expressions
+//   SHARD BY (HASH(k) % n)                           the same as  SHARD BY HASH (k) WITH (shard_count = n)
 //   SHARD BY RANGE | LIST (k, …) (SHARD 'name' VALUES FROM a TO b | IN (…) | DEFAULT, …)
 //                                                    the same as  PARTITION BY RANGE | LIST (k, …) and its partitions
 //   PARTITION BY RANGE | LIST (k, …) (PARTITION name VALUES LESS THAN (a) | FROM a TO b | IN (…) | DEFAULT, …)
@@ -34,13 +36,15 @@ struct CreateTableText {
     std::string bound;  // FOR VALUES …, or DEFAULT
   };
   std::vector<Partition> partitions;     // listed with it
-  std::vector<std::string> key_columns;  // SHARD BY / PARTITION BY HASH; empty: none
+  std::vector<std::string> key_columns;  // SHARD BY / PARTITION BY HASH; empty: none, or …
+  std::string key_expressions;           // … the whole list, where it has other things than columns
   std::optional<uint32_t> shard_count;
   std::optional<std::string> table_type;     // reference, local or sharded
   std::optional<std::string> colocate_with;  // "none" or a table's name as written
 
+  bool keyed() const { return !key_columns.empty() || !key_expressions.empty(); }
   bool has_clause() const {
-    return !key_columns.empty() || shard_count || table_type || colocate_with || shard_by_bounds || !partitions.empty();
+    return keyed() || shard_count || table_type || colocate_with || shard_by_bounds || !partitions.empty();
   }
   // For PostgreSQL's parser, and for tables that are not partitioned.
   std::string plain_sql() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }

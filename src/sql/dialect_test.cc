@@ -87,6 +87,21 @@ TEST(Dialect, ReadsPartitions) {
   EXPECT_EQ((*text)->partitions[1].bound, "FOR VALUES FROM (date '2024-01-01') TO (MAXVALUE)");
 }
 
+TEST(Dialect, ReadsExpressions) {
+  auto text = read_create_table("CREATE TABLE t (a int, b text) SHARD BY (HASH(a) % 64)");
+  ASSERT_TRUE(text.ok() && text->has_value());
+  EXPECT_EQ((*text)->key_columns, std::vector<std::string>{"a"});
+  EXPECT_EQ((*text)->shard_count, 64u);
+  for (const char* key :
+       {"b || '|' || a", "lower(b), a", "(a + 1)", "hash(a) % 5000", "hash (a)", "coalesce(b, ','), (a)"}) {
+    text = read_create_table("CREATE TABLE t (a int, b text) SHARD BY HASH (" + std::string(key) + ") TABLESPACE x");
+    ASSERT_TRUE(text.ok() && text->has_value()) << key;
+    EXPECT_TRUE((*text)->key_columns.empty());
+    EXPECT_EQ((*text)->key_expressions, key);
+    EXPECT_EQ((*text)->tail, " TABLESPACE x");
+  }
+}
+
 TEST(Dialect, RefusesMisuse) {
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY RANGE (a) (SHARD 'x' VALUES 1)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY RANGE (a) (SHARD 'x' VALUES FROM 1)"), "42601");
@@ -94,6 +109,8 @@ TEST(Dialect, RefusesMisuse) {
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD (a)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH ()"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a b)"), "0A000");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a || "), "42601");
+  EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a,)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) SHARD BY HASH (a)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count)"), "42601");
   EXPECT_EQ(error_of("CREATE TABLE t (a int) SHARD BY HASH (a) WITH (shard_count = 2, shard_count = 3)"), "42601");
