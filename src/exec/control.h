@@ -24,6 +24,11 @@ struct StagedSchema {
 };
 using StagedPtr = std::shared_ptr<const StagedSchema>;
 
+// Something that is not on a group as it should be; see control/fsck.h.
+struct Difference {
+  std::string database, group, object, text;
+};
+
 class ClusterControl {
  public:
   virtual ~ClusterControl() = default;
@@ -48,6 +53,9 @@ class ClusterControl {
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;
+
+  // Compares the groups with each other and with the metadata store.
+  virtual net::Task<Result<std::vector<Difference>>> check(net::EventLoop& loop, std::string database) = 0;
 };
 
 }  // namespace pgmosaic::exec

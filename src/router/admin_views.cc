@@ -233,6 +233,7 @@ net::Task<Rows> show_help(Worker&) {
     for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     rows.push_back({"SHOW " + name, view.description});
   }
+  rows.push_back({"FSCK [database]", fsck_view().description});
   rows.push_back({"PAUSE [database]", "Waits until no client uses a backend; new transactions wait until RESUME"});
   rows.push_back({"RESUME [database]", "Ends a pause"});
   rows.push_back({"RELOAD", "Reads the configuration file again, as SIGHUP does"});
@@ -280,6 +281,13 @@ const std::vector<AdminView>& admin_views() {
       {"help", "The commands of this console", columns("command description"), show_help},
   };
   return kViews;
+}
+
+const AdminView& fsck_view() {
+  static const AdminView kView = {
+      "fsck", "What differs between the groups' schemas and the catalog, and rows where none may be",
+      columns("database group object difference")};
+  return kView;
 }
 
 const AdminView* find_admin_view(std::string_view name) {

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from harness import fsck
 from harness.pair import databases, filled_databases
 from harness.processes import PATIENCE, postgres_program
 
@@ -34,6 +35,7 @@ def test_mapper(router, oracle, program):
         hide = [re.sub(r"'oid': \d+", "'oid': …", said) for said in (mine, theirs)]
         assert len(theirs) > 1000
         assert same(*hide) == ""
+        assert fsck.differences(sides[0]) == []
 
 
 SCHEMA = [

@@ -1,0 +1,28 @@
+// What the commands share that are clients of a running router: where it is, and one connection to it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "pool/server_conn.h"
+
+namespace pgmosaic::cli {
+
+struct Target {
+  pool::Endpoint endpoint;
+  pool::Credentials credentials;
+  std::string database;  // empty: none was named
+};
+
+// postgresql://[user[:password]@][host][:port][/database][?sslmode=…&sslrootcert=…]; what it leaves out comes from
+// libpq's variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT), then from defaults.
+// Errors: 42601, F0000.
+Result<Target> read_target(const std::string& url);
+
+// Logs in and runs `work` on a loop of its own; blocks.
+using Work = std::function<net::Task<Status>(pool::ServerConn&)>;
+Status with_connection(const Target& target, const std::string& database, const Work& work);
+
+}  // namespace pgmosaic::cli
