@@ -132,11 +132,20 @@ net::Task<void> run(net::EventLoop& loop, const Target& target, const std::strin
 
 }  // namespace
 
-Result<Target> read_target(const std::string& url) {
+Result<Target> read_target(const std::vector<std::string>& arguments) {
   Fields fields;
-  if (!url.empty()) TRY(read_url(url, fields));
-  take_environment(fields);
   Target target;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == "--admin-database" && i + 1 < arguments.size()) {
+      target.admin_database = arguments[++i];
+    } else if (arguments[i].starts_with("-") || !fields.empty()) {
+      return make_error("42601", "unexpected argument \"" + arguments[i] + "\"", "--help lists the arguments.");
+    } else {
+      TRY(read_url(arguments[i], fields));
+      fields.try_emplace("", "");  // there was one
+    }
+  }
+  take_environment(fields);
   target.endpoint.host = fields.contains("host") ? fields["host"] : "127.0.0.1";
   target.endpoint.port = kDefaultPort;
   if (const std::string& port = fields["port"]; !port.empty()) {

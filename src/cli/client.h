@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "pool/server_conn.h"
@@ -14,12 +15,14 @@ struct Target {
   pool::Endpoint endpoint;
   pool::Credentials credentials;
   std::string database;  // empty: none was named
+  std::string admin_database = "pgmosaic";
 };
 
-// postgresql://[user[:password]@][host][:port][/database][?sslmode=…&sslrootcert=…]; what it leaves out comes from
-// libpq's variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT), then from defaults.
-// Errors: 42601, F0000.
-Result<Target> read_target(const std::string& url);
+// [--admin-database NAME] [URL], where URL is
+//   postgresql://[user[:password]@][host][:port][/database][?sslmode=…&sslrootcert=…]
+// What it leaves out comes from libpq's variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE,
+// PGSSLROOTCERT), then from defaults. Errors: 42601, F0000.
+Result<Target> read_target(const std::vector<std::string>& arguments);
 
 // Logs in and runs `work` on a loop of its own; blocks.
 using Work = std::function<net::Task<Status>(pool::ServerConn&)>;

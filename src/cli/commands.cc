@@ -22,6 +22,8 @@ constexpr const char* kUsage =
     "           pgmosaic router --config FILE\n"
     "  fsck     compare the groups of a running cluster with each other and with the catalog\n"
     "           pgmosaic fsck postgresql://user:password@host:port[/database]\n"
+    "  layout   write what pg_dump does not know of a database: how its tables are sharded\n"
+    "           pgmosaic layout dump postgresql://user:password@host:port/database\n"
     "  config   print the settings: --markdown (documentation), --sample (a commented file)\n"
     "  version  print the version\n"
     "\n"
@@ -94,6 +96,7 @@ int run(int argc, char** argv) {
   if (command == "dev") return run_dev(rest);
   if (command == "router") return run_router(rest);
   if (command == "fsck") return run_fsck(rest);
+  if (command == "layout") return run_layout(rest);
   if (command == "config") {
     const std::string how = rest.empty() ? "--markdown" : rest[0];
     if (how != "--markdown" && how != "--sample") {

@@ -1,4 +1,4 @@
-// The subcommands of the pgmosaic binary: dev, router, fsck, config.
+// The subcommands of the pgmosaic binary: dev, router, fsck, layout, config.
 #pragma once
 
 #include <optional>
@@ -15,6 +15,7 @@ int run(int argc, char** argv);
 int run_dev(const std::vector<std::string>& arguments);
 int run_router(const std::vector<std::string>& arguments);
 int run_fsck(const std::vector<std::string>& arguments);
+int run_layout(const std::vector<std::string>& arguments);
 
 bool asks_for_help(const std::vector<std::string>& arguments);
 // Says on stderr what went wrong. Result: 1.

@@ -25,24 +25,6 @@ constexpr const char* kUsage =
 
 constexpr int kDifferences = 1, kCannotRun = 2;
 
-struct Arguments {
-  std::string url, admin_database = "pgmosaic";
-};
-
-Result<Arguments> read_arguments(const std::vector<std::string>& arguments) {
-  Arguments result;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i] == "--admin-database" && i + 1 < arguments.size()) {
-      result.admin_database = arguments[++i];
-    } else if (arguments[i].starts_with("-") || !result.url.empty()) {
-      return make_error("42601", "unexpected argument \"" + arguments[i] + "\"", "pgmosaic fsck --help explains them.");
-    } else {
-      result.url = arguments[i];
-    }
-  }
-  return result;
-}
-
 int cannot_run(const Error& error) {
   fail(error);
   return kCannotRun;
@@ -55,13 +37,11 @@ int run_fsck(const std::vector<std::string>& arguments) {
     std::fputs(kUsage, stdout);
     return 0;
   }
-  auto parsed = read_arguments(arguments);
-  if (!parsed.ok()) return cannot_run(parsed.error());
-  auto target = read_target(parsed->url);
+  auto target = read_target(arguments);
   if (!target.ok()) return cannot_run(target.error());
   const std::string command = "FSCK" + (target->database.empty() ? "" : " " + pool::quote_identifier(target->database));
   std::size_t count = 0;
-  Status status = with_connection(*target, parsed->admin_database, [&](pool::ServerConn& conn) -> net::Task<Status> {
+  Status status = with_connection(*target, target->admin_database, [&](pool::ServerConn& conn) -> net::Task<Status> {
     CO_TRY_ASSIGN(const auto answer, co_await conn.query(command));
     count = answer.rows.size();
     for (const auto& row : answer.rows)

@@ -378,6 +378,8 @@ net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string da
   for (const auto& record : tables) txn.deletes.push_back(meta::table_key(database, record.oid));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   for (const auto& colocation : colocations) txn.deletes.push_back(meta::colocation_key(database, colocation.id));
+  CO_TRY_ASSIGN(const auto layouts, meta::read_layouts(store_, database));
+  for (const auto& [name, text] : layouts) txn.deletes.push_back(meta::layout_key(database, name.first, name.second));
   CO_TRY_ASSIGN(auto done, store_.commit(txn));
   CHECK(done.committed);
   catalog::SnapshotPtr next;
@@ -390,6 +392,24 @@ net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string da
   }
   if (announce_) co_await announce_(loop, next);
   co_return Status{};
+}
+
+Result<meta::Layouts> Cluster::layouts(const std::string& database) { return meta::read_layouts(store_, database); }
+
+Status Cluster::set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                           const std::string& clauses) {
+  meta::Txn txn;
+  if (!clauses.empty()) {
+    txn.puts.push_back({meta::layout_key(database, schema, table), clauses});
+  } else if (!table.empty()) {
+    txn.deletes.push_back(meta::layout_key(database, schema, table));
+  } else {
+    TRY_ASSIGN(const auto known, meta::read_layouts(store_, database));
+    for (const auto& [name, text] : known) txn.deletes.push_back(meta::layout_key(database, name.first, name.second));
+  }
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  return {};
 }
 
 net::Task<Result<std::vector<exec::Difference>>> Cluster::check(net::EventLoop& loop, std::string database) {

@@ -58,6 +58,9 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                     const plan::Ddl::NewSharded& wish) override;
   net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
   net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
+  Result<meta::Layouts> layouts(const std::string& database) override;
+  Status set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                    const std::string& clauses) override;
   net::Task<Result<std::vector<exec::Difference>>> check(net::EventLoop& loop, std::string database) override;
 
   // exec::CommitServices

@@ -54,6 +54,12 @@ class ClusterControl {
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;
 
+  // Clauses of tables that are yet to be created (sql/layout.h). Durable at once, not part of a transaction.
+  virtual Result<meta::Layouts> layouts(const std::string& database) = 0;
+  // `clauses` empty: the table's are forgotten; `table` empty, too: all of the database.
+  virtual Status set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                            const std::string& clauses) = 0;
+
   // Compares the groups with each other and with the metadata store.
   virtual net::Task<Result<std::vector<Difference>>> check(net::EventLoop& loop, std::string database) = 0;
 };

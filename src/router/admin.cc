@@ -8,6 +8,7 @@
 #include "plan/planner.h"
 #include "router/auth.h"
 #include "router/context.h"
+#include "router/layout.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
@@ -29,15 +30,16 @@ std::string upper(std::string text) {
 Error unknown_command(std::string_view sql) {
   std::string views;
   for (const AdminView& view : admin_views()) views += (views.empty() ? "" : "|") + upper(view.name);
-  return make_error(
-      "42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
-      "Commands: SHOW " + views +
-          "; FSCK [database]; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; CANCEL pid; KILL pid.");
+  return make_error("42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
+                    "Commands: SHOW " + views +
+                        "; FSCK [database]; LAYOUT database; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; "
+                        "CANCEL pid; KILL pid.");
 }
 
 // What the command returns rows of, or nullptr.
 const AdminView* view_of(const AdminCommand& command) {
   if (command.verb == Verb::show) return find_admin_view(command.object);
+  if (command.verb == Verb::layout) return &layout_view();
   return command.verb == Verb::fsck ? &fsck_view() : nullptr;
 }
 
@@ -123,6 +125,11 @@ Result<AdminCommand> parse_admin_command(std::string_view sql) {
     if (named) command.object = scanner.name(second);
     return command;
   }
+  if (verb == "layout" && named) {
+    command.verb = Verb::layout;
+    command.object = scanner.name(second);
+    return command;
+  }
   if ((verb == "reload" || verb == "shutdown") && alone) {
     command.verb = verb == "reload" ? Verb::reload : Verb::shutdown;
     return command;
@@ -205,6 +212,8 @@ net::Task<Status> AdminConsole::execute_portal(Portal& portal, int32_t max_rows,
       portal.rows = co_await portal.view->rows(worker_);
     } else if (command.verb == Verb::fsck) {
       CO_TRY(co_await fsck(command.object, portal.rows));
+    } else if (command.verb == Verb::layout) {
+      CO_TRY(layout(command.object, portal.rows));
     } else {
       CO_TRY(co_await run(command));
     }
@@ -320,6 +329,7 @@ net::Task<Status> AdminConsole::run(const AdminCommand& command) {
   switch (command.verb) {
     case Verb::show:
     case Verb::fsck:
+    case Verb::layout:
     case Verb::ignored: break;
     case Verb::pause: co_return co_await pause(command.object);
     case Verb::resume:
@@ -363,6 +373,14 @@ net::Task<Status> AdminConsole::fsck(const std::string& database, std::vector<Ad
       rows.push_back({each.database, each.group, each.object, each.text});
   }
   co_return Status{};
+}
+
+Status AdminConsole::layout(const std::string& database, std::vector<AdminRow>& rows) {
+  const catalog::Database* known = worker_.snapshot->database(database);
+  if (known == nullptr) return make_error("3D000", "database \"" + database + "\" does not exist");
+  const bool all = worker_.config->sharding.default_table_type == DefaultTableType::sharded;
+  for (std::string& command : layout_commands(*known, all)) rows.push_back({std::move(command)});
+  return {};
 }
 
 // Holds back clients that want a backend, waits until those at work have given theirs back, closes the idle ones.

@@ -24,9 +24,9 @@ class Worker;
 inline constexpr std::string_view kVersion = "pgmosaic 0.1.0";
 
 struct AdminCommand {
-  enum class Verb : uint8_t { show, fsck, pause, resume, reload, shutdown, cancel, kill, ignored };
+  enum class Verb : uint8_t { show, fsck, layout, pause, resume, reload, shutdown, cancel, kill, ignored };
   Verb verb = Verb::ignored;
-  std::string object;  // SHOW: the view's name; FSCK, PAUSE, RESUME: database, empty: all
+  std::string object;  // SHOW: the view's name; FSCK, LAYOUT, PAUSE, RESUME: database, empty: all
   uint32_t pid = 0;    // CANCEL, KILL
   std::string tag;     // for the client
 };
@@ -46,8 +46,9 @@ struct AdminView {
 };
 const std::vector<AdminView>& admin_views();
 const AdminView* find_admin_view(std::string_view name);
-// The rows that FSCK returns.
+// The rows that FSCK and LAYOUT return.
 const AdminView& fsck_view();
+const AdminView& layout_view();
 
 class AdminConsole {
  public:
@@ -80,6 +81,7 @@ class AdminConsole {
   Status close(std::string_view body, std::string& out);
   net::Task<Status> run(const AdminCommand& command);
   net::Task<Status> fsck(const std::string& database, std::vector<AdminRow>& rows);
+  Status layout(const std::string& database, std::vector<AdminRow>& rows);
   net::Task<Status> pause(const std::string& database);
   net::Task<void> resume(const std::string& database);
 

@@ -1,9 +1,31 @@
 // From a statement's text to its plan: what the plan depends on besides the text, the shape cache, the planner.
+#include "router/layout.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/layout.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
+
+namespace {
+
+// It changes the metadata store alone, like a schema change that is not transactional.
+plan::Plan plan_layout_command(std::string_view sql) {
+  plan::Plan plan;
+  plan.kind = plan::PlanKind::ddl;
+  plan.returns_rows = false;
+  plan.no_transaction = true;
+  sql::TokenScanner scanner(sql);
+  plan.command = scanner.is_word(scanner.next(), "drop") ? "DROP LAYOUT" : "CREATE LAYOUT";
+  plan.ddl.emplace();
+  plan.ddl->tag = plan.command;
+  plan.ddl->transactional = false;
+  plan.ddl->everywhere = {std::string(sql)};
+  return plan;
+}
+
+}  // namespace
 
 bool Session::context_current() {
   return plan_context_id_ != 0 && (temporary_.known || !backends_.pinned(snapshot_->home)) && !local_path_ &&
@@ -119,7 +141,15 @@ CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& ty
 
 plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {
   WorkerStats::add(worker_.stats.plan_misses);
-  auto plan = std::make_shared<plan::Plan>(plan::plan_statement(sql, plan_context(types)));
+  if (sql::is_layout_command(sql)) return std::make_shared<const plan::Plan>(plan_layout_command(sql));
+  auto plan = std::make_shared<plan::Plan>();
+  auto text = with_layout({*worker_.context.control, *database_, backends_.user()}, sql);
+  if (text.ok()) {
+    *plan = plan::plan_statement(*text, plan_context(types));
+  } else {
+    plan->kind = plan::PlanKind::unsupported;
+    plan->error = std::move(text.error());
+  }
   take_router_call(sql, *plan);
   return plan;
 }
