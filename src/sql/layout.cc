@@ -8,6 +8,8 @@ namespace {
 
 using Kind = Token::Kind;
 
+constexpr const char* kBareTable = "CREATE TABLE t ()";
+
 Error misuse(std::string message) {
   return make_error(
       "42601", std::move(message),
@@ -60,13 +62,14 @@ Result<LayoutCommand> read_layout_command(std::string_view sql) {
   }
   command.clauses = std::string(sql.substr(begin, end - begin));
   TRY_ASSIGN(const CreateTableText text, read_layout_clauses(command.clauses));
-  if (!text.has_clause() || text.partitioned || !text.storage.empty() || !text.method.empty() || !text.tail.empty())
+  if (!text.has_clause() || text.head != kBareTable || !text.storage.empty() || !text.method.empty() ||
+      !text.tail.empty())
     return misuse("a layout is SHARD BY with shard_count and colocate_with, or a table_type");
   return command;
 }
 
 Result<CreateTableText> read_layout_clauses(const std::string& clauses) {
-  TRY_ASSIGN(auto text, read_create_table("CREATE TABLE t () " + clauses));
+  TRY_ASSIGN(auto text, read_create_table(kBareTable + (" " + clauses)));
   if (!text) return misuse("syntax error in the clauses of a layout");
   return std::move(*text);
 }
