@@ -1,5 +1,6 @@
 #include "cli/commands.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/config.h"
@@ -19,10 +20,14 @@ constexpr const char* kUsage =
     "           pgmosaic dev --data-dir DIR [--groups 4] [--port 6543]\n"
     "  router   a router over PostgreSQL servers that run elsewhere\n"
     "           pgmosaic router --config FILE\n"
+    "  fsck     compare the groups of a running cluster with each other and with the catalog\n"
+    "           pgmosaic fsck postgresql://user:password@host:port[/database]\n"
+    "  layout   write what pg_dump does not know of a database: how its tables are sharded\n"
+    "           pgmosaic layout dump postgresql://user:password@host:port/database\n"
     "  config   print the settings: --markdown (documentation), --sample (a commented file)\n"
     "  version  print the version\n"
     "\n"
-    "pgmosaic COMMAND --help lists every setting.\n";
+    "pgmosaic COMMAND --help says more; that of dev and router lists every setting.\n";
 
 constexpr const char* kDevUsage =
     "Usage: pgmosaic dev --data-dir DIR [--groups 4] [--port 6543] [--NAME VALUE]... [--config FILE]\n"
@@ -46,6 +51,11 @@ int fail(const Error& error) {
   if (!error.detail.empty()) std::fprintf(stderr, "  detail: %s\n", error.detail.c_str());
   if (!error.hint.empty()) std::fprintf(stderr, "  hint: %s\n", error.hint.c_str());
   return 1;
+}
+
+bool asks_for_help(const std::vector<std::string>& arguments) {
+  return std::any_of(arguments.begin(), arguments.end(),
+                     [](const std::string& argument) { return argument == "--help" || argument == "-h"; });
 }
 
 std::optional<Configured> configure(const std::vector<std::string>& arguments, std::string_view section, int& code) {
@@ -85,6 +95,8 @@ int run(int argc, char** argv) {
   const std::vector<std::string> rest(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
   if (command == "dev") return run_dev(rest);
   if (command == "router") return run_router(rest);
+  if (command == "fsck") return run_fsck(rest);
+  if (command == "layout") return run_layout(rest);
   if (command == "config") {
     const std::string how = rest.empty() ? "--markdown" : rest[0];
     if (how != "--markdown" && how != "--sample") {

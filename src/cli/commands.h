@@ -1,4 +1,4 @@
-// The subcommands of the pgmosaic binary: dev, router, config.
+// The subcommands of the pgmosaic binary: dev, router, fsck, layout, config.
 #pragma once
 
 #include <optional>
@@ -10,11 +10,14 @@
 
 namespace pgmosaic::cli {
 
-// Exit code of the process: 0, 1 (it failed), 2 (wrong usage).
+// Exit code of the process: 0, 1 (it failed), 2 (wrong usage); run_fsck() has codes of its own.
 int run(int argc, char** argv);
 int run_dev(const std::vector<std::string>& arguments);
 int run_router(const std::vector<std::string>& arguments);
+int run_fsck(const std::vector<std::string>& arguments);
+int run_layout(const std::vector<std::string>& arguments);
 
+bool asks_for_help(const std::vector<std::string>& arguments);
 // Says on stderr what went wrong. Result: 1.
 int fail(const Error& error);
 struct Configured {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "catalog/hashing.h"
+#include "control/fsck.h"
 #include "control/group_oids.h"
 #include "control/install_sql.h"
 #include "control/introspect.h"
@@ -198,8 +199,28 @@ net::Task<Status> Cluster::add_oid_maps(net::EventLoop& loop, catalog::Database&
   co_return Status{};
 }
 
+// Deletes the records of tables that were there, in the catalog or in the committed transaction itself, and are not any
+// more. `records` are older than `loaded`, and a record is made behind its table: one without a table is of a dropped
+// one.
+Status Cluster::forget_dropped(const std::vector<meta::ShardedTableRecord>& records, const catalog::Database& loaded,
+                               const catalog::Database* before, const exec::StagedSchema* staged) {
+  meta::Txn txn;
+  for (const meta::ShardedTableRecord& record : records) {
+    if (loaded.tables_by_oid.contains(record.oid)) continue;
+    const bool made = staged != nullptr && std::any_of(staged->tables.begin(), staged->tables.end(),
+                                                       [&](const auto& table) { return table.oid == record.oid; });
+    if (made || (before != nullptr && before->tables_by_oid.contains(record.oid)))
+      txn.deletes.push_back(meta::table_key(record.database, record.oid));
+  }
+  if (txn.deletes.empty()) return {};
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  return {};
+}
+
 // Introspects what is committed and announces it.
-net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like) {
+net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database, exec::StagedPtr staged) {
+  const catalog::SnapshotPtr before = snapshot();
   auto home = co_await connect(loop, home_, database);
   if (!home.ok()) co_return std::move(home.error());
   uint64_t ticket;
@@ -211,8 +232,10 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   auto loaded = co_await introspect(**home, database, records, colocations);
   if (!loaded.ok()) co_return std::move(loaded.error());
-  const catalog::SnapshotPtr before = snapshot();
-  const std::vector<const catalog::Database*> candidates({before->database(database), like});
+  CO_TRY(forget_dropped(records, **loaded, before->database(database), staged.get()));
+  const catalog::SnapshotPtr current = snapshot();
+  const catalog::Database* like = staged ? staged->snapshot->database(database) : nullptr;
+  const std::vector<const catalog::Database*> candidates({current->database(database), like});
   CO_TRY(co_await add_oid_maps(loop, **loaded, candidates));
   catalog::SnapshotPtr next;
   {
@@ -229,6 +252,28 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   }
   if (announce_) co_await announce_(loop, next);
   co_return Status{};
+}
+
+// Whether there are tables that are not local under names that are new to what is published. A name that is of another
+// kind now would be taken for the old one by statements that wait for the change: refused.
+Result<bool> Cluster::compare_kinds(const catalog::Database& changed, const std::string& name) const {
+  const catalog::SnapshotPtr published = snapshot();
+  const catalog::Database* before = published->database(name);
+  bool makes_names = false;
+  for (const auto& [oid, table] : changed.tables_by_oid) {
+    using Kind = catalog::TableKind;
+    const catalog::Table* old = before == nullptr ? nullptr : before->find(table->schema, table->name);
+    const bool stays = old != nullptr && (old->kind == table->kind || old->oid == oid);
+    if (table->kind == Kind::view || stays) continue;
+    if (old == nullptr || old->kind == Kind::view) {
+      makes_names = makes_names || table->kind != Kind::local;
+      continue;
+    }
+    return make_error("0A000",
+                      "\"" + table->name + "\" would be a table of another kind than before, in one transaction",
+                      "Commit what drops or renames the old table first.");
+  }
+  return makes_names;
 }
 
 net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, const catalog::SnapshotPtr& base,
@@ -253,6 +298,7 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
     const auto same = [&](const Error& before) { return before.message == error.message; };
     if (known == nullptr || std::none_of(known->misplaced.begin(), known->misplaced.end(), same)) co_return error;
   }
+  CO_TRY_ASSIGN(changes.makes_names, compare_kinds(**loaded, changes.database));
   if (known != nullptr && known->identities == (*loaded)->identities) {
     (*loaded)->oid_maps = known->oid_maps;
   } else {
@@ -309,7 +355,8 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
 
 net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
   CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
-  co_return co_await reload(loop, staged->database, staged->snapshot->database(staged->database));
+  const std::string database = staged->database;
+  co_return co_await reload(loop, database, std::move(staged));
 }
 
 Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, const catalog::Database& database,
@@ -361,6 +408,8 @@ net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string da
   for (const auto& record : tables) txn.deletes.push_back(meta::table_key(database, record.oid));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
   for (const auto& colocation : colocations) txn.deletes.push_back(meta::colocation_key(database, colocation.id));
+  CO_TRY_ASSIGN(const auto layouts, meta::read_layouts(store_, database));
+  for (const auto& [name, text] : layouts) txn.deletes.push_back(meta::layout_key(database, name.first, name.second));
   CO_TRY_ASSIGN(auto done, store_.commit(txn));
   CHECK(done.committed);
   catalog::SnapshotPtr next;
@@ -373,6 +422,29 @@ net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string da
   }
   if (announce_) co_await announce_(loop, next);
   co_return Status{};
+}
+
+Result<meta::Layouts> Cluster::layouts(const std::string& database) { return meta::read_layouts(store_, database); }
+
+Status Cluster::set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                           const std::string& clauses) {
+  meta::Txn txn;
+  if (!clauses.empty()) {
+    txn.puts.push_back({meta::layout_key(database, schema, table), clauses});
+  } else if (!table.empty()) {
+    txn.deletes.push_back(meta::layout_key(database, schema, table));
+  } else {
+    TRY_ASSIGN(const auto known, meta::read_layouts(store_, database));
+    for (const auto& [name, text] : known) txn.deletes.push_back(meta::layout_key(database, name.first, name.second));
+  }
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  return {};
+}
+
+net::Task<Result<std::vector<exec::Difference>>> Cluster::check(net::EventLoop& loop, std::string database) {
+  Fsck fsck(*this, store_, loop, std::move(database));
+  co_return co_await fsck.run();
 }
 
 }  // namespace pgmosaic::control

@@ -59,6 +59,10 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   Result<catalog::ColocationId> new_colocation() override;
   net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
   net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
+  Result<meta::Layouts> layouts(const std::string& database) override;
+  Status set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                    const std::string& clauses) override;
+  net::Task<Result<std::vector<exec::Difference>>> check(net::EventLoop& loop, std::string database) override;
 
   // exec::CommitServices
   exec::Gid next_gid() override;
@@ -72,6 +76,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                                                const std::string& database);
 
  private:
+  Result<bool> compare_kinds(const catalog::Database& changed, const std::string& name) const;
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);
   using Gids = std::set<std::string>;
   // The transactions in doubt named by `only`; empty: those of all dead routers. `settled` counts what was found.
@@ -84,8 +89,10 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
   net::Task<Status> make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases);
-  // `like`: a catalog that may be the new one, from before its commit.
-  net::Task<Status> reload(net::EventLoop& loop, const std::string& database, const catalog::Database* like = nullptr);
+  // `staged`: the change that has just been committed.
+  net::Task<Status> reload(net::EventLoop& loop, const std::string& database, exec::StagedPtr staged = nullptr);
+  Status forget_dropped(const std::vector<meta::ShardedTableRecord>& records, const catalog::Database& loaded,
+                        const catalog::Database* before, const exec::StagedSchema* staged);
   net::Task<Status> add_oid_maps(net::EventLoop& loop, catalog::Database& loaded,
                                  std::vector<const catalog::Database*> like);
   Status apply(const std::vector<meta::ShardedTableRecord>& tables, const std::vector<catalog::Colocation>& colocations,

@@ -1,6 +1,7 @@
 #include "control/introspect.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "catalog/partition_bounds.h"
@@ -42,7 +43,7 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
             ELSE l.collprovider = 'c' AND l.collisdeterministic AND l.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END,
        (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')),
        a.attgenerated <> '',
-       CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(f.adbin, f.adrelid),
+       CASE WHEN a.attgenerated = '' THEN coalesce(pg_catalog.pg_get_expr(f.adbin, 0),
                                                    pg_catalog.pg_get_expr(y.typdefaultbin, 0)) END,
        pg_catalog.format_type(a.atttypid, -1), a.attidentity,
        CASE WHEN a.attidentity <> ''
@@ -84,7 +85,7 @@ FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
 WHERE v.relkind = 'v')";
 
 constexpr const char* kPartitions = R"(
-SELECT c.oid, i.inhparent, pg_catalog.pg_get_expr(c.relpartbound, c.oid)
+SELECT c.oid, i.inhparent, pg_catalog.pg_get_expr(c.relpartbound, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
 WHERE c.relispartition AND NOT i.inhdetachpending
 ORDER BY c.oid)";
@@ -148,8 +149,76 @@ constexpr const char* kTriggers = R"(
 SELECT t.tgrelid, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal)";
 
+// All of it is one statement, which sees one state of the catalogs: tables come and go beside it.
+enum class Part : uint8_t {
+  tables,
+  domains,
+  columns,
+  unique,
+  view_reads,
+  functions,
+  superusers,
+  types,
+  triggers,
+  partitions,
+  partition_keys,
+};
+using Lines = std::vector<std::vector<std::optional<std::string>>>;
+
+struct PartQuery {
+  const char* sql;
+  int columns;
+};
+constexpr std::array<PartQuery, 11> kParts{{{kTables, 7},
+                                            {kDomains, 2},
+                                            {kColumns, 15},
+                                            {kUnique, 4},
+                                            {kViewReads, 2},
+                                            {kFunctions, 7},
+                                            {kSuperusers, 1},
+                                            {kTypes, 5},
+                                            {kTriggers, 2},
+                                            {kPartitions, 3},
+                                            {kPartitionKeys, 5}}};
+constexpr int kMostColumns = 15;
+
+// SELECT <part>, <columns as text, padded with NULL> FROM (…) UNION ALL …
+std::string everything() {
+  std::string sql;
+  for (std::size_t part = 0; part < kParts.size(); ++part) {
+    sql += (part == 0 ? "" : " UNION ALL ") + std::string("SELECT ") + std::to_string(part);
+    std::string names;
+    for (int i = 1; i <= kMostColumns; ++i) {
+      const std::string name = "c" + std::to_string(i);
+      sql += i <= kParts[part].columns ? ", " + name + "::pg_catalog.text" : ", NULL";
+      if (i <= kParts[part].columns) names += (i == 1 ? "" : ", ") + name;
+    }
+    sql += std::string(" FROM (") + kParts[part].sql + ") AS x (" + names + ")";
+  }
+  return sql;
+}
+
+std::array<Lines, kParts.size()> split_parts(Rows&& all) {
+  std::array<Lines, kParts.size()> parts;
+  for (auto& row : all.rows) {
+    Lines& lines = parts[std::stoul(*row[0])];
+    row.erase(row.begin());
+    lines.push_back(std::move(row));
+  }
+  // A table's columns in their order, partitions in that of their OIDs.
+  const auto number = [](const std::optional<std::string>& text) { return std::stoul(*text); };
+  auto& columns = parts[static_cast<std::size_t>(Part::columns)];
+  std::stable_sort(columns.begin(), columns.end(), [&](const auto& a, const auto& b) {
+    return std::pair(number(a[0]), number(a[1])) < std::pair(number(b[0]), number(b[1]));
+  });
+  auto& partitions = parts[static_cast<std::size_t>(Part::partitions)];
+  std::sort(partitions.begin(), partitions.end(),
+            [&](const auto& a, const auto& b) { return number(a[0]) < number(b[0]); });
+  return parts;
+}
+
 Oid oid_of(const std::optional<std::string>& text) { return text ? static_cast<Oid>(std::stoul(*text)) : 0; }
-bool flag(const std::optional<std::string>& text) { return text && *text == "t"; }
+bool flag(const std::optional<std::string>& text) { return text && *text == "true"; }
 
 pg::TypeForm form_of(const std::string& kind, Oid inner) {
   using Kind = pg::TypeForm::Kind;
@@ -168,8 +237,8 @@ struct Draft {
 };
 using Drafts = std::map<Oid, Draft>;
 
-void add_tables(const Rows& rows, Drafts& drafts) {
-  for (const auto& row : rows.rows) {
+void add_tables(const Lines& rows, Drafts& drafts) {
+  for (const auto& row : rows) {
     auto table = std::make_shared<catalog::Table>();
     table->oid = oid_of(row[0]);
     table->schema = *row[1];
@@ -183,10 +252,10 @@ void add_tables(const Rows& rows, Drafts& drafts) {
   }
 }
 
-void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog::Database& database) {
+void add_columns(const Lines& rows, const Lines& domains, Drafts& drafts, catalog::Database& database) {
   std::map<Oid, Oid> base;
-  for (const auto& row : domains.rows) base[oid_of(row[0])] = oid_of(row[1]);
-  for (const auto& row : rows.rows) {
+  for (const auto& row : domains) base[oid_of(row[0])] = oid_of(row[1]);
+  for (const auto& row : rows) {
     auto draft = drafts.find(oid_of(row[0]));
     if (draft == drafts.end()) continue;
     catalog::Column column;
@@ -213,8 +282,8 @@ void add_columns(const Rows& rows, const Rows& domains, Drafts& drafts, catalog:
   }
 }
 
-void add_types(const Rows& rows, catalog::UserTypes& types) {
-  for (const auto& row : rows.rows) {
+void add_types(const Lines& rows, catalog::UserTypes& types) {
+  for (const auto& row : rows) {
     const Oid oid = oid_of(row[0]);
     types.by_name[{*row[1], *row[2]}] = oid;
     const pg::TypeForm form = form_of(*row[3], oid_of(row[4]));
@@ -239,8 +308,8 @@ std::vector<int> numbers_of(const std::string& text) {
   return numbers;
 }
 
-void add_unique_keys(const Rows& rows, Drafts& drafts) {
-  for (const auto& row : rows.rows) {
+void add_unique_keys(const Lines& rows, Drafts& drafts) {
+  for (const auto& row : rows) {
     auto draft = drafts.find(oid_of(row[0]));
     if (draft == drafts.end()) continue;
     catalog::UniqueKey key;
@@ -263,9 +332,9 @@ void add_single_colocation(catalog::Database& database, catalog::GroupId group) 
 }
 
 // The shards and bounds of tables that are sharded by the partitions their users declare, and where those are.
-void add_partitions(const Rows& rows, const Rows& keys, Drafts& drafts, catalog::Database& database) {
+void add_partitions(const Lines& rows, const Lines& keys, Drafts& drafts, catalog::Database& database) {
   std::map<Oid, std::vector<std::pair<Oid, std::string>>> partitions;  // of each parent: partition and bound
-  for (const auto& row : rows.rows) {
+  for (const auto& row : rows) {
     const Oid oid = oid_of(row[0]), parent = oid_of(row[1]);
     if (auto draft = drafts.find(oid); draft != drafts.end()) draft->second.table->partition_of = parent;
     partitions[parent].emplace_back(oid, row[2].value_or(""));
@@ -273,7 +342,7 @@ void add_partitions(const Rows& rows, const Rows& keys, Drafts& drafts, catalog:
   for (auto& [oid, draft] : drafts)
     if (draft.table->colocation >= catalog::kFirstSingleColocation)
       add_single_colocation(database, draft.table->colocation - catalog::kFirstSingleColocation);
-  for (const auto& row : keys.rows) {
+  for (const auto& row : keys) {
     auto draft = drafts.find(oid_of(row[0]));
     if (draft == drafts.end()) continue;
     catalog::Table& table = *draft->second.table;
@@ -350,26 +419,19 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   const bool in_transaction = home.transaction_status == 'T';
   CO_TRY_ASSIGN(Rows begun, co_await home.query(in_transaction ? kLookInTransaction : kLook));
   (void)begun;
-  CO_TRY_ASSIGN(Rows tables, co_await home.query(kTables));
-  CO_TRY_ASSIGN(Rows domains, co_await home.query(kDomains));
-  CO_TRY_ASSIGN(Rows columns, co_await home.query(kColumns));
-  CO_TRY_ASSIGN(Rows unique, co_await home.query(kUnique));
-  CO_TRY_ASSIGN(Rows reads, co_await home.query(kViewReads));
-  CO_TRY_ASSIGN(Rows functions, co_await home.query(kFunctions));
-  CO_TRY_ASSIGN(Rows superusers, co_await home.query(kSuperusers));
-  CO_TRY_ASSIGN(Rows types, co_await home.query(kTypes));
-  CO_TRY_ASSIGN(Rows triggers, co_await home.query(kTriggers));
-  CO_TRY_ASSIGN(Rows partitions, co_await home.query(kPartitions));
-  CO_TRY_ASSIGN(Rows keys, co_await home.query(kPartitionKeys));
+  const std::string question = everything();
+  CO_TRY_ASSIGN(Rows all, co_await home.query(question));
   if (in_transaction) {
     auto ended = co_await home.query(kEndLook);
     if (!ended.ok()) co_return std::move(ended.error());
   }
-  add_tables(tables, drafts);
-  add_types(types, database->types);
-  add_columns(columns, domains, drafts, *database);
-  add_unique_keys(unique, drafts);
-  for (const auto& row : reads.rows)
+  auto parts = split_parts(std::move(all));
+  const auto part = [&](Part which) -> const Lines& { return parts[static_cast<std::size_t>(which)]; };
+  add_tables(part(Part::tables), drafts);
+  add_types(part(Part::types), database->types);
+  add_columns(part(Part::columns), part(Part::domains), drafts, *database);
+  add_unique_keys(part(Part::unique), drafts);
+  for (const auto& row : part(Part::view_reads))
     if (auto draft = drafts.find(oid_of(row[0])); draft != drafts.end()) draft->second.reads.insert(oid_of(row[1]));
   for (const auto& record : records) {
     auto draft = drafts.find(record.oid);
@@ -382,10 +444,16 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
                                      [&](const catalog::Colocation& one) { return one.id == record.colocation; });
     if (shards != colocations.end() && shards->computed) shards->table = record.oid;
     if (record.group != 0) table.colocation = catalog::single_colocation(record.group);
-    for (int attnum : record.key_columns) table.key_columns.push_back(position_of(draft->second, attnum));
+    for (int attnum : record.key_columns) {
+      const int position = position_of(draft->second, attnum);
+      if (position < 0)
+        co_return make_error("XX001", "the distribution column of table \"" + table.name + "\" is gone",
+                             "`pgmosaic fsck` tells what else differs.");
+      table.key_columns.push_back(position);
+    }
   }
   for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
-  add_partitions(partitions, keys, drafts, *database);
+  add_partitions(part(Part::partitions), part(Part::partition_keys), drafts, *database);
   for (auto& [oid, draft] : drafts) {
     if (draft.table->kind != catalog::TableKind::view) continue;
     std::set<Oid> visited;
@@ -395,13 +463,13 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     database->schemas[draft.table->schema][draft.table->name] = draft.table;
     database->tables_by_oid[oid] = draft.table;
   }
-  for (const auto& row : superusers.rows) database->superusers.insert(*row[0]);
+  for (const auto& row : part(Part::superusers)) database->superusers.insert(*row[0]);
   std::vector<plan::FunctionText> texts;
-  for (const auto& row : functions.rows)
+  for (const auto& row : part(Part::functions))
     texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or("")});
   database->user_functions = plan::read_functions(texts, *database);
   std::vector<std::pair<Oid, std::string>> called;
-  for (const auto& row : triggers.rows) called.emplace_back(oid_of(row[0]), *row[1]);
+  for (const auto& row : part(Part::triggers)) called.emplace_back(oid_of(row[0]), *row[1]);
   database->misplaced = plan::misplaced_functions(*database, called);
   database->identities = identities_of(*database);
   co_return database;

@@ -21,8 +21,14 @@ struct StagedSchema {
   std::string database;
   std::vector<meta::ShardedTableRecord> tables;
   std::vector<catalog::Colocation> colocations;
+  bool makes_names = false;  // of tables that are not local
 };
 using StagedPtr = std::shared_ptr<const StagedSchema>;
+
+// Something that is not on a group as it should be; see control/fsck.h.
+struct Difference {
+  std::string database, group, object, text;
+};
 
 class ClusterControl {
  public:
@@ -51,6 +57,15 @@ class ClusterControl {
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;
+
+  // Clauses of tables that are yet to be created (sql/layout.h). Durable at once, not part of a transaction.
+  virtual Result<meta::Layouts> layouts(const std::string& database) = 0;
+  // `clauses` empty: the table's are forgotten; `table` empty, too: all of the database.
+  virtual Status set_layout(const std::string& database, const std::string& schema, const std::string& table,
+                            const std::string& clauses) = 0;
+
+  // Compares the groups with each other and with the metadata store.
+  virtual net::Task<Result<std::vector<Difference>>> check(net::EventLoop& loop, std::string database) = 0;
 };
 
 }  // namespace pgmosaic::exec

@@ -101,6 +101,14 @@ std::string table_key(std::string_view database, catalog::Oid oid) {
   return fmt::format("{}{:010}", table_prefix(database), oid);
 }
 
+std::string layout_prefix(std::string_view database) {
+  return fmt::format("{}{}/layouts/", kDatabasePrefix, escape(database));
+}
+
+std::string layout_key(std::string_view database, std::string_view schema, std::string_view table) {
+  return fmt::format("{}{}/{}", layout_prefix(database), escape(schema), escape(table));
+}
+
 std::string ids_key(std::string_view sequence) { return fmt::format("ids/{}", sequence); }
 
 std::string encode_group(const catalog::Group& group) {
@@ -200,6 +208,19 @@ Result<std::vector<catalog::Colocation>> read_colocations(Store& store, std::str
 
 Result<std::vector<ShardedTableRecord>> read_tables(Store& store, std::string_view database) {
   return read_all<ShardedTableRecord>(store, table_prefix(database), decode_table);
+}
+
+Result<Layouts> read_layouts(Store& store, std::string_view database) {
+  const std::string prefix = layout_prefix(database);
+  TRY_ASSIGN(const Entries read, store.read_prefix(prefix));
+  Layouts layouts;
+  for (const Entry& entry : read.entries) {
+    const std::string_view name = std::string_view(entry.key).substr(prefix.size());
+    const size_t slash = name.find('/');
+    if (slash == name.npos) return unreadable(entry, "The key is not that of a layout.");
+    layouts[{unescape(name.substr(0, slash)), unescape(name.substr(slash + 1))}] = entry.value;
+  }
+  return layouts;
 }
 
 }  // namespace pgmosaic::meta

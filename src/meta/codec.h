@@ -6,12 +6,14 @@
 //   "remainder",
 //                                               "group"}], "explicit_only", "by_partition", "computed"}
 //   databases/<database>/tables/<oid>          {"kind", "key_columns", "colocation", "shard_prefix", "group"}
+//   databases/<database>/layouts/<schema>/<table>   clauses for a table that is yet to be created, as text
 //   ids/<sequence>                             a number, see allocate_ids()
 //   epoch                                      a number
 //
-// Database names are escaped (% and / as %25 and %2F).
+// Names are escaped (% and / as %25 and %2F).
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +37,9 @@ struct ShardedTableRecord {
   bool operator==(const ShardedTableRecord&) const = default;
 };
 
+// By schema and table; see sql/layout.h.
+using Layouts = std::map<std::pair<std::string, std::string>, std::string>;
+
 inline constexpr std::string_view kGroupPrefix = "groups/";
 inline constexpr std::string_view kDatabasePrefix = "databases/";
 inline constexpr std::string_view kEpochKey = "epoch";
@@ -44,6 +49,8 @@ std::string colocation_prefix(std::string_view database);
 std::string colocation_key(std::string_view database, catalog::ColocationId id);
 std::string table_prefix(std::string_view database);
 std::string table_key(std::string_view database, catalog::Oid oid);
+std::string layout_prefix(std::string_view database);
+std::string layout_key(std::string_view database, std::string_view schema, std::string_view table);
 std::string ids_key(std::string_view sequence);
 
 // REQUIRES: strings are valid UTF-8
@@ -60,5 +67,6 @@ Result<ShardedTableRecord> decode_table(const Entry& entry);
 Result<std::vector<catalog::Group>> read_groups(Store& store);
 Result<std::vector<catalog::Colocation>> read_colocations(Store& store, std::string_view database);
 Result<std::vector<ShardedTableRecord>> read_tables(Store& store, std::string_view database);
+Result<Layouts> read_layouts(Store& store, std::string_view database);
 
 }  // namespace pgmosaic::meta

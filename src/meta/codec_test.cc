@@ -24,6 +24,17 @@ TEST(Codec, groups_round_trip_in_order_of_ids) {
   EXPECT_EQ((*groups)[2].id, 10U);
 }
 
+TEST(Codec, layouts_by_name) {
+  MemoryStore store;
+  const std::string text = "SHARD BY HASH (\"K k\")";
+  for (const auto& [schema, table] : {std::pair("public", "a"), {"a/b", "%25c"}, {"", "x"}})
+    ASSERT_TRUE(store.commit({.puts = {{layout_key("a/p", schema, table), text}}}).ok());
+  ASSERT_TRUE(store.commit({.puts = {{layout_key("a", "p", "other"), text}}}).ok());
+  const auto layouts = read_layouts(store, "a/p");
+  ASSERT_TRUE(layouts.ok());
+  EXPECT_EQ(*layouts, (Layouts{{{"public", "a"}, text}, {{"a/b", "%25c"}, text}, {{"", "x"}, text}}));
+}
+
 TEST(Codec, colocations_round_trip) {
   MemoryStore store;
   catalog::Colocation colocation;

@@ -208,6 +208,7 @@ struct Plan {
   // Why it cannot run on a backend that other sessions use as well: it reads what they left there.
   std::optional<Error> shared_backend_error;
 
+  bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;
   struct StructuralLiteral {

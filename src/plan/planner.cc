@@ -10,10 +10,14 @@
 // What fails in 1 or is refused later is a plan of kind `unsupported` with the error for the client.
 #include "plan/planner.h"
 
+#include <set>
+
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
 #include "plan/partitions.h"
 #include "plan/planning.h"
+#include "plan/virtual_relations.h"
+#include "sql/deparse.h"
 #include "sql/dialect.h"
 #include "sql/parse.h"
 #include "sql/tokens.h"
@@ -76,6 +80,35 @@ static bool only_of_sharded(const Node* root, const PlanContext& context) {
   return found;
 }
 
+// ALTER TABLE ONLY and TRUNCATE ONLY, as pg_dump and pg_restore write them, of a sharded table: its shards follow.
+// nullopt: it is something else.
+static std::optional<std::string> without_only(const Node* root, const PlanContext& context) {
+  auto* alter = as<PgQuery__AlterTableStmt>(root);
+  if (alter == nullptr && as<PgQuery__TruncateStmt>(root) == nullptr) return std::nullopt;
+  if (!only_of_sharded(root, context)) return std::nullopt;
+  Arena arena;
+  auto whole = [&](const PgQuery__RangeVar* range) {
+    auto* copy = arena.shallow(range);
+    copy->inh = 1;
+    return copy;
+  };
+  const Node* plain = nullptr;
+  if (alter != nullptr) {
+    auto* copy = arena.shallow(alter);
+    copy->relation = whole(alter->relation);
+    plain = arena.node(copy);
+  } else {
+    plain = arena.copy(root, [&](const Node* node) -> Node* {
+      auto* range = as<PgQuery__RangeVar>(node);
+      const catalog::Table* table = range == nullptr ? nullptr : lookup(context, range);
+      const bool sharded = table != nullptr && table->kind == catalog::TableKind::sharded;
+      return sharded ? arena.node(whole(range)) : nullptr;
+    });
+  }
+  auto text = deparse_statement(plain);
+  return text ? std::optional<std::string>(std::move(*text)) : std::nullopt;
+}
+
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
   if (as<PgQuery__AlterTableStmt>(root) == nullptr && only_of_sharded(root, context))
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
@@ -110,6 +143,28 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   return std::move(p.plan);
 }
 
+// Relations that are in no schema as far as we know; those of PostgreSQL itself do not count.
+static bool names_unknown(const Node* root, const PlanContext& context) {
+  std::set<std::string_view> common;
+  bool found = false;
+  walk(root, [&](const Message* message) {
+    if (auto* cte = as<PgQuery__CommonTableExpr>(message)) common.insert(text_of(cte->ctename));
+    return true;
+  });
+  walk(root, [&](const Message* message) {
+    auto* range = as<PgQuery__RangeVar>(message);
+    if (range == nullptr) return !found;
+    const std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
+    const bool own = schema.empty()
+                         ? name.starts_with("pg_") || common.contains(name) ||
+                               (context.temporary != nullptr && context.temporary->contains(name))
+                         : schema.starts_with("pg_") || schema == "information_schema" || schema == kVirtualSchema;
+    found = found || (!own && lookup(context, range) == nullptr);
+    return !found;
+  });
+  return found;
+}
+
 Plan plan_statement(std::string_view sql, const PlanContext& context) {
   if (is_create_table(sql)) return plan_create_table(sql, context);
   auto tree = ParseTree::parse(sql);
@@ -118,8 +173,15 @@ Plan plan_statement(std::string_view sql, const PlanContext& context) {
   if (tree->statement_count() == 0) return empty_statement();
   if (tree->statement_count() > 1)
     return unsupported("several statements where one is expected", "Send them one by one.");
+  if (auto text = without_only(tree->statement(), context)) {
+    Plan plan = plan_statement(*text, context);
+    if (plan.kind == PlanKind::route && plan.rewritten_sql.empty()) plan.rewritten_sql = std::move(*text);
+    return plan;
+  }
   Plan plan = plan_tree(sql, tree->statement(), context);
   note_session_state(plan, tree->statement(), context);
+  if (plan.kind != PlanKind::ddl && plan.kind != PlanKind::session && plan.kind != PlanKind::unsupported)
+    plan.unknown_names = names_unknown(tree->statement(), context);
   return plan;
 }
 

@@ -3,10 +3,12 @@
 #include <charconv>
 
 #include "base/log.h"
+#include "exec/control.h"
 #include "pg/backend.h"
 #include "plan/planner.h"
 #include "router/auth.h"
 #include "router/context.h"
+#include "router/layout.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
@@ -28,9 +30,17 @@ std::string upper(std::string text) {
 Error unknown_command(std::string_view sql) {
   std::string views;
   for (const AdminView& view : admin_views()) views += (views.empty() ? "" : "|") + upper(view.name);
-  return make_error(
-      "42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
-      "Commands: SHOW " + views + "; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; CANCEL pid; KILL pid.");
+  return make_error("42601", "the admin database does not know the command \"" + std::string(sql.substr(0, 100)) + "\"",
+                    "Commands: SHOW " + views +
+                        "; FSCK [database]; LAYOUT database; PAUSE [database]; RESUME [database]; RELOAD; SHUTDOWN; "
+                        "CANCEL pid; KILL pid.");
+}
+
+// What the command returns rows of, or nullptr.
+const AdminView* view_of(const AdminCommand& command) {
+  if (command.verb == Verb::show) return find_admin_view(command.object);
+  if (command.verb == Verb::layout) return &layout_view();
+  return command.verb == Verb::fsck ? &fsck_view() : nullptr;
 }
 
 // Statements that drivers send on their own account. They change nothing here.
@@ -110,9 +120,14 @@ Result<AdminCommand> parse_admin_command(std::string_view sql) {
     if (find_admin_view(command.object) == nullptr) return unknown_command(sql);
     return command;
   }
-  if ((verb == "pause" || verb == "resume") && (alone || named)) {
-    command.verb = verb == "pause" ? Verb::pause : Verb::resume;
+  if ((verb == "fsck" || verb == "pause" || verb == "resume") && (alone || named)) {
+    command.verb = verb == "fsck" ? Verb::fsck : verb == "pause" ? Verb::pause : Verb::resume;
     if (named) command.object = scanner.name(second);
+    return command;
+  }
+  if (verb == "layout" && named) {
+    command.verb = Verb::layout;
+    command.object = scanner.name(second);
     return command;
   }
   if ((verb == "reload" || verb == "shutdown") && alone) {
@@ -176,7 +191,7 @@ net::Task<void> AdminConsole::run_string(std::string_view sql, std::string& out)
     Status status;
     Result<AdminCommand> command = parse_admin_command(statement);
     if (command.ok()) {
-      if (command->verb == Verb::show) write_columns(out, *find_admin_view(command->object), {});
+      if (const AdminView* view = view_of(*command)) write_columns(out, *view, {});
       status = co_await execute_portal(portal, 0, out);
     } else {
       status = std::move(command.error());
@@ -192,9 +207,13 @@ net::Task<Status> AdminConsole::execute_portal(Portal& portal, int32_t max_rows,
     portal.done = true;
     CO_TRY_ASSIGN(const AdminCommand command, parse_admin_command(portal.sql));
     portal.tag = command.tag;
+    portal.view = view_of(command);
     if (command.verb == Verb::show) {
-      portal.view = find_admin_view(command.object);
       portal.rows = co_await portal.view->rows(worker_);
+    } else if (command.verb == Verb::fsck) {
+      CO_TRY(co_await fsck(command.object, portal.rows));
+    } else if (command.verb == Verb::layout) {
+      CO_TRY(layout(command.object, portal.rows));
     } else {
       CO_TRY(co_await run(command));
     }
@@ -262,8 +281,9 @@ Status AdminConsole::describe(std::string_view body, std::string& out) {
     formats = portal->second.formats;
   }
   const Result<AdminCommand> command = parse_admin_command(sql);
-  if (command.ok() && command->verb == Verb::show) {
-    write_columns(out, *find_admin_view(command->object), formats);
+  const AdminView* view = command.ok() ? view_of(*command) : nullptr;
+  if (view != nullptr) {
+    write_columns(out, *view, formats);
   } else {
     pg::write_empty(out, 'n');
   }
@@ -308,6 +328,8 @@ net::Task<Status> AdminConsole::run(const AdminCommand& command) {
   RouterContext& context = worker_.context;
   switch (command.verb) {
     case Verb::show:
+    case Verb::fsck:
+    case Verb::layout:
     case Verb::ignored: break;
     case Verb::pause: co_return co_await pause(command.object);
     case Verb::resume:
@@ -338,6 +360,27 @@ net::Task<Status> AdminConsole::run(const AdminCommand& command) {
       break;
   }
   co_return Status{};
+}
+
+net::Task<Status> AdminConsole::fsck(const std::string& database, std::vector<AdminRow>& rows) {
+  const catalog::SnapshotPtr snapshot = worker_.snapshot;
+  if (!database.empty() && snapshot->database(database) == nullptr)
+    co_return make_error("3D000", "database \"" + database + "\" does not exist");
+  for (const auto& [name, known] : snapshot->databases) {
+    if (!database.empty() && name != database) continue;
+    CO_TRY_ASSIGN(const auto differences, co_await worker_.context.control->check(worker_.loop, name));
+    for (const exec::Difference& each : differences)
+      rows.push_back({each.database, each.group, each.object, each.text});
+  }
+  co_return Status{};
+}
+
+Status AdminConsole::layout(const std::string& database, std::vector<AdminRow>& rows) {
+  const catalog::Database* known = worker_.snapshot->database(database);
+  if (known == nullptr) return make_error("3D000", "database \"" + database + "\" does not exist");
+  const bool all = worker_.config->sharding.default_table_type == DefaultTableType::sharded;
+  for (std::string& command : layout_commands(*known, all)) rows.push_back({std::move(command)});
+  return {};
 }
 
 // Holds back clients that want a backend, waits until those at work have given theirs back, closes the idle ones.

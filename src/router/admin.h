@@ -24,9 +24,9 @@ class Worker;
 inline constexpr std::string_view kVersion = "pgmosaic 0.1.0";
 
 struct AdminCommand {
-  enum class Verb : uint8_t { show, pause, resume, reload, shutdown, cancel, kill, ignored };
+  enum class Verb : uint8_t { show, fsck, layout, pause, resume, reload, shutdown, cancel, kill, ignored };
   Verb verb = Verb::ignored;
-  std::string object;  // SHOW: the view's name; PAUSE, RESUME: database, empty: all
+  std::string object;  // SHOW: the view's name; FSCK, LAYOUT, PAUSE, RESUME: database, empty: all
   uint32_t pid = 0;    // CANCEL, KILL
   std::string tag;     // for the client
 };
@@ -42,10 +42,13 @@ struct AdminColumn {
 struct AdminView {
   std::string name, description;
   std::vector<AdminColumn> columns;
-  net::Task<std::vector<AdminRow>> (*rows)(Worker& worker);
+  net::Task<std::vector<AdminRow>> (*rows)(Worker& worker) = nullptr;
 };
 const std::vector<AdminView>& admin_views();
 const AdminView* find_admin_view(std::string_view name);
+// The rows that FSCK and LAYOUT return.
+const AdminView& fsck_view();
+const AdminView& layout_view();
 
 class AdminConsole {
  public:
@@ -77,6 +80,8 @@ class AdminConsole {
   Status describe(std::string_view body, std::string& out);
   Status close(std::string_view body, std::string& out);
   net::Task<Status> run(const AdminCommand& command);
+  net::Task<Status> fsck(const std::string& database, std::vector<AdminRow>& rows);
+  Status layout(const std::string& database, std::vector<AdminRow>& rows);
   net::Task<Status> pause(const std::string& database);
   net::Task<void> resume(const std::string& database);
 

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <set>
 
+#include "exec/control.h"
 #include "router/admin.h"
 #include "router/context.h"
 #include "router/health.h"
@@ -220,6 +221,16 @@ net::Task<Rows> show_databases(Worker& worker) {
   co_return rows;
 }
 
+net::Task<Rows> show_layouts(Worker& worker) {
+  Rows rows;
+  for (const auto& [database, known] : worker.snapshot->databases) {
+    const auto layouts = worker.context.control->layouts(database);
+    if (!layouts.ok()) continue;
+    for (const auto& [name, clauses] : *layouts) rows.push_back({database, name.first, name.second, clauses});
+  }
+  co_return rows;
+}
+
 net::Task<Rows> show_version(Worker&) {
   Rows rows;
   rows.push_back({std::string(kVersion)});
@@ -233,6 +244,8 @@ net::Task<Rows> show_help(Worker&) {
     for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     rows.push_back({"SHOW " + name, view.description});
   }
+  rows.push_back({"FSCK [database]", fsck_view().description});
+  rows.push_back({"LAYOUT database", layout_view().description});
   rows.push_back({"PAUSE [database]", "Waits until no client uses a backend; new transactions wait until RESUME"});
   rows.push_back({"RESUME [database]", "Ends a pause"});
   rows.push_back({"RELOAD", "Reads the configuration file again, as SIGHUP does"});
@@ -276,10 +289,25 @@ const std::vector<AdminView>& admin_views() {
        columns("name id# host port# home up in_use# idle# waiting_clients# pool_size# problem"), show_groups},
       {"databases", "Databases of the cluster",
        columns("name tables# sharded_tables# clients# in_use# idle# waiting_clients# paused"), show_databases},
+      {"layouts", "Layouts of tables that are yet to be created", columns("database schema table clauses"),
+       show_layouts},
       {"version", "Version of the router", columns("version"), show_version},
       {"help", "The commands of this console", columns("command description"), show_help},
   };
   return kViews;
+}
+
+const AdminView& fsck_view() {
+  static const AdminView kView = {
+      "fsck", "What differs between the groups' schemas and the catalog, and rows where none may be",
+      columns("database group object difference")};
+  return kView;
+}
+
+const AdminView& layout_view() {
+  static const AdminView kView = {"layout", "The statements that make tables of a dump as they are in a database",
+                                  columns("command")};
+  return kView;
 }
 
 const AdminView* find_admin_view(std::string_view name) {

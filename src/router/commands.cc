@@ -31,6 +31,18 @@ class StagedCommit final : public exec::CommitHook {
   std::string gid_;
 };
 
+constexpr int64_t kNamesPollUs = 500;
+constexpr int kNamesPolls = 2000;
+
+// False: statements inside do not end.
+net::Task<bool> alone_with_names(net::EventLoop& loop, NamesClosed& closed) {
+  for (int i = 0; i < kNamesPolls; ++i) {
+    if (closed.alone()) co_return true;
+    co_await loop.sleep(kNamesPollUs);
+  }
+  co_return false;
+}
+
 }  // namespace
 
 using Kind = plan::SessionCommand::Kind;
@@ -115,6 +127,14 @@ net::Task<Status> Session::commit_transaction() {
   const exec::GroupId watched = watch_parameters();
   const uint64_t distributed = backends_.two_phase_commits();
   if (staged_) {
+    names_.leave();
+    std::optional<NamesClosed> closed;
+    if (staged_->makes_names) closed.emplace(worker_.context.names, backends_.database());
+    if (closed && !co_await alone_with_names(worker_.loop, *closed)) {
+      co_await abort_transaction();
+      co_return make_error("55P03", "statements that name new tables are in the way of the schema change",
+                           "Try again.");
+    }
     StagedCommit hook(*worker_.context.control, staged_);
     for (auto& backend : backends_.all()) backend->wrote = backend->wrote || backend->begun;
     status = co_await backends_.commit(&hook);

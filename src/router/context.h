@@ -16,6 +16,7 @@
 #include "exec/backends.h"
 #include "net/tls.h"
 #include "pool/pool.h"
+#include "router/name_gate.h"
 
 namespace pgmosaic::exec {
 class ClusterControl;
@@ -86,6 +87,7 @@ struct RouterContext {
 
   pool::ConnectionCounter connections;
   SessionDirectory sessions;
+  NameGate names;
   std::shared_ptr<net::TlsContext> tls;  // null: no TLS for clients
   std::vector<std::unique_ptr<Worker>> workers;
   exec::CommitServices* commit = nullptr;

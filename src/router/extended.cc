@@ -389,6 +389,10 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     keep();
     CO_TRY(co_await replan(statement));
   }
+  if (statement->plan->unknown_names) {
+    keep();
+    CO_TRY(co_await enter_names(statement));
+  }
   const plan::Plan& plan = *statement->plan;
   if (failed_ && !allowed_in_failed_transaction(plan)) {
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");

@@ -21,7 +21,8 @@ namespace {
 constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
 
 bool simple_route(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.shared_backend_error;
+  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.shared_backend_error &&
+         !plan.unknown_names;
 }
 
 bool fits_integer(std::string_view digits, catalog::Oid type) {

@@ -1,9 +1,33 @@
 // From a statement's text to its plan: what the plan depends on besides the text, the shape cache, the planner.
+#include "router/layout.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/layout.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
+
+namespace {
+
+constexpr int64_t kGateWaitUs = 500;
+
+// It changes the metadata store alone, like a schema change that is not transactional.
+plan::Plan plan_layout_command(std::string_view sql) {
+  plan::Plan plan;
+  plan.kind = plan::PlanKind::ddl;
+  plan.returns_rows = false;
+  plan.no_transaction = true;
+  sql::TokenScanner scanner(sql);
+  plan.command = scanner.is_word(scanner.next(), "drop") ? "DROP LAYOUT" : "CREATE LAYOUT";
+  plan.ddl.emplace();
+  plan.ddl->tag = plan.command;
+  plan.ddl->transactional = false;
+  plan.ddl->everywhere = {std::string(sql)};
+  return plan;
+}
+
+}  // namespace
 
 bool Session::context_current() {
   return plan_context_id_ != 0 && (temporary_.known || !backends_.pinned(snapshot_->home)) && !local_path_ &&
@@ -75,6 +99,26 @@ net::Task<Status> Session::refresh_context() {
   co_return Status{};
 }
 
+// Waits before the gate; what was planned must be looked at again behind it.
+net::Task<Status> Session::enter_names() {
+  while (!names_.enter(backends_.database())) {
+    co_await worker_.loop.sleep(kGateWaitUs);
+    if (client_gone_ || closing_) co_return make_error("57P01", "terminating connection due to administrator command");
+    if (cancelled_ || timed_out_)
+      co_return make_error(
+          "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
+  }
+  co_return Status{};
+}
+
+net::Task<Status> Session::enter_names(PreparedPtr& statement) {
+  if (!statement->plan->unknown_names || names_.held()) co_return Status{};
+  CO_TRY(co_await enter_names());
+  CO_TRY(co_await replan(statement));
+  if (!statement->plan->unknown_names) names_.leave();
+  co_return Status{};
+}
+
 plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const {
   const Config& config = *worker_.config;
   plan::PlanContext context;
@@ -120,7 +164,15 @@ CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& ty
 
 plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {
   WorkerStats::add(worker_.stats.plan_misses);
-  auto plan = std::make_shared<plan::Plan>(plan::plan_statement(sql, plan_context(types)));
+  if (sql::is_layout_command(sql)) return std::make_shared<const plan::Plan>(plan_layout_command(sql));
+  auto plan = std::make_shared<plan::Plan>();
+  auto text = with_layout({*worker_.context.control, *database_, backends_.user()}, sql);
+  if (text.ok()) {
+    *plan = plan::plan_statement(*text, plan_context(types));
+  } else {
+    plan->kind = plan::PlanKind::unsupported;
+    plan->error = std::move(text.error());
+  }
   take_router_call(sql, *plan);
   return plan;
 }

@@ -246,6 +246,7 @@ net::Task<bool> Session::on_sync() {
     put_ready();
   }
   forget_batch();
+  names_.leave();
   for (auto& backend : backends_.all()) backend->unnamed_statement = 0;
   end_statement();
   co_return !client_gone_;

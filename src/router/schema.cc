@@ -6,9 +6,11 @@
 #include "pg/scram.h"
 #include "router/databases.h"
 #include "router/execution.h"
+#include "router/layout.h"
 #include "router/new_tables.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/layout.h"
 
 namespace pgmosaic::router {
 
@@ -217,6 +219,11 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   if (backends_.in_transaction() && !implicit_)
     co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
   if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+  if (sql::is_layout_command(ddl.everywhere[0])) {
+    CO_TRY(change_layout({*worker_.context.control, *database_, backends_.user()}, ddl.everywhere[0]));
+    put_complete(ddl.tag);
+    co_return Status{};
+  }
   if (pg::is_shards_database(ddl.object))
     co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
                          "Names that begin with pgmosaic_shards_ belong to the router.");

@@ -27,6 +27,7 @@ Session::Session(Worker& worker, int fd, net::Peer peer)
       client_(worker.loop, fd),
       peer_(std::move(peer)),
       backends_(worker.loop, worker.pool, *worker.context.commit),
+      names_(worker.context.names),
       connected_us_(worker.loop.now_us()) {}
 
 Session::~Session() {

@@ -91,6 +91,8 @@ class Session {
 
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
+  net::Task<Status> enter_names();
+  net::Task<Status> enter_names(PreparedPtr& statement);
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
@@ -243,6 +245,7 @@ class Session {
   bool local_path_ = false;                           // SET LOCAL of one of them is in force
   uint32_t plan_context_id_ = 0, staged_serial_ = 0;  // the latter tells successive staged_ of one session apart
   TemporaryNames temporary_;
+  NamesHeld names_;
   pool::SettingsMap startup_settings_;
   std::string last_query_;  // beginning of the statement at hand, for logs and activity
   const char* last_plan_ = "";

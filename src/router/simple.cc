@@ -166,11 +166,19 @@ net::Task<Status> Session::run_statement(std::string_view sql) {
   if (!ready.ok() && begins_block(sql) && !backends_.in_transaction()) begin_transaction("BEGIN", false);
   if (!ready.ok()) co_return ready;
   sql::scan_shape(sql, worker_.shape);
-  const plan::PlanPtr plan = plan_of(sql, {}, false).plan;
+  plan::PlanPtr plan = plan_of(sql, {}, false).plan;
+  if (plan->unknown_names) {
+    CO_TRY(co_await enter_names());
+    CO_TRY(co_await refresh_context());
+    sql::scan_shape(sql, worker_.shape);
+    plan = plan_of(sql, {}, false).plan;
+  }
   last_plan_ = plan_kind_name(plan->kind);
   if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
-  co_return co_await run_plan(sql, plan);
+  Status status = co_await run_plan(sql, plan);
+  names_.leave();
+  co_return status;
 }
 
 namespace {

@@ -57,7 +57,7 @@ def test_commands_have_the_flags_that_are_named():
 def test_every_subcommand_explains_itself():
     said = subprocess.run([program(), "--help"], capture_output=True, text=True, timeout=30)
     assert said.returncode == 0
-    for subcommand in ("dev", "router"):
+    for subcommand in ("dev", "router", "fsck", "layout"):
         assert subcommand in said.stdout
         own = subprocess.run([program(), subcommand, "--help"], capture_output=True, text=True, timeout=30)
         assert own.returncode == 0 and "--" in own.stdout

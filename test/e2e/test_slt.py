@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from harness import slt
+from harness import fsck, slt
 from harness.fixtures import SELF_CHECK
 from harness.pair import databases
 
@@ -18,6 +18,7 @@ def test_slt(file, mode, router, oracle, record_property):
     with databases(f"slt_{file.stem}_{mode}", router, oracle) as sides:
         runner = slt.Runner(*sides, mode, SELF_CHECK)
         problems = runner.run(blocks)
+        problems += [f"fsck: {' '.join(difference)}" for difference in fsck.differences(sides[0])]
         record_property("refused", len(runner.refused))
     if problems:
         pytest.fail("\n".join([f"{file.name}, {mode}:", *problems]), pytrace=False)

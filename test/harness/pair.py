@@ -4,6 +4,7 @@ import itertools
 
 import psycopg
 
+from harness import fsck
 from harness.dialect import strip_dialect
 from harness.fixtures import SELF_CHECK
 from harness.wire import TEXT, Session, Strictness, all_differences
@@ -28,11 +29,12 @@ def databases(name, *sides):
 
 @contextlib.contextmanager
 def filled_databases(name, router, oracle, statements):
-    """The same with the statements run on both; PostgreSQL gets them without our clauses."""
+    """The same with the statements run on both; PostgreSQL gets them without our clauses. In the end all is in order."""
     with databases(name, router, oracle) as made:
         for side, plain in zip(made, (SELF_CHECK, True)):
             side.run(*[strip_dialect(sql) if plain else sql for sql in statements])
         yield made
+        assert fsck.differences(made[0]) == []
 
 
 class Pair:

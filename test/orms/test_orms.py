@@ -9,6 +9,7 @@ import pytest
 
 from harness.dialect import strip_dialect
 from harness.fixtures import SELF_CHECK
+from harness import fsck
 from harness.pair import databases, filled_databases
 from harness.processes import PATIENCE, ROOT, postgres_program
 
@@ -37,6 +38,7 @@ def test_mapper(router, oracle, program):
         hide = [re.sub(r"'oid': \d+", "'oid': …", said) for said in (mine, theirs)]
         assert len(theirs) > 1000
         assert same(*hide) == ""
+        assert fsck.differences(sides[0]) == []
 
 
 EVENTS = "CREATE TABLE events (customer int, id bigint, amount numeric, data jsonb, PRIMARY KEY (customer, id)) SHARD BY (customer)"
