@@ -2,6 +2,8 @@
 import pathlib
 import re
 
+import psycopg
+
 from harness.processes import wait_until
 
 TABLES = [
@@ -34,12 +36,18 @@ def resident_mib(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
 
 
+def settled(server, which):
+    try:
+        return server.endpoint.run(f"SELECT count(*) FROM pg_prepared_xacts WHERE {which}") == [(0,)]
+    except psycopg.OperationalError:  # it has only now noticed that a backend was killed
+        return False
+
+
 def settle(servers, which="true"):
     """Waits for the end of recovery after the last strike; yields what stays in doubt."""
     for server in servers:
         try:
-            wait_until(lambda: server.endpoint.run(f"SELECT count(*) FROM pg_prepared_xacts WHERE {which}") == [(0,)],
-                       "prepared transactions to be settled", timeout_s=60)
+            wait_until(lambda: settled(server, which), "prepared transactions to be settled", timeout_s=60)
         except TimeoutError:
             yield f"{server.name}: prepared transactions {server.endpoint.run('SELECT gid FROM pg_prepared_xacts')}"
 

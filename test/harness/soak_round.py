@@ -53,6 +53,9 @@ class Round:
     def make_peace(self, seconds):
         """The last strikes are noticed when everybody has got through something since; then nothing may fail any more."""
         self.chaos.stop()
+        if not self.router.running():
+            yield f"the router ended with status {self.router.process.poll()}: {self.router.tail(5)}"
+            return
         for server in self.servers:
             wait_until(server.endpoint.accepts, f"{server.name} to accept connections")
         yield from settle(self.servers, OLD)
