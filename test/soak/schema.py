@@ -10,6 +10,7 @@ session saw must be one that a single PostgreSQL could have given at that moment
 PGMOSAIC_PRESET=asan (or tsan) runs a build with sanitizers: what they report is a failure too.
 """
 import argparse
+import logging
 import os
 import pathlib
 import random
@@ -72,6 +73,7 @@ def main():
     parser.add_argument("--workers", type=int, default=3, help="threads of the router")
     parser.add_argument("--seed", type=int, default=0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # connections that are lost are no news
     found = run(parser.parse_args())
     for problem in found[:50]:
         print(f"problem: {problem}")
