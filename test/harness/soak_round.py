@@ -6,7 +6,7 @@ import time
 import psycopg
 
 from harness.processes import PATIENCE, wait_until
-from harness.schemas import misplaced_rows, schema_differences
+from harness.schemas import group_endpoints, misplaced_rows, schema_differences
 from harness.soak_chaos import SchemaChaos
 from harness.soak_ends import OLD, TABLES, leftovers, settle
 from harness.soak_schema import Changer, Ledger, Steady, Visitor
@@ -15,7 +15,8 @@ from harness.soak_schema import Changer, Ledger, Steady, Visitor
 class Round:
     """`clients` sessions on the database of `endpoint`: half of them steady, the others change the schema or visit."""
 
-    def __init__(self, router, servers, endpoint, clients, seed):
+    def __init__(self, router, servers, endpoint, clients, seed, plant=""):
+        self.plant = plant  # SQL for one group behind the router's back: a soak that does not see it is worth nothing
         self.router, self.servers, self.endpoint = router, servers, endpoint
         self.chaos = SchemaChaos(router, servers, random.Random(seed), endpoint)
         self.peace, self.over = threading.Event(), threading.Event()
@@ -82,6 +83,8 @@ class Round:
     def judge(self):
         found = list(settle(self.servers))
         try:
+            if self.plant:
+                group_endpoints(self.endpoint)["g2"].run(self.plant)
             for session in self.sessions:
                 if not isinstance(session, Visitor):
                     found += [f"{type(session).__name__} {session.number}: {problem}" for problem in session.verify()]

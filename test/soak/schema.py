@@ -32,7 +32,7 @@ def soak(options, servers, router):
         number += 1
         name = f"round_{number}"
         router.endpoint.run(f"CREATE DATABASE {name}")
-        one = Round(router, servers, router.endpoint.change(database=name), options.clients, f"{seed}/{number}")
+        one = Round(router, servers, router.endpoint.change(database=name), options.clients, f"{seed}/{number}", options.plant)
         fire_s = min(options.fire, max(5, options.minutes * 60 - (time.monotonic() - begun)))
         found += one.run(fire_s, options.peace)
         print(f"round {number}, {time.monotonic() - begun:.0f} s: {one.summary()}", flush=True)
@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--workers", type=int, default=3, help="threads of the router")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plant", default="", help="SQL that one group gets at the end of a round: the soak must fail of it")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # connections that are lost are no news
     found = run(parser.parse_args())
