@@ -54,6 +54,9 @@ LOAD = [  # weight, script
     (1, "\\set id random(1, 9000)\nBEGIN;\nUPDATE other SET v = v + 1 WHERE id = :id;\n"
         "UPDATE other SET v = v + 1 WHERE id = :id + 1;\nEND;"),
 ]
+# Holds a shard of the changing table on one group and asks for one on another, which the schema change may hold already: --transactions.
+BOTH = ("\\set id random(1, 9000)\nBEGIN;\nUPDATE changing SET v = v + 1 WHERE id = :id;\n"
+        "UPDATE changing SET v = v + 1 WHERE id = :id + 1;\nEND;")
 SETTLING_S = 0.25  # a statement that begins so soon after a schema change may still wait because of it
 
 
@@ -97,7 +100,8 @@ def pauses(changes, done):
 
 
 def load_and_change(name, endpoint, options):
-    with Load(endpoint, LOAD, options.clients, options.rate, options.seconds) as load:
+    scripts = LOAD + ([(options.transactions, BOTH)] if options.transactions else [])
+    with Load(endpoint, scripts, options.clients, options.rate, options.seconds) as load:
         changes = change_under_load(endpoint, load, time.time() + options.seconds - 3)
         done, failed = load.wait()
     beside, apart = pauses(changes, done)
@@ -287,6 +291,8 @@ def main():
     parser.add_argument("--clients", type=int, default=16, help="of the load beside schema changes")
     parser.add_argument("--rate", type=int, default=600, help="transactions of that load in a second")
     parser.add_argument("--seconds", type=int, default=30, help="length of that load; a schema change each second")
+    parser.add_argument("--transactions", type=int, default=0,
+                        help="weight, beside the 22 of the others, of transactions that write to the changing table on several groups")
     parser.add_argument("--tables", type=int, default=1000)
     parser.add_argument("--trace", action="store_true", help="say where the time of schema changes goes")
     parser.add_argument("--quick", action="store_true", help="a run that only shows that all works")

@@ -132,7 +132,7 @@ def test_schema_changes_under_fire(make_server, make_router):
     """A short share of `./x soak schema`."""
     servers = [make_server(f"g{number}") for number in (1, 2, 3)]
     router = make_router(servers, settings={"pool": {"size_per_group": 40}})
-    one = Round(router, servers, router.endpoint, clients=8, seed="a share")
+    one = Round(router, servers, router.endpoint, clients=8, seed="share 1")
     found = one.run(fire_s=10, peace_s=3, pause_s=0.8)
     print(one.summary())
     assert found == []

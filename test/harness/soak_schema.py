@@ -11,6 +11,7 @@ import time
 
 import psycopg
 
+from harness.processes import PATIENCE
 from harness.soak_client import Client
 
 # Tables of the statements of soak_statements.py: columns, indexes and constraints of these come and go as well.
@@ -428,7 +429,7 @@ class Visitor(Session):
     ALLOWED = {"23505", "23514", "22P02", "40P01", "55P03"}
 
     def connect(self):
-        self.connection = self.endpoint.connect(options="-c lock_timeout=20s", prepare_threshold=self.random.choice([None, 2]))
+        self.connection = self.endpoint.connect(options=f"-c lock_timeout={3 * PATIENCE}s", prepare_threshold=self.random.choice([None, 2]))
 
     def step(self):
         tables = self.execute("SELECT c.oid, relname FROM pg_class c WHERE relkind IN ('r', 'p') AND relname ~ '^t[0-9]' "
