@@ -23,7 +23,7 @@ import psycopg2
 
 from support.figures import Figures, median, say, spread
 from support.load import Load
-from support.peers import Peers, processes, resident_bytes, run_program
+from support.peers import Peers, resident_bytes, run_program
 from support.trace import trace
 from harness.dialect import strip_dialect
 from harness.processes import wait_until
