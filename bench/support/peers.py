@@ -1,4 +1,4 @@
-"""The servers that a benchmark compares: one PostgreSQL, pgbouncer before it, and the router over four."""
+"""The servers that a benchmark compares: one PostgreSQL, pgbouncers before it if asked for, and the router over four."""
 import os
 import pathlib
 import subprocess
@@ -55,7 +55,7 @@ ignore_startup_parameters = extra_float_digits
 class Peers:
     """All of them, started together and stopped together."""
 
-    def __init__(self, groups=4):
+    def __init__(self, groups=4, poolers=("transaction", "session")):
         settings = {"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off", "checkpoint_timeout": "1h"}
         self.direct = PostgresServer("direct", settings)
         self.groups = [PostgresServer(f"g{number}", settings) for number in range(1, groups + 1)]
@@ -63,7 +63,7 @@ class Peers:
         for server in [self.direct, *self.groups]:
             self.started.append(server.start())
         self.bouncers = {}
-        for mode in ("transaction", "session"):
+        for mode in poolers:
             self.bouncers[mode] = Bouncer(self.direct, mode).start()
             self.started.append(self.bouncers[mode])
         self.router = Router(self.groups, settings={"log": {"level": "warning"}}).start()

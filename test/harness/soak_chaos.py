@@ -6,7 +6,7 @@ import threading
 import psycopg
 
 from harness import raw
-from harness.processes import wait_until
+from harness.processes import descendants, kill_each, still_alive, wait_until
 
 HALF_OPEN_AT_MOST = 30
 
@@ -14,8 +14,9 @@ HALF_OPEN_AT_MOST = 30
 class Chaos:
     """Called by the main thread: a server ends when the thread that started it does."""
 
-    def __init__(self, router, servers, rng):
+    def __init__(self, router, servers, rng, endpoint=None):
         self.router, self.servers, self.random = router, servers, rng
+        self.endpoint = endpoint or router.endpoint
         self.half_open = []
         self.counts = {}
         self.next_pair = 0
@@ -63,7 +64,7 @@ class Chaos:
 
     def session(self, *requests):
         """A client that has asked something and may read the answer."""
-        client = raw.RawClient(self.router.endpoint, timeout_s=5)
+        client = raw.RawClient(self.endpoint, timeout_s=5)
         try:
             client.login()
             client.send(*requests)
@@ -73,7 +74,7 @@ class Chaos:
         return client
 
     def half_open_login(self):
-        client = raw.RawClient(self.router.endpoint)
+        client = raw.RawClient(self.endpoint)
         self.half_open.append(client)
         client.send(raw.startup(user="postgres")[:self.random.randint(1, 20)])
 
@@ -126,3 +127,48 @@ class Chaos:
     def stop(self):
         for client in self.half_open:
             client.close()
+
+
+class SchemaChaos(Chaos):
+    """What breaks while the schema changes: the router and the servers by kill -9 as well, and connections in a schema change."""
+
+    def __init__(self, router, servers, rng, endpoint):
+        super().__init__(router, servers, rng, endpoint)
+        self.actions = [(self.terminate_backend, 3), (self.kill_backend, 1), (self.kill_server, 1), (self.kill_server_at_once, 2),
+                        (self.kill_router, 4), (self.cut_schema_change, 6), (self.vanish_in_commit, 2)]
+        self.cuts = 0
+
+    def kill_server_at_once(self):
+        """kill -9 of all its processes."""
+        server = self.random.choice(self.servers)
+        family = descendants(server.pid)
+        server.kill()
+        kill_each(family, signal.SIGKILL)
+        wait_until(lambda: not still_alive(family), "the processes of a killed server to end")
+        server.start()
+
+    def kill_router(self):
+        self.router.kill()
+        for server in self.servers:  # a router starts only over all of them
+            wait_until(server.endpoint.accepts, f"{server.name} to accept connections")
+        self.router.start()
+
+    def cut_schema_change(self):
+        """Both tables of such a pair are there in the end, or none, with a column more or without."""
+        self.cuts += 1
+        one, other = f"cut_{self.cuts}", f"cut_{self.cuts}_too"
+        changes = self.random.choice([
+            f"CREATE TABLE {one} (id int PRIMARY KEY) SHARD BY (id) WITH (shard_count = 6); CREATE TABLE {other} (id int)",
+            f"CREATE TABLE {one} (id int PRIMARY KEY) WITH (table_type = 'reference'); CREATE TABLE {other} AS SELECT * FROM {one}",
+            f"BEGIN; CREATE TABLE {one} (id int); ALTER TABLE {one} ADD v int; CREATE TABLE {other} (id int) SHARD BY (id); COMMIT",
+            f"ALTER TABLE pair ADD COLUMN {one} int DEFAULT 3",
+        ])
+        client = self.session(raw.query(changes))
+        threading.Event().wait(self.random.random() / 5)
+        client.vanish()
+
+    def half_cut(self):
+        """Pairs of which one is there without the other."""
+        tables = {name for name, in self.endpoint.run("SELECT relname FROM pg_class WHERE relname LIKE 'cut\\_%' AND relkind = 'r'")}
+        pairs = [(f"cut_{number}", f"cut_{number}_too") for number in range(1, self.cuts + 1)]
+        return [pair for pair in pairs if (pair[0] in tables) != (pair[1] in tables)]

@@ -70,14 +70,19 @@ class Client(Statements):
                 self.drop_connection()
             except (psycopg.Error, OSError) as error:
                 self.failed += 1
-                if peaceful:
-                    self.problems.append(f"{self.doing} failed in peace: {error!r}")
+                if complaint := self.complaint(error, peaceful):
+                    self.problems.append(f"{self.doing} {complaint}: {error!r}")
                 self.drop_connection()
                 time.sleep(self.random.random() / 5)
             except Exception as error:  # a driver that lost the thread: the protocol was wrong
                 self.problems.append(f"{self.doing}: {error!r}")
                 self.drop_connection()
         self.drop_connection()
+
+    def complaint(self, error, peaceful):
+        """What is wrong about an error, if anything."""
+        del error
+        return "failed in peace" if peaceful else None
 
     def connect(self):
         # psycopg's own prepared statements go with DEALLOCATE ALL after a ROLLBACK, and the kept one with them.

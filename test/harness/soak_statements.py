@@ -1,4 +1,5 @@
 """What a client of the soak does: statements of all kinds, with the answers that it must get."""
+import contextlib
 import threading
 
 import psycopg
@@ -141,10 +142,10 @@ class Statements:
         form = self.random.choice(["text", "csv", "binary"])
         if self.random.random() < 0.5:
             self.write("entry", dict.fromkeys(ids, "copied"), lambda: self.copy(
-                "entry", form, ["int4", "int8", "text"], [(self.number, key, "copied") for key in ids]))
+                "entry (owner, n, text)", form, ["int4", "int8", "text"], [(self.number, key, "copied") for key in ids]))
         else:
             self.write("account", dict.fromkeys(ids, 77), lambda: self.copy(
-                "account", form, ["int8", "int4", "int8"], [(key, self.number, 77) for key in ids]))
+                "account (id, owner, balance)", form, ["int8", "int4", "int8"], [(key, self.number, 77) for key in ids]))
 
     def copy(self, table, form, types, rows):
         with self.connection.cursor() as cursor:
@@ -163,7 +164,7 @@ class Statements:
 
         def copy():
             try:
-                with self.connection.cursor().copy("COPY account FROM STDIN") as stream:
+                with self.connection.cursor().copy("COPY account (id, owner, balance) FROM STDIN") as stream:
                     for key in ids:
                         stream.write_row((key, self.number, 1))
                     raise Aborted
@@ -299,7 +300,11 @@ class Statements:
         self.expect("EXPLAIN", True, len(plan) > 1)
 
     def cancel(self):
-        timer = threading.Timer(0.1, self.connection.cancel)
+        def cancel():
+            with contextlib.suppress(psycopg.Error):  # whom it would tell may be gone
+                self.connection.cancel()
+
+        timer = threading.Timer(0.1, cancel)
         timer.start()
         try:
             self.execute("SELECT pg_sleep(5)")

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import pathlib
 import random
-import re
 import signal
 import sys
 import threading
@@ -23,34 +22,12 @@ import psycopg
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness.cluster import PostgresServer, Router  # noqa: E402
-from harness.processes import PATIENCE, wait_until  # noqa: E402
+from harness.processes import PATIENCE  # noqa: E402
 from harness.soak_chaos import Chaos  # noqa: E402
 from harness.soak_client import Client  # noqa: E402
+from harness.soak_ends import OLD, SANITIZERS, TABLES, end, leftovers, resident_mib, settle  # noqa: E402
 
-TABLES = [
-    "CREATE TABLE account (id bigint PRIMARY KEY, owner int, balance bigint) SHARD BY (id)",
-    "CREATE TABLE entry (owner int, n bigint, text text, PRIMARY KEY (owner, n)) SHARD BY (owner)",
-    "CREATE TABLE pair (id bigint PRIMARY KEY, n bigint) SHARD BY (id)",
-    "CREATE TABLE kind (id int PRIMARY KEY, name text) WITH (table_type = 'reference')",
-    "CREATE TABLE rate (id int PRIMARY KEY, n bigint) WITH (table_type = 'reference')",
-    "CREATE TABLE note (id bigint PRIMARY KEY, owner int, text text)",
-    "INSERT INTO kind VALUES " + ", ".join(f"({number}, 'kind {number}')" for number in range(10)),
-    "INSERT INTO rate VALUES (0, 5)",
-]
-ANSWERS = {  # what all transactions together must have left
-    "SELECT count(*) FROM account WHERE owner < 0 OR owner IS NULL": [(0,)],
-    "SELECT count(*) FROM entry WHERE owner < 0": [(0,)],
-    "SELECT n, count(*) FROM pair GROUP BY n HAVING count(*) <> 2": [],
-    "SELECT count(*) FROM kind": [(10,)],
-}
-ALARMS = re.compile(r"AddressSanitizer|ThreadSanitizer|LeakSanitizer|runtime error:|CHECK failed|Segmentation")
-SANITIZERS = {  # memory must show whether it grows; freed memory is kept for a while only
-    "ASAN_OPTIONS": "quarantine_size_mb=16:detect_stack_use_after_return=0:malloc_context_size=12",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "second_deadlock_stack=1:history_size=4",
-}
 PROCESSES = 4
-OLD = "prepared < now() - interval '15 s'"  # others may be those of clients at work
 
 
 def work(endpoint, numbers, seed, phases, problems):
@@ -75,71 +52,6 @@ def work(endpoint, numbers, seed, phases, problems):
         problems.put(f"the rows could not be verified: {error}")
     finally:
         problems.put(None)
-
-
-def resident_mib(pid):
-    text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
-
-
-def settle(servers, which="true"):
-    """Waits for the end of recovery after the last strike; yields what stays in doubt."""
-    for server in servers:
-        try:
-            wait_until(lambda: server.endpoint.run(f"SELECT count(*) FROM pg_prepared_xacts WHERE {which}") == [(0,)],
-                       "prepared transactions to be settled", timeout_s=60)
-        except TimeoutError:
-            yield f"{server.name}: prepared transactions {server.endpoint.run('SELECT gid FROM pg_prepared_xacts')}"
-
-
-def leftovers(router, servers):
-    """What must not be there when all clients are gone."""
-    yield from settle(servers)
-    if not router.running():
-        return
-    for sql, wanted in ANSWERS.items():
-        found = router.endpoint.run(sql)
-        if found != wanted:
-            yield f"{sql}: {found}, must be {wanted}"
-    admin = router.endpoint.change(database="pgmosaic")
-    try:
-        wait_until(lambda: len(admin.run("SHOW CLIENTS")) == 1, "the router to forget its clients")
-    except TimeoutError:
-        yield from (f"the router still has the client {row}" for row in admin.run("SHOW CLIENTS"))
-    in_pools = [0, 0]
-    for row in admin.run("SHOW POOLS"):
-        database, user, group, in_use, idle, waiting = row[:6]
-        if user != "pgmosaic":  # the router's own; they come and go
-            in_pools[0] += in_use + idle
-        if in_use or waiting:
-            yield f"pool {database}/{user}/{group}: {in_use} in use, {waiting} waiting"
-    for server in servers:
-        rows = server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                                   "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
-        in_pools[1] += len(rows)
-        if busy := [row for row in rows if row[1] != "idle"]:
-            yield f"{server.name}: backends that are not idle: {busy}"
-        # Of clients and of prepared transactions (no pid); an autovacuum may be at work.
-        if held := server.endpoint.run("SELECT locktype, mode, l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) "
-                                       "WHERE l.pid IS NULL OR (l.pid <> pg_backend_pid() AND backend_type = "
-                                       "'client backend')"):
-            yield f"{server.name}: locks are held: {held}"
-    if in_pools[0] != in_pools[1]:
-        yield f"the servers have {in_pools[1]} backends, the router knows {in_pools[0]}"
-
-
-def end(router, servers):
-    """The router stops; what it then says, and what it leaves to the servers."""
-    if not router.running():
-        yield f"the router ended: {router.tail()}"
-    elif (status := router.stop()) != 0:
-        yield f"the router ended with status {status}"
-    for server in servers:
-        if server.running():
-            server.wait_for_no_clients()
-    for line in router.log.read_text(errors="replace").splitlines():
-        if ALARMS.search(line):
-            yield f"router's log: {line}"
 
 
 def strike_on(router, seconds, chaos):
@@ -189,7 +101,7 @@ def soak(options, servers, router):
                 done, failed = done + item[0], failed + item[1]
             else:
                 found.append(item)
-    found += leftovers(router, servers)
+    found += leftovers(router, servers, router.endpoint)
     early, late = max(memory[:len(memory) // 3]), max(memory[-len(memory) // 3:])
     if late > early * 1.25 + 16:
         found.append(f"memory grew from {early:.0f} to {late:.0f} MiB")
