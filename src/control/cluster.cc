@@ -200,8 +200,8 @@ net::Task<Status> Cluster::add_oid_maps(net::EventLoop& loop, catalog::Database&
 }
 
 // Deletes the records of tables that were there, in the catalog or in the committed transaction itself, and are not any
-// more. `records` are older than `loaded`, and a record is made behind its table: one without a table is of a dropped
-// one.
+// more; at the first look all of them. `records` are older than `loaded`, and a record is made behind its table: one
+// without a table is of a dropped one.
 Status Cluster::forget_dropped(const std::vector<meta::ShardedTableRecord>& records, const catalog::Database& loaded,
                                const catalog::Database* before, const exec::StagedSchema* staged) {
   meta::Txn txn;
@@ -209,7 +209,7 @@ Status Cluster::forget_dropped(const std::vector<meta::ShardedTableRecord>& reco
     if (loaded.tables_by_oid.contains(record.oid)) continue;
     const bool made = staged != nullptr && std::any_of(staged->tables.begin(), staged->tables.end(),
                                                        [&](const auto& table) { return table.oid == record.oid; });
-    if (made || (before != nullptr && before->tables_by_oid.contains(record.oid)))
+    if (made || before == nullptr || before->tables_by_oid.contains(record.oid))
       txn.deletes.push_back(meta::table_key(record.database, record.oid));
   }
   if (txn.deletes.empty()) return {};
@@ -240,22 +240,25 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
-    if (published_ticket_[database] > ticket) {
-      next = snapshot_;  // somebody who looked later was faster
-    } else {
-      published_ticket_[database] = ticket;
-      auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
-      changed->epoch = snapshot_->epoch + 1;
-      changed->databases[database] = *loaded;
-      snapshot_ = next = changed;
-    }
+    // Else somebody who looked later was faster.
+    if (published_ticket_[database] <= ticket) install_database(*loaded, ticket);
+    next = snapshot_;
   }
   if (announce_) co_await announce_(loop, next);
   co_return Status{};
 }
 
-// Whether there are tables that are not local under names that are new to what is published. A name that is of another
-// kind now would be taken for the old one by statements that wait for the change: refused.
+// REQUIRES: mutex_ is held.
+void Cluster::install_database(std::shared_ptr<const catalog::Database> database, uint64_t ticket) {
+  published_ticket_[database->name] = ticket;
+  auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
+  changed->epoch = snapshot_->epoch + 1;
+  changed->databases[database->name] = std::move(database);
+  snapshot_ = std::move(changed);
+}
+
+// Whether there are tables under names that are new to what is published. A name that is of another kind now would be
+// taken for the old one by statements that wait for the change: refused.
 Result<bool> Cluster::compare_kinds(const catalog::Database& changed, const std::string& name) const {
   const catalog::SnapshotPtr published = snapshot();
   const catalog::Database* before = published->database(name);
@@ -263,12 +266,9 @@ Result<bool> Cluster::compare_kinds(const catalog::Database& changed, const std:
   for (const auto& [oid, table] : changed.tables_by_oid) {
     using Kind = catalog::TableKind;
     const catalog::Table* old = before == nullptr ? nullptr : before->find(table->schema, table->name);
-    const bool stays = old != nullptr && (old->kind == table->kind || old->oid == oid);
-    if (table->kind == Kind::view || stays) continue;
-    if (old == nullptr || old->kind == Kind::view) {
-      makes_names = makes_names || table->kind != Kind::local;
-      continue;
-    }
+    if (table->kind == Kind::view || (old != nullptr && old->oid == oid)) continue;
+    makes_names = true;
+    if (old == nullptr || old->kind == Kind::view || old->kind == table->kind) continue;
     return make_error("0A000",
                       "\"" + table->name + "\" would be a table of another kind than before, in one transaction",
                       "Commit what drops or renames the old table first.");
@@ -284,6 +284,9 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
   pool::ServerConn& home_conn = *home->second;
   participants.erase(home);
 
+  const catalog::SnapshotPtr published = snapshot();
+  const auto before = published->databases.find(changes.database);
+  changes.published = before == published->databases.end() ? nullptr : before->second;
   CO_TRY_ASSIGN(auto records, meta::read_tables(store_, changes.database));
   CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, changes.database));
   records.insert(records.end(), changes.tables.begin(), changes.tables.end());
@@ -355,8 +358,22 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
 
 net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
   CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
-  const std::string database = staged->database;
-  co_return co_await reload(loop, database, std::move(staged));
+  // What the transaction saw last is what there is now, unless others have changed the schema meanwhile.
+  const auto made = staged->snapshot->databases.find(staged->database);
+  CO_TRY_ASSIGN(const auto records, meta::read_tables(store_, staged->database));
+  catalog::SnapshotPtr next;
+  {
+    std::lock_guard lock(mutex_);
+    const auto now = snapshot_->databases.find(staged->database);
+    if (staged->published != nullptr && now != snapshot_->databases.end() && now->second == staged->published) {
+      install_database(made->second, ++reload_ticket_);
+      next = snapshot_;
+    }
+  }
+  if (next == nullptr) co_return co_await reload(loop, staged->database, staged);
+  CO_TRY(forget_dropped(records, *made->second, staged->published.get(), staged.get()));
+  if (announce_) co_await announce_(loop, next);
+  co_return Status{};
 }
 
 Result<catalog::Colocation> Cluster::place(const catalog::Snapshot& snapshot, const catalog::Database& database,

@@ -76,6 +76,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                                                const std::string& database);
 
  private:
+  void install_database(std::shared_ptr<const catalog::Database> database, uint64_t ticket);
   Result<bool> compare_kinds(const catalog::Database& changed, const std::string& name) const;
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);
   using Gids = std::set<std::string>;

@@ -21,7 +21,8 @@ struct StagedSchema {
   std::string database;
   std::vector<meta::ShardedTableRecord> tables;
   std::vector<catalog::Colocation> colocations;
-  bool makes_names = false;  // of tables that are not local
+  std::shared_ptr<const catalog::Database> published;  // when the schema was last looked at
+  bool makes_names = false;                            // tables under names that are new to the published catalog
 };
 using StagedPtr = std::shared_ptr<const StagedSchema>;
 

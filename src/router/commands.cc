@@ -130,7 +130,9 @@ net::Task<Status> Session::commit_transaction() {
     names_.leave();
     std::optional<NamesClosed> closed;
     if (staged_->makes_names) closed.emplace(worker_.context.names, backends_.database());
-    if (closed && !co_await alone_with_names(worker_.loop, *closed)) {
+    bool alone = true;
+    if (closed) alone = co_await alone_with_names(worker_.loop, *closed);
+    if (!alone) {
       co_await abort_transaction();
       co_return make_error("55P03", "statements that name new tables are in the way of the schema change",
                            "Try again.");

@@ -339,6 +339,15 @@ Status check_result(Prepared& statement) {
 // Brings a statement up to the session's context (schema, search path). An unnamed one may be other sessions' too: then
 // `statement` becomes a new one.
 net::Task<Status> Session::replan(PreparedPtr& statement) {
+  CO_TRY(co_await renew(statement));
+  if (!statement->plan->unknown_names || names_.held()) co_return Status{};
+  CO_TRY(co_await enter_names());
+  CO_TRY(co_await renew(statement));
+  if (!statement->plan->unknown_names) names_.leave();
+  co_return Status{};
+}
+
+net::Task<Status> Session::renew(PreparedPtr& statement) {
   CO_TRY(co_await refresh_context());
   if (statement->context == plan_context_id_) co_return Status{};
   if (!statement->wire_name.empty()) {
@@ -385,13 +394,9 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     pg::parse_bind(copy, own);
     bind = &own;
   };
-  if (!context_current() || statement->context != plan_context_id_) {
+  if (!context_current() || statement->context != plan_context_id_ || statement->plan->unknown_names) {
     keep();
     CO_TRY(co_await replan(statement));
-  }
-  if (statement->plan->unknown_names) {
-    keep();
-    CO_TRY(co_await enter_names(statement));
   }
   const plan::Plan& plan = *statement->plan;
   if (failed_ && !allowed_in_failed_transaction(plan)) {

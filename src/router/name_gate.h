@@ -1,8 +1,9 @@
 // Between the moment when the home shows a new table and the moment when every worker knows what it is, a statement
 // that names it would be taken for one about a local table, and its rows would be lost in the home's own, empty copy.
-// So statements with names that the catalog does not know pass a gate, and a schema change that makes tables of other
-// kinds closes it around its commit: it waits for those inside – they end with 42P01 – and those outside wait until the
-// catalog is published, and are planned again. Other statements never see it.
+// So statements with names that the catalog does not know pass a gate, and a schema change that makes tables
+// closes it around its commit: it waits for those inside – they end with 42P01 – and those outside wait until the
+// catalog is published, and are planned again. Schema changes pass it while they look at the catalogs. Other statements
+// never see it.
 #pragma once
 
 #include <map>

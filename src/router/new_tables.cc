@@ -238,6 +238,23 @@ net::Task<Status> NewTables::create_leaves(const catalog::Colocation& colocation
   co_return co_await run_on_groups(backends, texts, nullptr);
 }
 
+net::Task<Status> NewTables::before(const plan::Ddl& ddl) {
+  if (ddl.replaced_leaves) CO_TRY(co_await replace_leaves(*ddl.replaced_leaves));
+  for (const auto& partition : ddl.new_partitions)
+    if (partition.adopted) CO_TRY(co_await adopt(partition));
+  if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
+    CO_TRY_ASSIGN(existed_, co_await exists(*ddl.new_sharded));
+  }
+  co_return Status{};
+}
+
+net::Task<Status> NewTables::after(const plan::Ddl& ddl) {
+  if (ddl.new_sharded && !existed_) CO_TRY(co_await sharded(*ddl.new_sharded));
+  if (ddl.new_table) CO_TRY(co_await other(*ddl.new_table));
+  for (const auto& made : ddl.new_partitions) CO_TRY(co_await partition(made));
+  co_return Status{};
+}
+
 net::Task<Result<bool>> NewTables::exists(const plan::Ddl::NewSharded& wish) {
   const std::string question =
       "SELECT pg_catalog.to_regclass(" + pool::quote_literal(qualified_name(wish.schema, wish.table)) + ") IS NOT NULL";

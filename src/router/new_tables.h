@@ -30,18 +30,21 @@ class NewTables {
             const catalog::Database& database, exec::StagedSchema& changes)
       : control_(control), backends_(backends), snapshot_(snapshot), database_(database), changes_(changes) {}
 
-  // Before the statements: is there a table of this name?
+  // Before the statements of `ddl` run, and after they ran on every group.
+  net::Task<Status> before(const plan::Ddl& ddl);
+  net::Task<Status> after(const plan::Ddl& ddl);
+
+ private:
   net::Task<Result<bool>> exists(const plan::Ddl::NewSharded& wish);
   net::Task<Status> sharded(const plan::Ddl::NewSharded& wish);
   // A reference table is recorded; a local one is what the catalog takes for granted.
   net::Task<Status> other(const plan::Ddl::NewTable& created);
   net::Task<Status> partition(const plan::Ddl::NewPartition& made);
-  // Before the first partition of the user's own: the leaves go, and the table is by its partitions.
+  // The first partition of the user's own: the leaves go, and the table is by its partitions.
   net::Task<Status> replace_leaves(const plan::Ddl::ReplacedLeaves& replaced);
-  // Before ATTACH PARTITION: a local table and its rows go to the group where it will be.
+  // A local table to be attached: it and its rows go to the group where it will be.
   net::Task<Status> adopt(const plan::Ddl::NewPartition& table);
 
- private:
   struct Parent {
     catalog::ColocationId colocation = 0;
     std::vector<std::string> keys;
@@ -71,6 +74,7 @@ class NewTables {
   const catalog::Database& database_;
   exec::StagedSchema& changes_;
   std::map<catalog::ColocationId, std::vector<exec::GroupId>> placed_;  // by this change
+  bool existed_ = false;  // IF NOT EXISTS, and there is a table of this name
 };
 
 }  // namespace pgmosaic::router

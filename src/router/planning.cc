@@ -108,15 +108,12 @@ net::Task<Status> Session::enter_names() {
       co_return make_error(
           "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
   }
-  co_return Status{};
-}
-
-net::Task<Status> Session::enter_names(PreparedPtr& statement) {
-  if (!statement->plan->unknown_names || names_.held()) co_return Status{};
-  CO_TRY(co_await enter_names());
-  CO_TRY(co_await replan(statement));
-  if (!statement->plan->unknown_names) names_.leave();
-  co_return Status{};
+  // The open transaction's own catalog does not know what others have made since.
+  const bool behind = staged_ && worker_.snapshot->databases.at(backends_.database()) != staged_->published;
+  if (!behind) co_return Status{};
+  names_.leave();
+  co_return make_error("40001", "could not serialize access due to a concurrent schema change",
+                       "Retry the transaction: it changed the schema itself, and others have since.");
 }
 
 plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const {

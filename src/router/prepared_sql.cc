@@ -75,7 +75,6 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
     co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
   PreparedPtr statement = found->second;
   CO_TRY(co_await replan(statement));
-  CO_TRY(co_await enter_names(statement));
   CO_TRY(check_owned(*statement->plan, backends_, snapshot_->home));
   if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
     co_return co_await run_plan(statement->sql, statement->plan);

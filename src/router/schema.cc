@@ -163,13 +163,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (staged_) changes = *staged_;
   changes.database = backends_.database();
   NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
-  if (ddl.replaced_leaves) CO_TRY(co_await made.replace_leaves(*ddl.replaced_leaves));
-  for (const auto& partition : ddl.new_partitions)
-    if (partition.adopted) CO_TRY(co_await made.adopt(partition));
-  bool existed = false;
-  if (ddl.new_sharded && ddl.new_sharded->if_not_exists) {
-    CO_TRY_ASSIGN(existed, co_await made.exists(*ddl.new_sharded));
-  }
+  CO_TRY(co_await made.before(ddl));
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
@@ -203,10 +197,11 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (temporary) home[0]->not_preparable = true;
   if (temporary) temporary_.known = false;
   if (temporary || !ddl.changes_catalog) co_return Status{};
-  if (ddl.new_sharded && !existed) CO_TRY(co_await made.sharded(*ddl.new_sharded));
-  if (ddl.new_table) CO_TRY(co_await made.other(*ddl.new_table));
-  for (const auto& partition : ddl.new_partitions) CO_TRY(co_await made.partition(partition));
+  CO_TRY(co_await made.after(ddl));
+  // Not while another change is committed and not published: it would be half known.
+  CO_TRY(co_await enter_names());
   auto staged = co_await worker_.context.control->stage(participants_of(backends_), snapshot_, std::move(changes));
+  names_.leave();
   if (!staged.ok()) co_return std::move(staged.error());
   staged_ = *staged;
   ++staged_serial_;

@@ -77,14 +77,12 @@ class Session {
   bool send_now(std::string_view bytes);  // without waiting; the rest stays in out_
   net::Task<bool> throttle();             // waits until the client has taken most of out_
   char status_char() const;
-
   // --- login.cc ---
   net::Task<bool> login();
   net::Task<bool> startup();  // up to authentication
   net::Task<Status> authenticate();
   net::Task<Result<std::string>> password_message();
   net::Task<Status> greet();
-
   // --- admin.cc: a session of the admin database ---
   net::Task<Status> greet_admin();
   net::Task<bool> admin_message(pg::MessageView message);
@@ -92,7 +90,6 @@ class Session {
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
   net::Task<Status> enter_names();
-  net::Task<Status> enter_names(PreparedPtr& statement);
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
@@ -196,6 +193,7 @@ class Session {
                   const std::vector<pg::Oid>& types, bool internal);
   net::Task<Status> execute_portal(Portal& portal, int32_t max_rows);
   net::Task<Status> replan(PreparedPtr& statement);
+  net::Task<Status> renew(PreparedPtr& statement);
   PreparedPtr known_unnamed(const pg::ParseMessage& parse) const;
   void keep_unnamed(const PreparedPtr& statement);
   void name_on_groups(Prepared& statement);
@@ -252,14 +250,14 @@ class Session {
   std::unordered_map<std::string, SqlCursor> cursors_;
   plan::Effects command_effects_;               // of the session command at hand
   std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN
-  uint32_t pid_ = 0, secret_ = 0;
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
   bool failed_ = false;    // the open transaction is aborted (25P02)
   bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false, suppress_ready_ = false, timed_out_ = false, cancelled_ = false;  // of a statement
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false;
-  uint32_t copy_rest_ = 0;      // bytes of a CopyData message still to come from the client
+  uint32_t pid_ = 0, secret_ = 0,
+           copy_rest_ = 0;      // copy_rest_: bytes of a CopyData message still to come from the client
   bool copy_ended_ = false;     // the client has sent CopyDone or CopyFail
   bool router_failed_ = false;  // the batch failed by an error of the router, not of a group
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords

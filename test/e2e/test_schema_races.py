@@ -7,7 +7,8 @@ import pytest
 from harness.fixtures import SELF_CHECK
 from harness.pair import databases
 from harness.processes import PATIENCE, wait_until
-from harness.schemas import group_endpoints, misplaced_rows, schema_differences
+from harness import fsck
+from harness.schemas import group_endpoints, misplaced_rows
 from harness.soak_round import Round
 
 KINDS = {"local": "", "sharded": " SHARD BY (id) WITH (shard_count = 8)", "reference": " WITH (table_type = 'reference')"}
@@ -115,7 +116,7 @@ def test_a_schema_change_does_not_wait_for_another_table(endpoint, open_one, sql
         changer.execute(f"SET statement_timeout = '{5 * PATIENCE}s'")
         changer.execute(sql)
         holder.execute("COMMIT")
-    assert schema_differences(endpoint) == []
+    assert fsck.differences(endpoint) == []
 
 
 def repeat(endpoint, over, statements, problems):

@@ -6,7 +6,8 @@ import time
 import psycopg
 
 from harness.processes import PATIENCE, wait_until
-from harness.schemas import group_endpoints, misplaced_rows, schema_differences
+from harness import fsck
+from harness.schemas import group_endpoints, misplaced_rows
 from harness.soak_chaos import SchemaChaos
 from harness.soak_ends import OLD, TABLES, leftovers, settle
 from harness.soak_schema import Changer, Ledger, Steady, Visitor
@@ -88,7 +89,7 @@ class Round:
             for session in self.sessions:
                 if not isinstance(session, Visitor):
                     found += [f"{type(session).__name__} {session.number}: {problem}" for problem in session.verify()]
-            found += schema_differences(self.endpoint)
+            found += fsck.differences(self.endpoint)
             found += misplaced_rows(self.endpoint)
             found += [f"half of a schema change: only one of {pair}" for pair in self.chaos.half_cut()]
         except psycopg.Error as error:

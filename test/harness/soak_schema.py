@@ -231,8 +231,8 @@ class Changer(Session):
         self.change(slot, [f"DROP TABLE {slot.name}{cascade}"], None, gone=keys_of(slot.name, slot.shape))
 
     def replace(self, slot):
-        """Another table of the same name in one transaction: nobody may find it gone, only its columns."""
-        kind = self.random.choice(list(KINDS))
+        """Another table of the same name and kind in one transaction: nobody may find it gone, only its columns."""
+        kind = slot.shape.kind
         gone = [key for key in keys_of(slot.name, slot.shape) if len(key) == 2 and key[1].startswith("x")]
         self.change(slot, [f"DROP TABLE {slot.name} CASCADE", self.create_sql(slot.name, kind)], Shape(kind, BASE), gone=gone)
 
