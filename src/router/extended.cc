@@ -209,7 +209,7 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
   if (!parse.name.empty() && state.statements.contains(std::string(parse.name)))
     co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
-  CO_TRY(co_await refresh_context());
+  CO_TRY(co_await refresh_context_for(parse.sql));
   PreparedPtr statement = parse.name.empty() ? known_unnamed(parse) : nullptr;
   const bool known = statement != nullptr;
   if (!known) {
@@ -339,7 +339,7 @@ Status check_result(Prepared& statement) {
 // Brings a statement up to the session's context (schema, search path). An unnamed one may be other sessions' too: then
 // `statement` becomes a new one.
 net::Task<Status> Session::replan(PreparedPtr& statement) {
-  CO_TRY(co_await refresh_context());
+  CO_TRY(co_await refresh_context_for(statement->sql));
   if (statement->context == plan_context_id_) co_return Status{};
   if (!statement->wire_name.empty()) {
     CO_TRY(plan_prepared(*statement));

@@ -2,6 +2,7 @@
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -73,6 +74,17 @@ net::Task<Status> Session::refresh_context() {
   for (const std::string& name : temporary_.names) description += '\0' + name;
   plan_context_id_ = worker_.plans.context_id(description);
   co_return Status{};
+}
+
+net::Task<Status> Session::refresh_context_for(std::string_view sql) {
+  Status status = co_await refresh_context();
+  if (status.ok() || database_ == nullptr || !plan_settings_ || backends_.in_transaction()) co_return status;
+  // The session's role may be gone, say.
+  sql::TokenScanner scanner(sql);
+  const sql::Token first = scanner.next();
+  for (const char* word : {"set", "reset", "discard"})
+    if (scanner.is_word(first, word)) co_return Status{};
+  co_return status;
 }
 
 plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const {

@@ -31,9 +31,10 @@ bool taken_back_with_batch(const plan::Plan& plan) {
 }
 
 // Nothing else before Sync. A schema change is then committed at once, so that it can give way (Session::run_ddl); an
-// INSERT that is computed first needs no transaction but its own.
+// INSERT that is computed first needs no transaction but its own, a setting none.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill;
+  const bool may_be =
+      plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill || plan.kind == plan::PlanKind::session;
   if (!may_be || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
   pg::MessageView next;
   uint32_t length = 0;

@@ -138,7 +138,9 @@ Session::Relayed Session::relay_arrived(exec::Backend& backend, Until until, boo
       if (type == 'E' && whole_answer && (conn.ending() || pg::is_fatal(reply.message.body))) {
         // The server ends the connection. To the client it is the statement's error, and the only one.
         Error error = pg::parse_error(reply.message.body);
-        if (error.hint.empty()) error.hint = "Retry the transaction.";
+        if (error.hint.empty())
+          error.hint =
+              reply.request.setting ? "RESET the setting: a group refuses its value." : "Retry the transaction.";
         put_error(std::move(error));
         drop_backend(backend);
         return Relayed::ended;

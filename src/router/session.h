@@ -91,6 +91,8 @@ class Session {
 
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
+  // The same; where that fails, the last context has to do for a statement that may mend it.
+  net::Task<Status> refresh_context_for(std::string_view sql);
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
@@ -146,11 +148,15 @@ class Session {
   // --- commands.cc ---
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
-  net::Task<Status> run_setting(const plan::SessionCommand& command);
-  net::Task<Status> run_characteristics(const plan::SessionCommand& command);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   net::Task<Status> run_prepare(const plan::SessionCommand& command);
   net::Task<Status> run_execute(const plan::SessionCommand& command);
+  // --- set_commands.cc ---
+  net::Task<Status> run_setting(const plan::SessionCommand& command);
+  net::Task<Status> set_on_backends(const std::vector<std::string>& statements, std::vector<exec::Backend*>& targets);
+  net::Task<Status> run_characteristics(const plan::SessionCommand& command);
+  net::Task<Status> run_set_transaction(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> read_back_settings(std::string_view sql);
   // --- cursors.cc ---
   net::Task<Status> run_cursor(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> declare_cursor(const plan::SessionCommand& command, std::string_view sql);
@@ -162,7 +168,6 @@ class Session {
   net::Task<void> abort_transaction();
   void end_of_transaction(bool committed);
   net::Task<Status> on_participants(std::string_view sql, bool forward_first);
-  net::Task<Status> read_back_settings(std::string_view sql);
   void begin_transaction(std::string sql, bool implicit);
   exec::GroupId watch_parameters();
   void report_changes(exec::GroupId watched);

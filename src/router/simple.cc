@@ -162,7 +162,7 @@ net::Task<bool> Session::run_string(std::string sql) {
 }
 
 net::Task<Status> Session::run_statement(std::string_view sql) {
-  Status ready = co_await refresh_context();
+  Status ready = co_await refresh_context_for(sql);
   if (!ready.ok() && begins_block(sql) && !backends_.in_transaction()) begin_transaction("BEGIN", false);
   if (!ready.ok()) co_return ready;
   sql::scan_shape(sql, worker_.shape);
