@@ -42,6 +42,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
   }
   backend->group = group;
   backend->conn = std::move(conn);
+  backend->conn->client_pid = client_pid_;
   held_.push_back(std::move(backend));
   if (keep_all_) held_.back()->conn->add_internal_query(kForgetSequences);
   prepare(*held_.back());

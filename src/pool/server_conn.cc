@@ -138,6 +138,9 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
     parameters[name] = std::string(reader.string());
     if (changed_parameters.size() < 64) changed_parameters.push_back(std::move(name));
   }
+  if (type == 'A' && client_pid != 0 && message.body.size() > 4 &&
+      load_big_endian<uint32_t>(message.body.data()) == pid)
+    store_big_endian(const_cast<char*>(message.body.data()), client_pid);
   if (request_head_ == requests_.size()) {
     // Nothing was asked: only asynchronous messages are legal, and an error means that the server is going away.
     if (type != 'S' && type != 'N' && type != 'A') broken_ = true;

@@ -147,6 +147,7 @@ class ServerConn {
   std::map<std::string, std::string> parameters;  // ParameterStatus
   std::vector<std::string> changed_parameters;    // names told since somebody cleared the list
   uint32_t pid = 0, secret = 0;
+  uint32_t client_pid = 0;  // what the client takes for `pid`: in notifications that it has caused itself
   int64_t created_us = 0, idle_since_us = 0;
   uint64_t id = 0;          // unique in the worker
   uint64_t generation = 0;  // of the pool when it was opened
