@@ -162,8 +162,8 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
                    : command.kind == Kind::discard_temp ? "DISCARD TEMP"
                                                         : "DISCARD SEQUENCES");
       co_return Status{};
-    case Kind::prepare: co_return co_await run_prepare(command);
-    case Kind::execute: co_return co_await run_execute(command);
+    case Kind::prepare: co_return co_await run_prepare(command, sql);
+    case Kind::execute: co_return co_await run_execute(command, sql);
     case Kind::deallocate:
       if (!extended_ || extended_->statements.erase(command.name) == 0)
         co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
@@ -265,6 +265,7 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       int participants = 0;
       for (auto& backend : backends_.all())
         if (backend->begun) ++participants;
+      co_await abort_transaction();  // as PREPARE TRANSACTION that fails does
       co_return make_error("0A000", "PREPARE TRANSACTION through the router is not supported yet",
                            participants > 1 ? "COMMIT is atomic over all groups of the transaction." : "Use COMMIT.");
     }
