@@ -73,7 +73,7 @@ Plan everywhere(std::string tag, std::string_view sql);  // a schema change that
 Plan temporary(std::string command);                     // of an object of the session: on its home backend
 bool is_temporary(const PgQuery__RangeVar* range);
 // temporary.cc
-// Changes of temporary objects, and new ones that are made of them; nullopt: none of these.
+// Changes of temporary and large objects, and new ones that are made of temporary ones; nullopt: none of these.
 std::optional<Plan> plan_temporary(const sql::Node* root, const PlanContext& context);
 // CREATE TABLE without clauses of ours.
 std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, const PlanContext& context);

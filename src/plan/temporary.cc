@@ -1,5 +1,6 @@
 // Schema changes of temporary objects, and of what hangs on them: only the session's backend of the home has them, and
-// it runs the statement as it is. Temporary tables and views that are made are in create_table.cc and ddl.cc.
+// it runs the statement as it is. So does the home with those of large objects. Temporary tables and views that are
+// made are in create_table.cc and ddl.cc.
 #include <set>
 
 #include "plan/planning.h"
@@ -156,7 +157,20 @@ bool changes(const Names& names, const Node* root) {
 
 }  // namespace
 
+static bool of_large_object(const Node* root) {
+  PgQuery__ObjectType type = PG_QUERY__OBJECT_TYPE__OBJECT_TABLE;
+  if (auto* grant = as<PgQuery__GrantStmt>(root)) type = grant->objtype;
+  if (auto* comment = as<PgQuery__CommentStmt>(root)) type = comment->objtype;
+  if (auto* alter = as<PgQuery__AlterOwnerStmt>(root)) type = alter->object_type;
+  return type == PG_QUERY__OBJECT_TYPE__OBJECT_LARGEOBJECT;
+}
+
 std::optional<Plan> plan_temporary(const Node* root, const PlanContext& context) {
+  if (of_large_object(root)) {
+    Plan plan = temporary(construct_name(root));
+    plan.effects.pins = plan.effects.not_preparable = false;
+    return plan;
+  }
   const Names names(root, context);
   if (!changes(names, root) && !makes(names, root)) return std::nullopt;
   return temporary(construct_name(root));

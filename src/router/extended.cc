@@ -329,7 +329,7 @@ namespace {
 Status check_result(Prepared& statement) {
   if (statement.plan->result_signature == statement.result_signature) return {};
   statement.context = 0;  // look again next time
-  Error error = make_error("0A000", "cached plan must not change result type", "Prepare the statement again.");
+  Error error = make_error("0A000", kOtherColumns, "Prepare the statement again.");
   error.fields = std::string("RRevalidateCachedQuery\0", 23);
   return error;
 }

@@ -28,6 +28,25 @@ int characters(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
+// Errors in a prepared statement's text have their place in its PREPARE.
+Error in_prepare(Error error, const Prepared& statement) {
+  if (error.position > 0) error.position += statement.text_at;
+  return error;
+}
+
+uint64_t hash_of(const std::vector<pg::FieldDescription>& fields) {
+  std::string text;
+  for (const pg::FieldDescription& field : fields)
+    text += field.name + '\0' + std::to_string(field.type) + ',' + std::to_string(field.typmod) + ';';
+  return std::hash<std::string>()(text);
+}
+
+// Of columns the catalog does not know.
+bool may_read(const Prepared& statement, const TemporaryNames& temporary) {
+  return std::any_of(temporary.names.begin(), temporary.names.end(),
+                     [&statement](const std::string& name) { return statement.sql.find(name) != std::string::npos; });
+}
+
 }  // namespace
 
 net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std::string_view sql) {
@@ -46,7 +65,13 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std:
       question +=
           (i == 0 ? "" : ", ") + pool::quote_literal(command.arguments[i]) + "::pg_catalog.regtype::pg_catalog.oid";
     auto rows = co_await conn.query(question);
-    if (!rows.ok()) co_return std::move(rows.error());
+    if (!rows.ok()) {
+      rows.error().position = 0;
+      for (const std::string& type : command.arguments)
+        if (rows.error().message.find('"' + type + '"') != std::string::npos && sql.find(type) != sql.npos)
+          rows.error().position = characters(sql.substr(0, sql.find(type))) + 1;
+      co_return std::move(rows.error());
+    }
     for (const auto& oid : rows->rows[0])
       statement->types.push_back(conn.type_at_home(static_cast<pg::Oid>(std::stoul(*oid))));
   }
@@ -63,10 +88,10 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std:
     pool::ServerConn::Rows described;
     Status accepted = co_await conn.drain(&described);
     if (!accepted.ok()) {
-      if (accepted.error().position > 0) accepted.error().position += statement->text_at;
-      co_return accepted;
+      co_return in_prepare(std::move(accepted.error()), *statement);
     }
     statement->resolved_types = described.parameter_types;
+    statement->columns = hash_of(described.fields);
   }
   state.statements[command.name] = statement;
   put_complete("PREPARE");
@@ -126,8 +151,17 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command, std:
   CO_TRY(check_owned(*statement->plan, backends_, snapshot_->home));
   if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
     co_return co_await run_plan(statement->sql, statement->plan);
-  CO_TRY_ASSIGN(std::vector<pg::Oid> types,
-                co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1)));
+  if (statement->columns != 0 && may_read(*statement, temporary_)) {
+    std::vector<pg::FieldDescription> fields;
+    CO_TRY(co_await columns_of_command(command, fields));
+    if (hash_of(fields) != statement->columns) co_return make_error("0A000", kOtherColumns);
+  }
+  std::vector<pg::Oid> types;
+  if (statement->sql.find('$') != std::string::npos) {
+    auto asked = co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1));
+    if (!asked.ok()) co_return in_prepare(std::move(asked.error()), *statement);
+    types = std::move(*asked);
+  }
   if (types.size() != command.arguments.size())
     co_return make_error("42601", "wrong number of parameters for prepared statement \"" + command.name + "\"", {},
                          "Expected " + std::to_string(types.size()) + " parameters but got " +
@@ -146,7 +180,7 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command, std:
   execution.values = values_of(statement->sql, execution.shape, &bind, *statement->plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(*statement->plan, execution));
   Status status = co_await run_multi(*statement->plan, execution);
-  if (!status.ok() && status.error().position > 0) status.error().position += statement->text_at;
+  if (!status.ok()) co_return in_prepare(std::move(status.error()), *statement);
   co_return status;
 }
 
