@@ -125,7 +125,8 @@ bool makes(const Names& names, const Node* root) {
   if (auto* policy = as<PgQuery__CreatePolicyStmt>(root)) return names.relation(policy->table);
   if (auto* policy = as<PgQuery__AlterPolicyStmt>(root)) return names.relation(policy->table);
   if (auto* create = as<PgQuery__CreateStatsStmt>(root))
-    return names.all_relations(create->n_relations, create->relations);
+    return qualified(create->n_defnames, create->defnames) ||
+           names.all_relations(create->n_relations, create->relations);
   return as<PgQuery__CreateCastStmt>(root) != nullptr && names.anywhere(root);
 }
 
