@@ -42,6 +42,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
   }
   backend->group = group;
   backend->conn = std::move(conn);
+  backend->conn->client_pid = client_pid_;
   held_.push_back(std::move(backend));
   if (keep_all_) held_.back()->conn->add_internal_query(kForgetSequences);
   prepare(*held_.back());
@@ -83,9 +84,7 @@ net::Task<Result<pool::ServerConn*>> Backends::borrow(GroupId group) {
   auto acquired = co_await acquire(group);
   if (!acquired.ok()) co_return std::move(acquired.error());
   borrowed_ = std::move(*acquired);
-  const std::string sql = pool::transition_sql(*borrowed_->settings, *settings_);
-  borrowed_->settings = settings_;
-  if (!sql.empty()) borrowed_->add_internal_query(sql);
+  borrowed_->apply_settings(settings_);
   co_return borrowed_.get();
 }
 
@@ -134,9 +133,7 @@ void Backends::prepare(Backend& backend) {
     const bool identity = settings_->contains("role") || settings_->contains("session_authorization") ||
                           conn.settings->contains("role") || conn.settings->contains("session_authorization");
     backend.settle_first = identity;
-    const std::string sql = pool::transition_sql(*conn.settings, *settings_);
-    if (!sql.empty()) conn.add_internal_query(sql);
-    conn.settings = settings_;
+    if (conn.apply_settings(settings_)) backend.unnamed_statement = 0;
   }
   if (!in_transaction_) return;
   backend.begun = true;
@@ -226,10 +223,10 @@ void Backends::rolled_back_to(const std::string& name) {
     // It joined with the later settings applied outside the transaction.
     const std::string sql = pool::transition_sql(*backend->settings_before, *settings_);
     if (!sql.empty()) {
-      backend->conn->add_internal_query(sql);
+      backend->conn->add_internal_query(sql, true);
       // What SET LOCAL had put over them stays on top.
       for (const Replay& replay : replay_)
-        if (replay.kind == Replay::Kind::local) backend->conn->add_internal_query(replay.sql);
+        if (replay.kind == Replay::Kind::local) backend->conn->add_internal_query(replay.sql, true);
     }
     backend->joined_at = replay_.size();
   }

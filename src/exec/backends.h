@@ -66,6 +66,7 @@ class Backends {
   void open_session(std::string user, std::string database, pool::Settings settings);
   // Of the session's catalog: what groups reply is put in the home's terms with them.
   void set_oid_maps(std::shared_ptr<const catalog::OidMaps> maps) { oid_maps_ = std::move(maps); }
+  void set_client_pid(uint32_t pid) { client_pid_ = pid; }
   // The client proved no password: see pool::Pool::entry. REQUIRES: no backend was taken yet.
   void trust() { trusted_ = true; }
   const std::string& user() const { return user_; }
@@ -134,6 +135,7 @@ class Backends {
     const Backend* backend = held(group);
     return keep_all_ || (backend != nullptr && backend->pinned);
   }
+  bool keeps_all() const { return keep_all_; }
   bool pinned(GroupId group) {
     const Backend* backend = held(group);
     return backend != nullptr && backend->pinned;
@@ -175,6 +177,7 @@ class Backends {
   std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<std::pair<GroupId, pool::PoolEntry*>> entries_;
   uint64_t two_phase_commits_ = 0;
+  uint32_t client_pid_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;

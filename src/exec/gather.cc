@@ -15,6 +15,17 @@ void write_trimmed_row(std::string& out, const std::vector<std::optional<std::st
   pg::write_data_row(out, kept);
 }
 
+// A function has said it while it ran, not a parser or planner, which say the same on every group.
+bool has_context(std::string_view notice) {
+  pg::FieldReader reader(notice);
+  for (char code = static_cast<char>(reader.int8()); code != 0 && !reader.bad();
+       code = static_cast<char>(reader.int8())) {
+    reader.string();
+    if (code == 'W') return true;
+  }
+  return false;
+}
+
 class Gatherer {
  public:
   Gatherer(std::vector<RowReader>& readers, const GatherOptions& options, RowSink& sink)
@@ -47,6 +58,23 @@ class Gatherer {
     std::string out;
     pg::write_row_description(out, visible);
     return sink_.put(out);
+  }
+
+  // The reader's next event, once the client has what the group said before it.
+  net::Task<Result<Event>> next(RowReader& reader) {
+    auto event = co_await reader.next();
+    const std::string notices = reader.take_notices();
+    if (!notices.empty()) pass_notices(notices, &reader == &readers_[0]);
+    co_return event;
+  }
+
+  void pass_notices(std::string_view notices, bool first) {
+    if (first) sink_.put(notices);
+    if (first || options_.first_only) return;
+    pg::MessageView notice;
+    for (uint32_t length = 0; pg::peek_message(notices, notice, length) == pg::FrameStatus::complete;
+         notices.remove_prefix(length))
+      if (has_context(notice.body)) sink_.put(notice.whole);
   }
 
   // One row for the client, in order. False: the client is gone.
@@ -101,7 +129,7 @@ class Gatherer {
     for (RowReader& reader : readers_) {
       bool at_start = true;  // of this group's COPY stream
       for (;;) {
-        auto event = co_await reader.next();
+        auto event = co_await next(reader);
         if (!event.ok()) co_return std::move(event.error());
         if (*event == Event::end) break;
         const bool show = first || !options_.first_only;
@@ -135,7 +163,7 @@ class Gatherer {
   net::Task<Status> advance(std::size_t index) {
     Head& head = heads_[index];
     for (;;) {
-      auto event = co_await readers_[index].next();
+      auto event = co_await next(readers_[index]);
       if (!event.ok()) co_return std::move(event.error());
       if (*event == Event::description && !describe(readers_[index].message())) co_return client_gone();
       if (*event == Event::complete) note_tag(readers_[index].tag(), true);

@@ -87,6 +87,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
             error_->node = "group " + std::to_string(backend_->group);
           }
           break;
+        case 'N': notices_ += reply_.message.whole; break;
         case 'Z':
           if (conn.idle()) ended_ = true;
           break;

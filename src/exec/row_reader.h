@@ -35,6 +35,8 @@ class RowReader {
   net::Task<Result<Event>> next();
   const pg::MessageView& message() const { return reply_.message; }
   const std::string& tag() const { return tag_; }
+  // NoticeResponse messages since the last call, whole.
+  std::string take_notices() { return std::exchange(notices_, {}); }
   Backend& backend() { return *backend_; }
   // COPY FROM STDIN: waits for CopyInResponse (message()).
   net::Task<Status> until_copy_in();
@@ -44,7 +46,7 @@ class RowReader {
  private:
   Backend* backend_;
   pool::Reply reply_;
-  std::string tag_;
+  std::string tag_, notices_;
   std::optional<Error> error_;
   std::size_t own_requests_ = 1;  // more pending: the reply is to something queued before this statement
   bool poisoned_before_ = false;

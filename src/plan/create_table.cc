@@ -336,6 +336,8 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     note_session_state(plan, tree->statement(), context);
     return plan;
   }
+  if (!*text || !(*text)->has_clause())
+    if (auto plan = plan_temporary_table(create, context)) return std::move(*plan);
   if (create->partbound != nullptr) return plan_partition(sql, create, context);
   if (!*text && create->of_typename != nullptr && text_of(create->relation->relpersistence) != "t") {
     Plan plan = everywhere("CREATE TABLE", sql);  // CREATE TABLE … OF type: local

@@ -60,7 +60,12 @@ Plan plan_function(std::string_view sql, const PgQuery__CreateFunctionStmt* crea
       return unsupported("a trigger function that may touch " + function.what,
                          "It would see the rows of one group: do it in a statement of its own.");
   }
-  return everywhere(kind, sql);
+  Plan plan = everywhere(kind, sql);
+  if (context.temporary != nullptr) {  // its body may name them: the home checks it for all
+    plan.ddl->home_instead = {std::string(sql)};
+    plan.ddl->everywhere[0] = "SET LOCAL check_function_bodies = off;" + std::string(sql);
+  }
+  return plan;
 }
 
 Plan plan_trigger(std::string_view sql, const PgQuery__CreateTrigStmt* create, const PlanContext& context) {

@@ -207,6 +207,7 @@ struct Plan {
   std::optional<Error> error;
   // Why it cannot run on a backend that other sessions use as well: it reads what they left there.
   std::optional<Error> shared_backend_error;
+  bool routers_own = false;  // it asks for what the router keeps: to own one backend does not help
 
   bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.

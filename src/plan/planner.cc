@@ -114,6 +114,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
   if (auto error = touching_shards(root, context.database)) return unsupported(std::move(*error));
   if (auto plan = plan_session_command(sql, root, context)) return std::move(*plan);
+  if (auto plan = plan_temporary(root, context)) return std::move(*plan);
   if (auto plan = plan_ddl(sql, root, context)) return std::move(*plan);
   if (auto plan = plan_utility(sql, root, context)) return std::move(*plan);
   if (as<PgQuery__CopyStmt>(root) != nullptr) return plan_copy(sql, root, context);

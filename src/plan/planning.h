@@ -72,6 +72,11 @@ std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, co
 Plan everywhere(std::string tag, std::string_view sql);  // a schema change that every group runs as it is
 Plan temporary(std::string command);                     // of an object of the session: on its home backend
 bool is_temporary(const PgQuery__RangeVar* range);
+// temporary.cc
+// Changes of temporary and large objects, and new ones that are made of temporary ones; nullopt: none of these.
+std::optional<Plan> plan_temporary(const sql::Node* root, const PlanContext& context);
+// CREATE TABLE without clauses of ours.
+std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, const PlanContext& context);
 // ddl_objects.cc
 std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);

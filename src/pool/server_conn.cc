@@ -50,9 +50,9 @@ bool ServerConn::send(std::string_view bytes) {
   return true;
 }
 
-void ServerConn::add_internal_query(std::string_view sql) {
+void ServerConn::add_internal_query(std::string_view sql, bool setting) {
   pg::write_query(out_, sql);
-  expect({RequestKind::query, true});
+  expect({.kind = RequestKind::query, .internal = true, .setting = setting});
 }
 
 void ServerConn::add_vital_statement(std::string_view sql) {
@@ -61,6 +61,27 @@ void ServerConn::add_vital_statement(std::string_view sql) {
   pg::write_execute(out_, "", 0);
   for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute})
     expect({.kind = kind, .internal = true, .vital = true});
+}
+
+bool ServerConn::apply_settings(const Settings& wanted) {
+  const Settings before = std::exchange(settings, wanted);
+  const std::vector<std::string> statements = transition(*before, *wanted);
+  if (statements.empty()) return false;
+  if (!may_be_refused(*before, *wanted)) {
+    std::string sql;
+    for (const std::string& statement : statements) sql += statement + ";";
+    add_internal_query(sql, true);
+    return false;
+  }
+  // Behind a refusal nothing may run: it would with other settings than the session's.
+  const std::size_t first = requests_.size();
+  add_vital_statement("BEGIN");
+  for (const std::string& statement : statements) add_vital_statement(statement);
+  add_vital_statement("COMMIT");
+  for (std::size_t i = first; i < requests_.size(); ++i) requests_[i].setting = true;
+  pg::write_flush(out_);
+  open_batch_ = false;  // COMMIT has ended it
+  return true;
 }
 
 void ServerConn::write_parse(std::string_view name, std::string_view sql, const std::vector<pg::Oid>& types) {
@@ -117,6 +138,9 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
     parameters[name] = std::string(reader.string());
     if (changed_parameters.size() < 64) changed_parameters.push_back(std::move(name));
   }
+  if (type == 'A' && client_pid != 0 && message.body.size() > 4 &&
+      load_big_endian<uint32_t>(message.body.data()) == pid)
+    store_big_endian(const_cast<char*>(message.body.data()), client_pid);
   if (request_head_ == requests_.size()) {
     // Nothing was asked: only asynchronous messages are legal, and an error means that the server is going away.
     if (type != 'S' && type != 'N' && type != 'A') broken_ = true;
@@ -134,7 +158,7 @@ void ServerConn::complete(const pg::MessageView& message, Reply& reply) {
     case 'E':
       if (front.kind == RequestKind::query && front.internal) poisoned = true;
       if (front.kind != RequestKind::query) skip_to_sync();
-      ending_ = front.vital;
+      ending_ = front.vital || front.setting;
       break;
     case '1': front.kind == RequestKind::parse ? pop_request() : mark_broken(); break;
     case '2': front.kind == RequestKind::bind ? pop_request() : mark_broken(); break;
@@ -235,7 +259,9 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
   Reply reply;
   if (open_batch_ && !idle()) pg::write_flush(out_);
   while (!idle() || has_unsent()) {
-    if (!flush()) co_return lost(stream_->error());
+    const bool sent = flush();
+    if (!sent && !result.ok()) co_return result;  // its last words
+    if (!sent) co_return lost(stream_->error());
     ReplyStatus status = next_reply(reply, false);
     if (status == ReplyStatus::broken && !result.ok()) co_return result;
     if (status == ReplyStatus::broken) co_return lost("protocol out of step");
@@ -258,7 +284,7 @@ net::Task<Status> ServerConn::drain(Rows* rows) {
       if (ending_) broken_ = true;
     }
     if (reply.message.type == 'A') overheard += reply.message.whole;
-    if (rows == nullptr || reply.request.vital) continue;
+    if (rows == nullptr || reply.request.vital || reply.request.setting) continue;
     if (reply.message.type == 'T') {
       pg::parse_row_description(reply.message.body, rows->fields);
     } else if (reply.message.type == 'D') {

@@ -33,6 +33,7 @@ struct Request {
   bool internal = false;   // the client did not ask: its replies are swallowed
   uint32_t statement = 0;  // parse, close: the router's statement number; undone if the server skips the request
   bool vital = false;      // what comes behind must not run if this fails: the connection ends with its error
+  bool setting = false;    // brings the backend to a session's settings: the connection ends with its error, too
 };
 
 struct Reply {
@@ -91,11 +92,13 @@ class ServerConn {
   bool flush() { return send({}); }
   bool has_unsent() const { return !out_.empty(); }
   // Queues a simple query whose replies the client does not see.
-  void add_internal_query(std::string_view sql);
+  void add_internal_query(std::string_view sql, bool setting = false);
   // The same for one statement that all behind it depends on (BEGIN): as messages of the extended protocol without
   // Sync, so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed
   // statement.
   void add_vital_statement(std::string_view sql);
+  // Queues what brings the backend from its settings to these. True: the unnamed statement was replaced.
+  bool apply_settings(const Settings& wanted);
   // Queues a Parse; `types` are the home's.
   void write_parse(std::string_view name, std::string_view sql, const std::vector<pg::Oid>& types);
 
@@ -144,6 +147,7 @@ class ServerConn {
   std::map<std::string, std::string> parameters;  // ParameterStatus
   std::vector<std::string> changed_parameters;    // names told since somebody cleared the list
   uint32_t pid = 0, secret = 0;
+  uint32_t client_pid = 0;  // what the client takes for `pid`: in notifications that it has caused itself
   int64_t created_us = 0, idle_since_us = 0;
   uint64_t id = 0;          // unique in the worker
   uint64_t generation = 0;  // of the pool when it was opened

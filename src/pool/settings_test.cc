@@ -61,8 +61,22 @@ TEST(Settings, TheSessionUserGoesBeforeTheRole) {
             "RESET role;RESET session_authorization;SET \"session_authorization\" TO 't';SET \"role\" TO 'r';");
 }
 
+TEST(Settings, NamesOfObjectsMayBeRefusedAnywhereElse) {
+  const SettingsMap plain = map_of({{"application_name", "a"}, {"search_path", "s"}}),
+                    method = map_of({{"application_name", "a"}, {"default_table_access_method", "heap2"}}),
+                    role = map_of({{"role", "r"}});
+  EXPECT_FALSE(may_be_refused({}, plain));
+  EXPECT_TRUE(may_be_refused(plain, method));
+  EXPECT_FALSE(may_be_refused(method, method));
+  EXPECT_FALSE(may_be_refused(method, plain));
+  EXPECT_TRUE(may_be_refused({}, role));
+}
+
 TEST(Settings, Quoting) {
-  EXPECT_EQ(set_statement("search_path", "a, b"), "SET \"search_path\" TO 'a, b'");
+  EXPECT_EQ(set_statement("datestyle", "ISO, DMY"), "SET \"datestyle\" TO 'ISO, DMY'");
+  EXPECT_EQ(set_statement("search_path", "a, b"), "SELECT pg_catalog.set_config('search_path', 'a, b', false)");
+  EXPECT_EQ(set_statement("temp_tablespaces", "", true), "SELECT pg_catalog.set_config('temp_tablespaces', '', true)");
+  EXPECT_EQ(set_statement("work_mem", "1MB", true), "SET LOCAL \"work_mem\" TO '1MB'");
   EXPECT_EQ(set_statement("application_name", "it's"), "SET \"application_name\" TO 'it''s'");
   EXPECT_EQ(set_statement("application_name", "a\\b'"), "SET \"application_name\" TO  E'a\\\\b'''");
   EXPECT_EQ(set_statement("my.custom", ""), "SET \"my\".\"custom\" TO ''");

@@ -1,6 +1,4 @@
-// Statements that the session itself handles: transactions, settings, savepoints, DISCARD.
-#include <strings.h>
-
+// Statements that the session itself handles: transactions, savepoints, DISCARD.
 #include "base/log.h"
 #include "exec/control.h"
 #include "router/execution.h"
@@ -173,20 +171,7 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
     case Kind::reset_all: co_return co_await run_setting(command);
     case Kind::set_session_characteristics: co_return co_await run_characteristics(command);
     case Kind::set_transaction:
-    case Kind::set_constraints:
-      if (!backends_.in_transaction() || implicit_) {
-        pg::write_notice(out_, "25P01",
-                         command.kind == Kind::set_transaction
-                             ? "SET TRANSACTION can only be used in transaction blocks"
-                             : "SET CONSTRAINTS can only be used in transaction blocks",
-                         {}, {}, "WARNING");
-        put_complete(command.kind == Kind::set_transaction ? "SET" : "SET CONSTRAINTS");
-        co_return Status{};
-      }
-      CO_TRY(co_await on_participants(sql, false));
-      backends_.record_local(std::string(sql));
-      put_complete(command.kind == Kind::set_transaction ? "SET" : "SET CONSTRAINTS");
-      co_return Status{};
+    case Kind::set_constraints: co_return co_await run_set_transaction(command, sql);
     case Kind::discard_all: co_return co_await run_discard_all();
     case Kind::discard_plans:
     case Kind::discard_sequences:
@@ -199,8 +184,8 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
                    : command.kind == Kind::discard_temp ? "DISCARD TEMP"
                                                         : "DISCARD SEQUENCES");
       co_return Status{};
-    case Kind::prepare: co_return co_await run_prepare(command);
-    case Kind::execute: co_return co_await run_execute(command);
+    case Kind::prepare: co_return co_await run_prepare(command, sql);
+    case Kind::execute: co_return co_await run_execute(command, sql);
     case Kind::deallocate:
       if (!extended_ || extended_->statements.erase(command.name) == 0)
         co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
@@ -302,6 +287,7 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       int participants = 0;
       for (auto& backend : backends_.all())
         if (backend->begun) ++participants;
+      co_await abort_transaction();  // as PREPARE TRANSACTION that fails does
       co_return make_error("0A000", "PREPARE TRANSACTION through the router is not supported yet",
                            participants > 1 ? "COMMIT is atomic over all groups of the transaction." : "Use COMMIT.");
     }
@@ -360,201 +346,6 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
     plan_context_id_ = 0;
   }
   put_complete(tag);
-  co_return Status{};
-}
-
-// SET, RESET and their kin run on a PostgreSQL first, which checks them; then the session remembers them.
-net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
-  const bool local = command.kind == Kind::set_local;
-  if (local && (!backends_.in_transaction())) {
-    pg::write_notice(out_, "25P01", "SET LOCAL can only be used in transaction blocks", {}, {}, "WARNING");
-    put_complete("SET");
-    co_return Status{};
-  }
-  pool::SettingsMap map = *backends_.settings();
-  std::string sql = command.sql;
-  if (command.kind == Kind::reset) {
-    auto initial = startup_settings_.find(command.name);
-    if (initial != startup_settings_.end()) {
-      sql = initial->second;
-      map[command.name] = sql;
-    } else {
-      sql = "RESET " + pool::setting_name(command.name);
-      map.erase(command.name);
-    }
-  } else if (command.kind == Kind::reset_all) {
-    auto keep = [&map](const char* name) { return map.extract(name); };
-    auto role = keep("role"), authorization = keep("session_authorization");
-    map = startup_settings_;
-    if (!role.empty()) map.insert(std::move(role));
-    if (!authorization.empty()) map.insert(std::move(authorization));
-    sql = "RESET ALL";
-    for (const auto& [name, statement] : startup_settings_) sql += ";" + statement;
-  } else if (!local) {
-    if (command.name == "session_authorization") map.erase("role");
-    map[command.name] = sql;
-  }
-  // SET x TO DEFAULT is a reset by another name.
-  const bool said_reset = command.kind == Kind::reset_all ||
-                          (command.kind == Kind::reset &&
-                           strncasecmp(last_query_.c_str() + last_query_.find_first_not_of(" \t\r\n("), "set", 3) != 0);
-  const char* tag = said_reset ? "RESET" : "SET";
-  // One backend answers for all; in a transaction that has none yet, the first one joins.
-  bool any = false;
-  for (auto& backend : backends_.all()) any = any || backend->begun;
-  if (!any) {
-    auto backend = co_await backends_.get(snapshot_->home);
-    if (!backend.ok()) co_return std::move(backend.error());
-    any = (*backend)->begun;
-  }
-  bool first = true;
-  Status result;
-  std::vector<exec::Backend*> targets;
-  for (auto& backend : backends_.all())
-    if (backend->begun || !backends_.in_transaction()) targets.push_back(backend.get());
-  for (exec::Backend* backend : targets) {
-    const std::map<std::string, std::string> before = backend->conn->parameters;
-    backend->conn->add_internal_query(sql);
-    Status status = co_await backend->conn->drain();
-    if (!status.ok() && result.ok()) result = std::move(status);
-    if (first)
-      for (const auto& [name, value] : backend->conn->parameters)
-        if (auto old = before.find(name); old == before.end() || old->second != value) {
-          pg::write_parameter_status(out_, name, value);
-          if (name == "application_name") application_name_ = value;
-        }
-    first = false;
-  }
-  if (!result.ok()) co_return result;
-  if (local) {
-    backends_.record_local(sql);
-    if (decides_plans(command.name)) {
-      local_path_ = true;
-      plan_context_id_ = 0;
-    }
-  } else {
-    // A group that joins later replays this behind the SET LOCALs it overrides.
-    if (backends_.in_transaction()) backends_.record_local(sql);
-    backends_.set_settings(worker_.settings.intern(std::move(map)));
-    if (!backends_.in_transaction())
-      for (exec::Backend* backend : targets) backend->conn->settings = backends_.settings();
-  }
-  put_complete(tag);
-  co_return Status{};
-}
-
-namespace {
-
-struct ConfigCall {
-  std::string name;
-  bool local = false;
-};
-
-// The calls set_config('name', value, is_local) of a query, as far as the name is written out.
-std::vector<ConfigCall> set_config_calls(std::string_view sql) {
-  std::vector<ConfigCall> calls;
-  sql::TokenScanner scanner(sql);
-  for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end && token.kind != sql::Token::Kind::broken;
-       token = scanner.next()) {
-    if (!scanner.is_word(token, "set_config") || !scanner.is_symbol(scanner.peek(), '(')) continue;
-    scanner.next();
-    const sql::Token name = scanner.next();
-    if (name.kind != sql::Token::Kind::string || sql[name.begin] != '\'') continue;
-    ConfigCall call;
-    for (char c : sql.substr(name.begin + 1, name.end - name.begin - 2))
-      call.name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    int depth = 1, commas = 0;
-    for (sql::Token inner = scanner.next(); depth > 0; inner = scanner.next()) {
-      if (inner.kind == sql::Token::Kind::end || inner.kind == sql::Token::Kind::broken) break;
-      if (scanner.is_symbol(inner, '(')) ++depth;
-      if (scanner.is_symbol(inner, ')') && --depth == 0) break;
-      if (depth == 1 && scanner.is_symbol(inner, ',')) ++commas;
-      if (depth == 1 && commas == 2 && scanner.is_word(inner, "true")) call.local = true;
-    }
-    calls.push_back(std::move(call));
-  }
-  return calls;
-}
-
-}  // namespace
-
-// After set_config(…) in a query: the session's settings are what the backend that ran it says, and the other groups of
-// the transaction follow. The backend itself is cleaned before another client gets it.
-net::Task<Status> Session::read_back_settings(std::string_view sql) {
-  std::vector<ConfigCall> calls = set_config_calls(sql);
-  exec::Backend* source = nullptr;
-  for (auto& backend : backends_.all())
-    if (backend->conn->idle() && backend->conn->alive() && backend->conn->tainted) source = backend.get();
-  if (source == nullptr) co_return Status{};
-  if (calls.empty()) {
-    auto rows = co_await source->conn->query(
-        "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN "
-        "('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'session_authorization', "
-        "'role')");
-    if (!rows.ok()) co_return std::move(rows.error());
-    for (const auto& row : rows->rows) calls.push_back({*row[0], false});
-  }
-  pool::SettingsMap map = *backends_.settings();
-  std::string local_sql;
-  for (const ConfigCall& call : calls) {
-    if (call.local && !backends_.in_transaction()) continue;  // it has ended with the statement
-    const std::string question = "SELECT pg_catalog.current_setting(" + pool::quote_literal(call.name) + ", true)";
-    auto rows = co_await source->conn->query(question);
-    if (!rows.ok()) co_return std::move(rows.error());
-    if (!rows->rows[0][0]) continue;
-    std::string value = *rows->rows[0][0];
-    if (value == "\"\"") value.clear();  // a list of one empty name is written ''
-    // Lists are shown in the form in which SET takes them.
-    const bool list = call.name == "search_path" || call.name == "datestyle" || call.name == "temp_tablespaces" ||
-                      call.name == "session_preload_libraries" || call.name == "local_preload_libraries";
-    std::string statement = list && !value.empty() ? "SET " + pool::setting_name(call.name) + " TO " + value
-                                                   : pool::set_statement(call.name, value);
-    if (!call.local) {
-      if (backends_.in_transaction()) backends_.record_local(statement);
-      map[call.name] = std::move(statement);
-      continue;
-    }
-    statement.replace(0, 3, "SET LOCAL");
-    backends_.record_local(statement);
-    local_sql += statement + ";";
-    if (decides_plans(call.name)) local_path_ = true;
-  }
-  const pool::Settings before = backends_.settings();
-  backends_.set_settings(worker_.settings.intern(std::move(map)));
-  const std::string follow = pool::transition_sql(*before, *backends_.settings()) + local_sql;
-  for (auto& backend : backends_.all()) {
-    if (backend.get() == source || !backend->begun || follow.empty()) continue;
-    backend->conn->add_internal_query(follow);
-    CO_TRY(co_await backend->conn->drain());
-  }
-  if (!backends_.in_transaction()) source->conn->settings = backends_.settings();
-  plan_context_id_ = 0;
-  co_return Status{};
-}
-
-// SET SESSION CHARACTERISTICS sets default_transaction_*: remember what they are now.
-net::Task<Status> Session::run_characteristics(const plan::SessionCommand& command) {
-  auto backend = co_await backends_.get(any_group());
-  if (!backend.ok()) co_return std::move(backend.error());
-  pool::ServerConn& conn = *(*backend)->conn;
-  auto done = co_await conn.query(command.sql);
-  if (!done.ok()) co_return std::move(done.error());
-  auto rows = co_await conn.query(
-      "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name IN "
-      "('default_transaction_isolation', 'default_transaction_read_only', 'default_transaction_deferrable')");
-  if (!rows.ok()) co_return std::move(rows.error());
-  pool::SettingsMap map = *backends_.settings();
-  for (const auto& row : rows->rows) map[*row[0]] = pool::set_statement(*row[0], *row[1]);
-  const pool::Settings before = backends_.settings();
-  backends_.set_settings(worker_.settings.intern(std::move(map)));
-  const std::string follow = pool::transition_sql(*before, *backends_.settings());
-  for (auto& other : backends_.all()) {
-    if (other.get() == *backend || !other->begun || follow.empty()) continue;
-    other->conn->add_internal_query(follow);
-    CO_TRY(co_await other->conn->drain());
-  }
-  if (!backends_.in_transaction()) conn.settings = backends_.settings();
-  put_complete("SET");
   co_return Status{};
 }
 

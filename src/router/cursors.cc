@@ -170,7 +170,7 @@ net::Task<Status> Session::fetch_router_cursor(SqlCursor& cursor, std::string_vi
     ++count;
   }
   if (!request->move) {
-    out_ += cursor.description;
+    if (!extended_ || extended_->command_bind == nullptr) out_ += cursor.description;
     out_.append(cursor.rows, 0, offset);
   }
   cursor.rows.erase(0, offset);

@@ -38,6 +38,9 @@ bool runs_in_parts(const plan::Plan& plan);
 bool needs_no_group(const plan::Plan& plan);
 // Plan::shared_backend_error, unless the session owns its backend of the home, where sequences live.
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home);
+// A group's error position counts in the text it was sent. Where that is the client's text with another beginning or
+// end, the place can be told; else there is none: 0.
+int position_in(std::string_view client, std::string_view sent, int position);
 // Statements that PostgreSQL accepts in an aborted transaction.
 bool allowed_in_failed_transaction(const plan::Plan& plan);
 

@@ -209,7 +209,7 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   if (state.owed_parse) CO_TRY(co_await send_owed_parse(0));
   if (!parse.name.empty() && state.statements.contains(std::string(parse.name)))
     co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
-  CO_TRY(co_await refresh_context());
+  CO_TRY(co_await refresh_context_for(parse.sql));
   PreparedPtr statement = parse.name.empty() ? known_unnamed(parse) : nullptr;
   const bool known = statement != nullptr;
   if (!known) {
@@ -329,7 +329,7 @@ namespace {
 Status check_result(Prepared& statement) {
   if (statement.plan->result_signature == statement.result_signature) return {};
   statement.context = 0;  // look again next time
-  Error error = make_error("0A000", "cached plan must not change result type", "Prepare the statement again.");
+  Error error = make_error("0A000", kOtherColumns, "Prepare the statement again.");
   error.fields = std::string("RRevalidateCachedQuery\0", 23);
   return error;
 }
@@ -348,12 +348,17 @@ net::Task<Status> Session::replan(PreparedPtr& statement) {
 }
 
 net::Task<Status> Session::renew(PreparedPtr& statement) {
-  CO_TRY(co_await refresh_context());
+  CO_TRY(co_await refresh_context_for(statement->sql));
   if (statement->context == plan_context_id_) co_return Status{};
   if (!statement->wire_name.empty()) {
     CO_TRY(plan_prepared(*statement));
     name_on_groups(*statement);
-    co_return check_result(*statement);
+    Status same = check_result(*statement);
+    if (same.ok() || !ext().batch.empty()) co_return same;
+    Status theirs = co_await check_with_postgres(statement->sql);  // its tables may be gone
+    if (theirs.ok()) co_return same;
+    if (theirs.error().position > 0) theirs.error().position += statement->text_at;
+    co_return theirs;
   }
   auto renewed = std::make_shared<Prepared>();
   renewed->sql = statement->sql;
@@ -465,90 +470,6 @@ net::Task<Status> Session::check_bind(Prepared& statement, const pg::BindMessage
   co_return co_await conn.drain();
 }
 
-net::Task<Status> Session::on_describe(pg::MessageView message) {
-  ExtendedState& state = ext();
-  pg::TargetMessage target;
-  if (!pg::parse_target(message.body, target)) co_return make_error("08P01", "invalid Describe message");
-  const std::string name(target.name);
-  const bool of_statement = target.kind == 'S';
-  PreparedPtr statement;
-  Portal* portal = nullptr;
-  if (of_statement) {
-    if (name.empty()) {
-      statement = state.unnamed;
-    } else if (auto found = state.statements.find(name); found != state.statements.end()) {
-      statement = found->second;
-    }
-    if (!statement)
-      co_return make_error("26000", name.empty() ? "unnamed prepared statement does not exist"
-                                                 : "prepared statement \"" + name + "\" does not exist");
-  } else {
-    auto found = state.portals.find(name);
-    if (found == state.portals.end()) co_return co_await describe_cursor(name);
-    portal = &found->second;
-    statement = portal->statement;
-    if (portal->group != 0 && state.current != nullptr && state.current->group == portal->group) {
-      pg::write_describe(state.current->conn->out(), 'P', name);
-      state.current->conn->expect({RequestKind::describe});
-      co_return Status{};
-    }
-  }
-  in_.own();
-  if (failed_ && !needs_no_group(*statement->plan))
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
-  if (needs_no_group(*statement->plan)) {
-    CO_TRY(co_await settle_current());
-    if (state.skip_to_sync) co_return Status{};
-    if (of_statement) pg::MessageWriter(out_, 't').int16(0);
-    if (statement->plan->kind == plan::PlanKind::explain) {
-      pg::write_text_row_description(out_, {"QUERY PLAN"});
-    } else {
-      pg::write_empty(out_, 'n');
-    }
-    co_return Status{};
-  }
-  if (of_statement) CO_TRY(co_await replan(statement));
-  CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
-  const exec::GroupId group = portal != nullptr && portal->group != 0 ? portal->group : any_group();
-  auto backend = co_await use_group(group);
-  if (!backend.ok()) co_return std::move(backend.error());
-  pool::ServerConn& conn = *(*backend)->conn;
-  if (portal != nullptr && portal->group != 0) {
-    pg::write_describe(conn.out(), 'P', name);
-    conn.expect({RequestKind::describe});
-    co_return Status{};
-  }
-  const bool owed = state.owed_parse == statement;
-  std::string wire_name = statement->wire_name;
-  if (text == statement->sql) {
-    if (owed) state.owed_parse.reset();
-    ensure_statement(**backend, statement, owed);
-  } else {  // the groups know it in another form
-    if (owed) {
-      CO_TRY(co_await send_owed_parse(0));
-    }
-    conn.write_parse("", text, statement->types);
-    conn.expect({RequestKind::parse, true});
-    (*backend)->unnamed_statement = 0;
-    wire_name.clear();
-  }
-  if (of_statement) {
-    pg::write_describe(conn.out(), 'S', wire_name);
-    conn.expect({RequestKind::describe});
-    co_return Status{};
-  }
-  // A portal that the router runs over several groups: its columns are those of the statement in one of them.
-  pg::BindMessage bind;
-  CHECK(pg::parse_bind(portal->bind_body, bind));
-  pg::write_bind(conn.out(), "pgm_describe", wire_name, bind.after_names);
-  conn.expect({RequestKind::bind, true});
-  pg::write_describe(conn.out(), 'P', "pgm_describe");
-  conn.expect({RequestKind::describe});
-  pg::write_close(conn.out(), 'P', "pgm_describe");
-  conn.expect({RequestKind::close, true});
-  co_return Status{};
-}
-
 net::Task<Status> Session::on_execute(pg::MessageView message) {
   ExtendedState& state = ext();
   pg::ExecuteMessage execute;
@@ -596,7 +517,8 @@ bool runs_in_parts(const plan::Plan& plan) {
 }
 
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {
-  if (!plan.shared_backend_error || backends.owns(home)) return {};
+  if (!plan.shared_backend_error || backends.keeps_all()) return {};
+  if (!plan.routers_own && backends.owns(home)) return {};
   return Error(*plan.shared_backend_error);
 }
 

@@ -23,6 +23,8 @@ struct NameHash : std::hash<std::string_view> {
 template <class T>
 using ByName = std::unordered_map<std::string, T, NameHash, std::equal_to<>>;
 
+inline constexpr const char* kOtherColumns = "cached plan must not change result type";
+
 // A prepared statement of the client, named or not, from Parse or SQL PREPARE.
 struct Prepared {
   std::string sql;
@@ -36,6 +38,8 @@ struct Prepared {
   uint32_t context = 0;                    // plan context (search path …) the plan belongs to
   uint64_t serial = 0;                     // of the unnamed statement
   uint64_t result_signature = 0;           // of its first plan: what the client was told
+  uint64_t columns = 0;                    // hash of what a group said to PREPARE; 0: unknown
+  int text_at = 0;                         // characters of its PREPARE before it: errors count from there
   // Whether its rows in binary hold OIDs (pg/oid_map.h), under the plan's context. Unless they do not, each Execute in
   // binary has a Describe of the router's in front.
   enum class RowOids : uint8_t { unknown, none, some } row_oids = RowOids::unknown;
@@ -73,6 +77,7 @@ struct ExtendedState {
   exec::Backend* current = nullptr;                         // backend whose replies are outstanding in this batch
   std::vector<exec::GroupId> batch;                         // groups that took part since the last Sync
   std::vector<std::pair<std::string, PreparedPtr>> parsed;  // names of this batch; gone again if it failed before them
+  const pg::BindMessage* command_bind = nullptr;  // of a session command that Execute runs: its columns were described
   bool skip_to_sync = false;
   bool executed_in_batch = false;
   bool implicit = false;  // this batch's implicit transaction spans groups

@@ -257,6 +257,7 @@ net::Task<Status> Session::greet() {
   }
   out_ += known->second.parameter_status;
   std::tie(pid_, secret_) = context.sessions.add(&worker_, this);
+  backends_.set_client_pid(pid_);
   pg::MessageWriter(out_, 'K').int32(static_cast<int32_t>(pid_)).int32(static_cast<int32_t>(secret_));
   pg::write_ready(out_, 'I');
   co_return Status{};

@@ -1,4 +1,6 @@
 // Statements that go to several groups: where they go, the transaction around them, and the call into exec/.
+#include <algorithm>
+
 #include "base/log.h"
 #include "exec/combine.h"
 #include "exec/gather.h"
@@ -34,19 +36,6 @@ class Nowhere final : public exec::RowSink {
   bool put(std::string_view) override { return true; }
   net::Task<bool> throttle() override { co_return true; }
 };
-
-// A group's error position counts in the text it was sent. Where that is the client's text with another beginning, the
-// place can be told; else there is none.
-int position_in(std::string_view client, std::string_view sent, int position) {
-  if (position == 0 || client == sent) return position;
-  std::size_t common = 0;
-  while (common < client.size() && common < sent.size() &&
-         client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
-    ++common;
-  const std::ptrdiff_t from_end = static_cast<std::ptrdiff_t>(sent.size()) - (position - 1);
-  if (from_end <= 0 || static_cast<std::size_t>(from_end) > common) return 0;
-  return static_cast<int>(static_cast<std::ptrdiff_t>(client.size()) - from_end) + 1;
-}
 
 std::optional<uint64_t> bound_value(const plan::Gather::Bound& bound, const Execution& execution) {
   if (bound.constant) return bound.constant;
@@ -126,6 +115,19 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
 }
 
 }  // namespace
+
+int position_in(std::string_view client, std::string_view sent, int position) {
+  if (position == 0 || client == sent) return position;
+  const std::size_t at = static_cast<std::size_t>(position) - 1;
+  if (at < std::min(client.size(), sent.size()) && client.substr(0, at + 1) == sent.substr(0, at + 1)) return position;
+  std::size_t common = 0;
+  while (common < client.size() && common < sent.size() &&
+         client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
+    ++common;
+  const std::ptrdiff_t from_end = static_cast<std::ptrdiff_t>(sent.size()) - (position - 1);
+  if (from_end <= 0 || static_cast<std::size_t>(from_end) > common) return 0;
+  return static_cast<int>(static_cast<std::ptrdiff_t>(client.size()) - from_end) + 1;
+}
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
   if (is_signal(given)) co_return co_await run_signal(execution);

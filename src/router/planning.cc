@@ -100,7 +100,7 @@ net::Task<Status> Session::refresh_context() {
 }
 
 // Waits before the gate; what was planned must be looked at again behind it.
-net::Task<Status> Session::enter_names() {
+net::Task<Status> Session::enter_names(bool planning) {
   while (!names_.enter(backends_.database())) {
     co_await worker_.loop.sleep(kGateWaitUs);
     if (client_gone_ || closing_) co_return make_error("57P01", "terminating connection due to administrator command");
@@ -109,11 +109,22 @@ net::Task<Status> Session::enter_names() {
           "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
   }
   // The open transaction's own catalog does not know what others have made since.
-  const bool behind = staged_ && worker_.snapshot->databases.at(backends_.database()) != staged_->published;
+  const bool behind = planning && staged_ && worker_.snapshot->databases.at(backends_.database()) != staged_->published;
   if (!behind) co_return Status{};
   names_.leave();
   co_return make_error("40001", "could not serialize access due to a concurrent schema change",
                        "Retry the transaction: it changed the schema itself, and others have since.");
+}
+
+net::Task<Status> Session::refresh_context_for(std::string_view sql) {
+  Status status = co_await refresh_context();
+  if (status.ok() || database_ == nullptr || !plan_settings_ || backends_.in_transaction()) co_return status;
+  // The session's role may be gone, say.
+  sql::TokenScanner scanner(sql);
+  const sql::Token first = scanner.next();
+  for (const char* word : {"set", "reset", "discard"})
+    if (scanner.is_word(first, word)) co_return Status{};
+  co_return status;
 }
 
 plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const {

@@ -31,9 +31,10 @@ bool taken_back_with_batch(const plan::Plan& plan) {
 }
 
 // Nothing else before Sync. A schema change is then committed at once, so that it can give way (Session::run_ddl); an
-// INSERT that is computed first needs no transaction but its own.
+// INSERT that is computed first needs no transaction but its own, a setting none.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill;
+  const bool may_be =
+      plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill || plan.kind == plan::PlanKind::session;
   if (!may_be || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
   pg::MessageView next;
   uint32_t length = 0;
@@ -41,6 +42,22 @@ bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::str
 }
 
 }  // namespace
+
+// Session commands, schema changes and EXPLAIN. What columns they have was said by Describe.
+net::Task<Status> Session::execute_command(std::string_view sql, const plan::PlanPtr& plan,
+                                           const pg::BindMessage& bind) {
+  if (plan->kind != plan::PlanKind::explain) {
+    ext().command_bind = &bind;
+    Status status = co_await run_plan(sql, plan);
+    ext().command_bind = nullptr;
+    co_return status;
+  }
+  std::string before = std::exchange(out_, {});
+  Status status = co_await run_explain(sql, *plan);
+  if (out_.size() > 5 && out_[0] == 'T') out_.erase(0, load_big_endian<uint32_t>(out_.data() + 1) + 1);
+  out_.insert(0, before);
+  co_return status;
+}
 
 // Runs a portal that the router executes itself.
 net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
@@ -56,16 +73,7 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
-    if (plan->kind == plan::PlanKind::session || plan->kind == plan::PlanKind::ddl)
-      co_return co_await run_plan(statement->sql, plan);
-    if (plan->kind == plan::PlanKind::explain) {
-      // RowDescription was sent by Describe.
-      std::string before = std::exchange(out_, {});
-      Status status = co_await run_explain(statement->sql, *plan);
-      if (out_.size() > 5 && out_[0] == 'T') out_.erase(0, load_big_endian<uint32_t>(out_.data() + 1) + 1);
-      out_.insert(0, before);
-      co_return status;
-    }
+    if (needs_no_group(*plan)) co_return co_await execute_command(statement->sql, plan, bind);
     if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
     // What has run in this batch, and what this writes, commits at Sync and together.
     if (!backends_.in_transaction() && !plan->no_transaction &&

@@ -1,35 +1,61 @@
 // PREPARE and EXECUTE as SQL statements. They share the names of the extended protocol's prepared statements.
+#include <algorithm>
+
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
 namespace {
 
-// A literal whose text is its value: 42, -1, 'abc'.
-bool plain_literal(const std::string& expression, std::string& value) {
+// A literal whose text is a value of its parameter's type, for sure: 42, 'abc'.
+bool plain_literal(const std::string& expression, pg::Oid type, std::string& value) {
+  constexpr pg::Oid kInt8 = 20, kInt4 = 23, kText = 25, kFloat8 = 701, kVarchar = 1043, kNumeric = 1700;
+  constexpr std::size_t kSafeDigits = 9;
   if (expression.size() >= 2 && expression.front() == '\'' && expression.back() == '\'') {
-    const std::string inside = expression.substr(1, expression.size() - 2);
-    if (inside.find_first_of("'\\") != std::string::npos) return false;
-    value = inside;
-    return true;
+    value = expression.substr(1, expression.size() - 2);
+    return value.find_first_of("'\\") == std::string::npos && (type == kText || type == kVarchar);
   }
-  const std::size_t digits = !expression.empty() && expression[0] == '-' ? 1 : 0;
-  if (digits == expression.size() || expression.find_first_not_of("0123456789", digits) != std::string::npos)
-    return false;
   value = expression;
-  return true;
+  return !value.empty() && value.size() <= kSafeDigits && value.find_first_not_of("0123456789") == std::string::npos &&
+         (type == kInt4 || type == kInt8 || type == kNumeric || type == kFloat8);
+}
+
+int characters(std::string_view text) {
+  return static_cast<int>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+// Errors in a prepared statement's text have their place in its PREPARE.
+Error in_prepare(Error error, const Prepared& statement) {
+  if (error.position > 0) error.position += statement.text_at;
+  return error;
+}
+
+uint64_t hash_of(const std::vector<pg::FieldDescription>& fields) {
+  std::string text;
+  for (const pg::FieldDescription& field : fields)
+    text += field.name + '\0' + std::to_string(field.type) + ',' + std::to_string(field.typmod) + ';';
+  return std::hash<std::string>()(text);
+}
+
+// Of columns the catalog does not know.
+bool may_read(const Prepared& statement, const TemporaryNames& temporary) {
+  return std::any_of(temporary.names.begin(), temporary.names.end(),
+                     [&statement](const std::string& name) { return statement.sql.find(name) != std::string::npos; });
 }
 
 }  // namespace
 
-net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
+net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std::string_view sql) {
   ExtendedState& state = ext();
   if (state.statements.contains(command.name))
     co_return make_error("42P05", "prepared statement \"" + command.name + "\" already exists");
   auto statement = std::make_shared<Prepared>();
   statement->sql = command.sql;
+  if (sql.ends_with(command.sql)) statement->text_at = characters(sql.substr(0, sql.size() - command.sql.size()));
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
@@ -39,7 +65,13 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
       question +=
           (i == 0 ? "" : ", ") + pool::quote_literal(command.arguments[i]) + "::pg_catalog.regtype::pg_catalog.oid";
     auto rows = co_await conn.query(question);
-    if (!rows.ok()) co_return std::move(rows.error());
+    if (!rows.ok()) {
+      rows.error().position = 0;
+      for (const std::string& type : command.arguments)
+        if (rows.error().message.find('"' + type + '"') != std::string::npos && sql.find(type) != sql.npos)
+          rows.error().position = characters(sql.substr(0, sql.find(type))) + 1;
+      co_return std::move(rows.error());
+    }
     for (const auto& oid : rows->rows[0])
       statement->types.push_back(conn.type_at_home(static_cast<pg::Oid>(std::stoul(*oid))));
   }
@@ -56,19 +88,60 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command) {
     pool::ServerConn::Rows described;
     Status accepted = co_await conn.drain(&described);
     if (!accepted.ok()) {
-      const std::size_t inner_at = last_query_.find(command.sql);
-      if (accepted.error().position > 0 && inner_at != std::string::npos)
-        accepted.error().position += static_cast<int>(inner_at);
-      co_return accepted;
+      co_return in_prepare(std::move(accepted.error()), *statement);
     }
     statement->resolved_types = described.parameter_types;
+    statement->columns = hash_of(described.fields);
   }
   state.statements[command.name] = statement;
   put_complete("PREPARE");
   co_return Status{};
 }
 
-net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
+// The values of EXECUTE's arguments. PostgreSQL itself computes and coerces them: it executes a statement with the same
+// parameters that gives them back.
+net::Task<Status> Session::argument_values(const plan::SessionCommand& command, std::string_view sql,
+                                           const std::vector<pg::Oid>& types,
+                                           std::vector<std::optional<std::string>>& values) {
+  bool plain = true;
+  std::string echo = "SELECT ";
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    std::string value;
+    plain = plain && plain_literal(command.arguments[i], types[i], value);
+    values.emplace_back(std::move(value));
+    echo += (i == 0 ? "$" : ", $") + std::to_string(i + 1);
+  }
+  if (plain) co_return Status{};
+  const bool calls = std::any_of(command.arguments.begin(), command.arguments.end(),
+                                 [](const std::string& argument) { return argument.find('(') != std::string::npos; });
+  const exec::GroupId group = calls ? snapshot_->home : any_group();
+  auto backend = co_await backends_.get(group);
+  if (!backend.ok()) co_return std::move(backend.error());
+  (*backend)->wrote = (*backend)->wrote || calls;
+  pool::ServerConn& conn = *(*backend)->conn;
+  const uint32_t number = worker_.statement_id(echo, types, 0);
+  const std::string wire_name = "pgm_" + std::to_string(number);
+  if (!conn.has_statement(number)) {
+    prepare_on(conn, number, wire_name, echo, types, true);
+    pg::write_sync(conn.out());
+    conn.expect({pool::RequestKind::sync, true});
+  }
+  sql::TokenScanner scanner(sql);
+  scanner.next();
+  const sql::Token name = scanner.next();
+  const std::string call = std::string(sql.substr(0, name.begin)) + wire_name + std::string(sql.substr(name.end));
+  auto rows = co_await conn.query(call);
+  if (!rows.ok()) {
+    const int longer = static_cast<int>(wire_name.size()) - characters(sql.substr(name.begin, name.end - name.begin));
+    if (rows.error().position > characters(sql.substr(0, name.begin)) + 1) rows.error().position -= longer;
+    co_return std::move(rows.error());
+  }
+  out_ += rows->notices;
+  values = std::move(rows->rows[0]);
+  co_return Status{};
+}
+
+net::Task<Status> Session::run_execute(const plan::SessionCommand& command, std::string_view sql) {
   ExtendedState& state = ext();
   auto found = state.statements.find(command.name);
   if (found == state.statements.end())
@@ -78,53 +151,37 @@ net::Task<Status> Session::run_execute(const plan::SessionCommand& command) {
   CO_TRY(check_owned(*statement->plan, backends_, snapshot_->home));
   if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
     co_return co_await run_plan(statement->sql, statement->plan);
-  CO_TRY_ASSIGN(std::vector<pg::Oid> types,
-                co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1)));
+  if (statement->columns != 0 && may_read(*statement, temporary_)) {
+    std::vector<pg::FieldDescription> fields;
+    CO_TRY(co_await columns_of_command(command, fields));
+    if (hash_of(fields) != statement->columns) co_return make_error("0A000", kOtherColumns);
+  }
+  std::vector<pg::Oid> types;
+  if (statement->sql.find('$') != std::string::npos) {
+    auto asked = co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1));
+    if (!asked.ok()) co_return in_prepare(std::move(asked.error()), *statement);
+    types = std::move(*asked);
+  }
   if (types.size() != command.arguments.size())
     co_return make_error("42601", "wrong number of parameters for prepared statement \"" + command.name + "\"", {},
                          "Expected " + std::to_string(types.size()) + " parameters but got " +
                              std::to_string(command.arguments.size()) + ".");
   std::vector<std::optional<std::string>> values;
-  std::string question;
-  for (std::size_t i = 0; i < types.size(); ++i) {
-    std::string value;
-    if (plain_literal(command.arguments[i], value)) {
-      values.emplace_back(value);
-      continue;
-    }
-    values.emplace_back(std::nullopt);
-    question +=
-        (question.empty() ? "SELECT " : ", ") + ("CAST(" + command.arguments[i]) + " AS /*" + std::to_string(i) + "*/";
-    auto backend = co_await backends_.get(any_group());
-    if (!backend.ok()) co_return std::move(backend.error());
-    const std::string ask_name =
-        "SELECT pg_catalog.format_type(" + std::to_string((*backend)->conn->type_here(types[i])) + ", NULL)";
-    auto name = co_await (*backend)->conn->query(ask_name);
-    if (!name.ok()) co_return std::move(name.error());
-    question += *name->rows[0][0] + ")";
-  }
-  if (!question.empty()) {
-    auto backend = co_await backends_.get(any_group());
-    if (!backend.ok()) co_return std::move(backend.error());
-    auto rows = co_await (*backend)->conn->query(question);
-    if (!rows.ok()) co_return std::move(rows.error());
-    std::size_t column = 0;
-    for (std::size_t i = 0; i < types.size(); ++i) {
-      std::string ignored;
-      if (!plain_literal(command.arguments[i], ignored)) values[i] = rows->rows[0][column++];
-    }
-  }
+  CO_TRY(co_await argument_values(command, sql, types, values));
   pg::BindMessage bind;
   for (const auto& value : values) value ? bind.values.emplace_back(*value) : bind.values.emplace_back(std::nullopt);
+  if (state.command_bind != nullptr) bind.result_formats = state.command_bind->result_formats;
   Execution execution;
   execution.sql = statement->sql;
   sql::scan_shape(statement->sql, execution.shape);
   execution.bind = &bind;
   execution.types = types;
-  execution.describe = true;
+  execution.describe = state.command_bind == nullptr;
   execution.values = values_of(statement->sql, execution.shape, &bind, *statement->plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(*statement->plan, execution));
-  co_return co_await run_multi(*statement->plan, execution);
+  Status status = co_await run_multi(*statement->plan, execution);
+  if (!status.ok()) co_return in_prepare(std::move(status.error()), *statement);
+  co_return status;
 }
 
 }  // namespace pgmosaic::router

@@ -1,6 +1,7 @@
 // The hot half of a statement: replies of one backend go to the client as they came, without copies where the client
 // keeps up. Whole runs of messages are sent with one system call.
 #include "base/log.h"
+#include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -86,6 +87,7 @@ bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forw
   bool pass = !(reply.answers && reply.request.internal);
   if (!pass && reply.request.kind == pool::RequestKind::describe && (type == 'T' || type == 'n'))
     ext().learn_row_oids(backend.conn->rows_hold_oids());
+  if (type == 'T' && extended_ && extended_->command_bind != nullptr) pass = false;
   if (reply.answers && !reply.partial) {
     if (type == 'E') pass = true;  // also of what the router asked on the client's behalf
     if (type == 'Z')
@@ -101,9 +103,16 @@ bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forw
 
 // An error of a group in the client's words.
 void Session::pass_error(const pg::MessageView& message) {
+  names_.leave();
   std::string renamed(message.whole);
   rename_leaves(renamed);
   rename_statements(renamed);
+  if (!sent_text_.empty()) {
+    Error error = pg::parse_error(std::string_view(renamed).substr(pg::kHeaderSize));
+    error.position = position_in(client_text_, sent_text_, error.position);
+    renamed.clear();
+    pg::write_error(renamed, error);
+  }
   const std::string_view by_user = "canceling statement due to user request";
   if (const std::size_t at = renamed.find(by_user); timed_out_ && at != std::string::npos)
     renamed.replace(at, by_user.size(), "canceling statement due to statement timeout");
@@ -138,7 +147,9 @@ Session::Relayed Session::relay_arrived(exec::Backend& backend, Until until, boo
       if (type == 'E' && whole_answer && (conn.ending() || pg::is_fatal(reply.message.body))) {
         // The server ends the connection. To the client it is the statement's error, and the only one.
         Error error = pg::parse_error(reply.message.body);
-        if (error.hint.empty()) error.hint = "Retry the transaction.";
+        if (error.hint.empty())
+          error.hint =
+              reply.request.setting ? "RESET the setting: a group refuses its value." : "Retry the transaction.";
         put_error(std::move(error));
         drop_backend(backend);
         return Relayed::ended;

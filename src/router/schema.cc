@@ -199,7 +199,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   if (temporary || !ddl.changes_catalog) co_return Status{};
   CO_TRY(co_await made.after(ddl));
   // Not while another change is committed and not published: it would be half known.
-  CO_TRY(co_await enter_names());
+  CO_TRY(co_await enter_names(false));
   auto staged = co_await worker_.context.control->stage(participants_of(backends_), snapshot_, std::move(changes));
   names_.leave();
   if (!staged.ok()) co_return std::move(staged.error());

@@ -231,10 +231,7 @@ net::Task<bool> Session::handle(pg::MessageView message) {
     case 'd':
     case 'c':
     case 'f': co_return true;  // left over from a COPY that has failed
-    case 'F':
-      put_error(make_error("0A000", "the function call protocol is not supported", "Use SELECT function(…)."));
-      put_ready();
-      co_return true;
+    case 'F': co_return co_await function_call(message);
     default:
       put_error(make_error("08P01", fmt::format("invalid frontend message type {}", static_cast<int>(message.type))),
                 "FATAL");

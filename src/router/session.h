@@ -86,10 +86,11 @@ class Session {
   // --- admin.cc: a session of the admin database ---
   net::Task<Status> greet_admin();
   net::Task<bool> admin_message(pg::MessageView message);
-
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
-  net::Task<Status> enter_names();
+  net::Task<Status> enter_names(bool planning = true);
+  // The same; where that fails, the last context has to do for a statement that may mend it.
+  net::Task<Status> refresh_context_for(std::string_view sql);
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
@@ -97,10 +98,11 @@ class Session {
   bool context_current();
   exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
                          const plan::Plan& plan) const;
-
   // --- simple.cc ---
   net::Task<bool> simple_query(std::string_view body_in_buffer);
   net::Task<bool> run_string(std::string sql);
+  net::Task<bool> function_call(pg::MessageView message);
+  net::Task<Status> call_at_home(const std::string& message);
   net::Task<Status> run_statement(std::string_view sql);
   net::Task<Status> run_plan(std::string_view sql, const plan::PlanPtr& plan);
   // What cannot be planned may also be wrong: then the error is PostgreSQL's, else `ours`.
@@ -113,7 +115,6 @@ class Session {
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
   void start_statement();
   void end_statement();
-
   // --- fast.cc: the hot path ---
   exec::Backend* try_fast(const pg::MessageView& message);
   net::Task<Result<bool>> wait_and_go_fast(pg::MessageView& message, std::string& kept);
@@ -127,7 +128,6 @@ class Session {
   bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
   std::string_view leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
                                   uint32_t shard, const std::vector<pg::Oid>& types);
-
   // --- relay.cc ---
   enum class Until : uint8_t { ready, answered };
   // Passes replies of one backend to the client. Result: false if client or backend is gone.
@@ -141,15 +141,20 @@ class Session {
   net::Task<bool> backend_lost(exec::Backend& backend);
   void drop_backend(exec::Backend& backend);
   void observe(const pool::Reply& reply, exec::Backend& backend);
-
   // --- commands.cc ---
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
-  net::Task<Status> run_setting(const plan::SessionCommand& command);
-  net::Task<Status> run_characteristics(const plan::SessionCommand& command);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
-  net::Task<Status> run_prepare(const plan::SessionCommand& command);
-  net::Task<Status> run_execute(const plan::SessionCommand& command);
+  net::Task<Status> run_prepare(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> run_execute(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> argument_values(const plan::SessionCommand& command, std::string_view sql,
+                                    const std::vector<pg::Oid>& types, std::vector<std::optional<std::string>>& values);
+  // --- set_commands.cc ---
+  net::Task<Status> run_setting(const plan::SessionCommand& command);
+  net::Task<Status> set_on_backends(const std::vector<std::string>& statements, std::vector<exec::Backend*>& targets);
+  net::Task<Status> run_characteristics(const plan::SessionCommand& command);
+  net::Task<Status> run_set_transaction(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> read_back_settings(std::string_view sql);
   // --- cursors.cc ---
   net::Task<Status> run_cursor(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> declare_cursor(const plan::SessionCommand& command, std::string_view sql);
@@ -161,18 +166,18 @@ class Session {
   net::Task<void> abort_transaction();
   void end_of_transaction(bool committed);
   net::Task<Status> on_participants(std::string_view sql, bool forward_first);
-  net::Task<Status> read_back_settings(std::string_view sql);
   void begin_transaction(std::string sql, bool implicit);
   exec::GroupId watch_parameters();
   void report_changes(exec::GroupId watched);
   void put_complete(std::string_view tag);
-
   // --- extended.cc ---
   net::Task<bool> extended(pg::MessageView message);
   net::Task<bool> start_batch(pg::MessageView& message, std::string& kept);
   net::Task<Status> on_parse(std::string_view body);
   net::Task<Status> on_bind(pg::MessageView message);
   net::Task<Status> on_describe(pg::MessageView message);
+  net::Task<Status> describe_command(const plan::Plan& plan, const Portal* portal);
+  net::Task<Status> columns_of_command(const plan::SessionCommand& command, std::vector<pg::FieldDescription>& fields);
   net::Task<Status> on_execute(pg::MessageView message);
   net::Task<Status> on_close(std::string_view body);
   net::Task<Status> upgrade_batch(bool implicit);
@@ -192,6 +197,7 @@ class Session {
   void prepare_on(pool::ServerConn& conn, uint32_t number, std::string_view name, std::string_view sql,
                   const std::vector<pg::Oid>& types, bool internal);
   net::Task<Status> execute_portal(Portal& portal, int32_t max_rows);
+  net::Task<Status> execute_command(std::string_view sql, const plan::PlanPtr& plan, const pg::BindMessage& bind);
   net::Task<Status> replan(PreparedPtr& statement);
   net::Task<Status> renew(PreparedPtr& statement);
   PreparedPtr known_unnamed(const pg::ParseMessage& parse) const;
@@ -199,13 +205,11 @@ class Session {
   void name_on_groups(Prepared& statement);
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
-
   // --- multi.cc: several groups; fill.cc; router_calls.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
-
   // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
   net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag);
@@ -247,6 +251,7 @@ class Session {
   pool::SettingsMap startup_settings_;
   std::string last_query_;  // beginning of the statement at hand, for logs and activity
   const char* last_plan_ = "";
+  std::string_view client_text_, sent_text_;  // where a group has another text than the client: for errors' positions
   std::unordered_map<std::string, SqlCursor> cursors_;
   plan::Effects command_effects_;               // of the session command at hand
   std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN

@@ -2,6 +2,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/log.h"
@@ -100,6 +101,65 @@ bool begins_block(std::string_view sql) {
 
 }  // namespace
 
+namespace {
+
+// lo_open and its kin: what they leave ends with the transaction.
+bool of_large_objects(uint32_t function) {
+  static constexpr std::array<uint32_t, 21> kFunctions{715, 764,  765,  767,  952,  953,  954,  955,  956,  957, 958,
+                                                       964, 1004, 3170, 3171, 3172, 3457, 3458, 3459, 3460, 6098};
+  return std::find(kFunctions.begin(), kFunctions.end(), function) != kFunctions.end();
+}
+
+}  // namespace
+
+net::Task<Status> Session::call_at_home(const std::string& message) {
+  if (failed_)
+    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  CO_TRY(co_await refresh_context());
+  auto backend = co_await backends_.get(snapshot_->home);
+  if (!backend.ok()) co_return std::move(backend.error());
+  const std::string_view body = std::string_view(message).substr(pg::kHeaderSize);
+  plan::Effects effects;
+  effects.writes = true;
+  effects.taints = body.size() < 4 || !of_large_objects(load_big_endian<uint32_t>(body.data()));
+  note_effects(**backend, effects);
+  (*backend)->conn->out() += message;
+  (*backend)->conn->expect({pool::RequestKind::query});
+  co_await relay(**backend, Until::ready, false);
+  co_return Status{};
+}
+
+// FunctionCall, which libpq uses for large objects: they are the home's.
+net::Task<bool> Session::function_call(pg::MessageView message) {
+  start_statement();
+  const std::string copy(message.whole);
+  in_.own();
+  last_query_ = "<FASTPATH> function call";
+  if (extended_) co_await end_batch();
+  if (statement_failed_) {
+    extended_->skip_to_sync = true;
+    co_return !client_gone_;
+  }
+  Status status = co_await call_at_home(copy);
+  if (!status.ok()) put_error(std::move(status.error()));
+  put_ready();
+  end_statement();
+  co_return !client_gone_;
+}
+
+namespace {
+
+// The statement ends where its string has a semicolon.
+void name_semicolon(Error& error, std::string_view behind) {
+  constexpr std::string_view kAtEnd = "syntax error at end of input";
+  const std::size_t at = behind.find_first_not_of(" \t\r\n\f");
+  if (error.message != kAtEnd || at == std::string_view::npos || behind[at] != ';') return;
+  error.message = "syntax error at or near \";\"";
+  if (error.position > 0) error.position += static_cast<int>(at);
+}
+
+}  // namespace
+
 // A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
 net::Task<bool> Session::run_string(std::string sql) {
   last_query_ = sql.substr(0, kRememberedBytes);
@@ -137,8 +197,11 @@ net::Task<bool> Session::run_string(std::string sql) {
     if (several && !backends_.in_transaction()) begin_transaction("BEGIN", true);
     hold_complete_ = several && last && implicit_;
     Status status = co_await run_statement(statements[i]);
+    names_.leave();
     hold_complete_ = false;
     if (client_gone_) co_return false;
+    const char* end = statements[i].data() + statements[i].size();
+    if (!status.ok()) name_semicolon(status.error(), std::string_view(sql).substr(end - sql.data()));
     if (!status.ok()) put_error(std::move(status.error()));
     if (statement_failed_) break;
     if (!co_await throttle()) co_return false;
@@ -162,7 +225,7 @@ net::Task<bool> Session::run_string(std::string sql) {
 }
 
 net::Task<Status> Session::run_statement(std::string_view sql) {
-  Status ready = co_await refresh_context();
+  Status ready = co_await refresh_context_for(sql);
   if (!ready.ok() && begins_block(sql) && !backends_.in_transaction()) begin_transaction("BEGIN", false);
   if (!ready.ok()) co_return ready;
   sql::scan_shape(sql, worker_.shape);
@@ -176,9 +239,7 @@ net::Task<Status> Session::run_statement(std::string_view sql) {
   last_plan_ = plan_kind_name(plan->kind);
   if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
-  Status status = co_await run_plan(sql, plan);
-  names_.leave();
-  co_return status;
+  co_return co_await run_plan(sql, plan);
 }
 
 namespace {
@@ -264,7 +325,9 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   note_effects(**backend, plan.effects);
   pg::write_query((*backend)->conn->out(), text);
   (*backend)->conn->expect({pool::RequestKind::query});
+  if (text != sql) client_text_ = sql, sent_text_ = text;
   co_await relay(**backend, Until::ready, false);
+  client_text_ = sent_text_ = {};
   if (plan.effects.sets_config && !statement_failed_) {
     co_return co_await read_back_settings(sql);
   }

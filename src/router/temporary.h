@@ -1,5 +1,5 @@
-// Names of a session's temporary relations. They live on its pinned backend of the home and hide other relations of the
-// same name there; statements that name them belong to that backend alone.
+// Names of a session's temporary relations, indexes among them. They live on its pinned backend of the home and hide
+// other relations of the same name there; statements that name them belong to that backend alone.
 #pragma once
 
 #include <set>
@@ -14,6 +14,6 @@ struct TemporaryNames {
 
 inline constexpr const char* kAskTemporaryNames =
     "SELECT relname FROM pg_catalog.pg_class WHERE pg_catalog.pg_my_temp_schema() <> 0 AND relnamespace = "
-    "pg_catalog.pg_my_temp_schema() AND relkind IN ('r', 'v', 'S', 'p', 'm')";
+    "pg_catalog.pg_my_temp_schema()";
 
 }  // namespace pgmosaic::router

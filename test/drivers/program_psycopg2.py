@@ -113,6 +113,27 @@ def transactions(connection):
     connection.set_session(isolation_level="DEFAULT", readonly=False)
 
 
+def large_objects(connection):
+    made = connection.lobject(0, "wb", 770077)
+    show("written", made.write(b"first second third"))
+    made.close()
+    connection.commit()
+    read = connection.lobject(made.oid, "rb")
+    show("sought", read.seek(6))
+    show("read", read.read(6).decode())
+    show("at", read.tell())
+    read.close()
+    error("closed", lambda: read.read())
+    connection.rollback()
+    again = connection.lobject(made.oid, "rwb")
+    again.truncate(5)
+    connection.commit()
+    show("truncated", connection.lobject(made.oid, "rb").read().decode())
+    connection.lobject(made.oid).unlink()
+    error("gone", lambda: connection.lobject(made.oid, "rb"))
+    connection.rollback()
+
+
 def cancellation(connection):
     with connection.cursor() as cursor:
         timer = threading.Timer(0.4, connection.cancel)
@@ -137,6 +158,7 @@ def main():
     cursors(connection)
     connection.commit()
     transactions(connection)
+    large_objects(connection)
     for statement in ("SELEC", "SELECT * FROM nothing", "SELECT nothing FROM items", "SELECT 1/0", "SELECT 'x'::int"):
         with connection.cursor() as cursor:
             error(statement, lambda: cursor.execute(statement))
@@ -153,7 +175,8 @@ def main():
         cursor.execute("NOTIFY news, 'for psycopg2'")
         cursor.execute("SELECT 1")
         connection.poll()
-        show("notifies", [(notify.channel, notify.payload) for notify in connection.notifies])
+        show("notifies", [(notify.channel, notify.payload, notify.pid == connection.info.backend_pid)
+                          for notify in connection.notifies])
     print(json.dumps("done"))
 
 

@@ -136,6 +136,18 @@ SCRIPTS = {
         parse("SELECT id, n FROM p ORDER BY id LIMIT 2", "s"), bind([], "s"), execute(), SYNC,
         query("ALTER TABLE p ALTER COLUMN n TYPE float8"), bind([], "s"), execute(), SYNC,
         query("ALTER TABLE p ALTER COLUMN n TYPE int8"), bind([], "s"), execute(), SYNC, query("DEALLOCATE ALL")],
+    "execute_is_described": [
+        query("PREPARE e (int) AS SELECT id, v FROM p WHERE id = $1"), query("PREPARE w AS UPDATE p SET n = n"),
+        parse("EXECUTE e (5)"), describe("S"), bind(), describe("P"), execute(), SYNC,
+        parse("EXECUTE e (6)", "s"), bind([], "s", result_formats=[1]), describe("P"), execute(), SYNC,
+        parse("EXECUTE e (7)"), bind(), execute(), SYNC, parse("EXECUTE w"), describe("S"), SYNC,
+        parse("EXECUTE nothing"), describe("S"), SYNC, query("DEALLOCATE ALL")],
+    "fetch_is_described": [
+        query("BEGIN"), query("DECLARE c CURSOR FOR SELECT v, id FROM p WHERE id = 4"),
+        parse("FETCH 1 FROM c"), describe("S"), bind(), describe("P"), execute(), SYNC,
+        parse("MOVE 1 FROM c"), describe("S"), SYNC, parse("FETCH 1 FROM nothing"), describe("S"), SYNC,
+        query("DECLARE d CURSOR FOR SELECT v, id FROM p ORDER BY id"), parse("FETCH 2 FROM d"), describe("S"), bind(),
+        describe("P"), execute(), SYNC, query("COMMIT")],
     "multi_statement_query": [query("SELECT 1; SELECT v FROM p WHERE id = 2; UPDATE p SET n = n WHERE id = 3")],
 }
 
@@ -163,12 +175,51 @@ def test_queries_behind_an_error_wait_for_sync(clients):
         assert [kind for kind, _ in answers] == ["E", "Z"]
 
 
-def test_function_call_is_answered_or_refused(clients):
-    call = message(b"F", struct.pack("!IHHHi", 1397, 1, 0, 1, 2) + b"-5" + struct.pack("!H", 0))
+def call(function, *arguments, binary=True):
+    body = struct.pack("!IHHH", function, 1, 1 if binary else 0, len(arguments))
+    for argument in arguments:
+        body += struct.pack("!i", -1) if argument is None else struct.pack("!i", len(argument)) + argument
+    return message(b"F", body + struct.pack("!H", 1 if binary else 0))
+
+
+ABS, LO_CREATE, LO_OPEN, LO_CLOSE, LOREAD, LOWRITE, LO_LSEEK, LO_UNLINK = 1397, 715, 952, 953, 954, 955, 956, 964
+READ_WRITE = packed(0x60000)
+
+
+def test_function_calls(clients):
+    scripts = [
+        [call(ABS, b"-5", binary=False)], [call(ABS, packed(-5))], [call(ABS, None)], [call(ABS)], [call(999999999)],
+        [message(b"F", b"")], [query("SELECT 1")],
+        [call(LO_CREATE, packed(777001))], [query("BEGIN")], [call(LO_OPEN, packed(777001), READ_WRITE)],
+        [call(LOWRITE, packed(0), b"some bytes")], [query("SELECT id FROM p WHERE id = 3")],
+        [call(LO_LSEEK, packed(0), packed(5), packed(0))], [call(LOREAD, packed(0), packed(100))],
+        [call(LO_CLOSE, packed(0))], [call(LOREAD, packed(0), packed(100))], [call(ABS, packed(-5))],
+        [query("ROLLBACK")], [call(LO_OPEN, packed(777001), READ_WRITE)], [call(LOREAD, packed(0), packed(100))],
+        [call(LO_UNLINK, packed(777001))], [call(LO_UNLINK, packed(777001))],
+        [parse("SELECT 1"), bind(), execute(), call(ABS, packed(-7))],
+    ]
+    transcripts = [[simplified(client.ask(*script)) for script in scripts] for client in clients]
+    for script, ours, theirs in zip(scripts, *transcripts):
+        assert ours == theirs, script
+    assert transcripts[1][13] == [("V", b"\0\0\0\x05bytes"), ("Z", b"T")]
+
+
+def test_own_notifications_name_the_session(clients):
     for client in clients:
-        first = client.ask(call)[0]
-        assert first == ("V", b"\0\0\0\x015") or simplified([first])[0][1] == "0A000"
-        assert client.ask(query("SELECT 1"))[-1] == ("Z", b"I")
+        answers = dict(client.ask(query("LISTEN slt_own"), query("NOTIFY slt_own, 'x'")) + client.read_until("Z"))
+        assert struct.unpack("!I", answers["A"][:4])[0] == client.key[0]
+        answers = client.ask(query("SELECT pg_backend_pid()"))
+        assert str(client.key[0]).encode() in answers[1][1]
+
+
+def test_a_refused_prepare_ends_the_block(sides):
+    client = RawClient(sides[0])
+    client.login()
+    client.ask(query("BEGIN"), query("SELECT 1"))
+    client.read_until("Z")
+    assert client.ask(query("PREPARE TRANSACTION 'slt_refused'"))[-1] == ("Z", b"I")
+    client.ask(query("ROLLBACK PREPARED 'slt_refused'"))  # where PostgreSQL itself stands in the router's place
+    client.close()
 
 
 def test_flush_answers_without_sync(clients):
