@@ -99,6 +99,7 @@ struct Config {
     DefaultTableType default_table_type = DefaultTableType::local;
     DefaultTableType partitioned_table_type = DefaultTableType::sharded;
     int default_shard_count = 16;
+    bool key_notices = true;
   } sharding;
   struct {
     std::string user = "pgmosaic";

@@ -181,6 +181,11 @@ const std::vector<ConfigSetting> kCluster = {
       .minimum = 1,
       .maximum = 1024},
      [](Config& c) -> Slot { return &c.sharding.default_shard_count; }},
+    {{.name = "sharding.key_notices",
+      .description =
+          "Whether CREATE TABLE of a sharded table answers with a NOTICE where its key is likely to be a "
+          "bad one: it may be NULL, has few values, is a moment in time, looks as if it were often updated."},
+     [](Config& c) -> Slot { return &c.sharding.key_notices; }},
     {{.name = "internal.user",
       .description = "Role of the router's own work on the groups; see the rights it needs in the preflight's report.",
       .applies = restart,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "catalog/catalog.h"
 
 namespace pgmosaic::plan {
@@ -45,6 +46,7 @@ struct Ddl {
     std::string parent;    // … it is attached to this table, qualified and quoted
   };
   std::vector<NewPartition> new_partitions;
+  std::vector<Error> notices;  // for the client, once it is done; see key_notices.h
   // The table's leaves are replaced by partitions of its user's own, before all else.
   struct ReplacedLeaves {
     catalog::Oid table = 0;

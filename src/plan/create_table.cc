@@ -3,6 +3,7 @@
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/key_notices.h"
 #include "plan/partitions.h"
 #include "plan/planning.h"
 #include "plan/types.h"
@@ -281,6 +282,7 @@ Result<Plan> CreateTablePlanner::run() {
   sharded.by_partition = by_partition_;
   sharded.by_expression = table_.by_expression;
   sharded.in_partitions = !by_partition_ && text_.partitioned;
+  if (!table_.by_expression) ddl.notices = key_notices(create_, table_.key_columns);
   return with_partitions(std::move(plan));
 }
 

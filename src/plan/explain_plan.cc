@@ -103,6 +103,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (ddl.new_table)
     out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") +
            " " + (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
+  for (const Error& notice : ddl.notices) out += "  notice: " + notice.message + "\n";
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";

@@ -217,15 +217,14 @@ Oid type_of(const Statement& s, const Level* level, const Node* node) {
   return 0;
 }
 
-// The system column of a table, which has no collation, as its text has the default one. It names leaves where there are
-// some.
+// The system column of a table, which has no collation, as its text has the default one. It names leaves where there
+// are some.
 static bool is_tableoid(const Statement& s, const Level* level, const PgQuery__ColumnRef* reference) {
   return string_value(reference->fields[reference->n_fields - 1]) == "tableoid" && !level->instances.empty() &&
-         std::all_of(level->instances.begin(), level->instances.end(),
-                     [&](int id) {
-                       const catalog::Table* table = s.instances[static_cast<size_t>(id)].table;
-                       return table != nullptr && !has_leaves(*table);
-                     });
+         std::all_of(level->instances.begin(), level->instances.end(), [&](int id) {
+           const catalog::Table* table = s.instances[static_cast<size_t>(id)].table;
+           return table != nullptr && !has_leaves(*table);
+         });
 }
 
 Collation collation_of(const Statement& s, const Level* level, const Node* node) {

@@ -1,4 +1,7 @@
 // Schema changes: the same statements on every group in one distributed transaction, then the catalog.
+#include <algorithm>
+#include <cctype>
+
 #include "base/log.h"
 #include "base/random.h"
 #include "catalog/hashing.h"
@@ -91,6 +94,15 @@ exec::ClusterControl::Participants participants_of(exec::Backends& backends) {
   return participants;
 }
 
+// Not where the session has raised client_min_messages.
+bool wants_notices(const pool::SettingsMap& settings) {
+  const auto found = settings.find("client_min_messages");
+  if (found == settings.end()) return true;
+  std::string sql = found->second;
+  std::transform(sql.begin(), sql.end(), sql.begin(), [](unsigned char c) { return std::tolower(c); });
+  return sql.find("warning") == std::string::npos && sql.find("error") == std::string::npos;
+}
+
 // Has neither the session nor its role or database a limit for waiting?
 net::Task<bool> waits_for_ever(exec::Backend& backend) {
   auto rows = co_await backend.conn->query(kWaitsForEver);
@@ -139,6 +151,8 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     }
   }
   drop_broken_backends();
+  if (status.ok() && worker_.config->sharding.key_notices && wants_notices(*backends_.settings()))
+    for (const Error& notice : ddl.notices) pg::write_notice(out_, "00000", notice.message, notice.detail, notice.hint);
   if (status.ok()) put_complete(tag);
   co_return status;
 }

@@ -182,7 +182,7 @@ class DevCluster(Process):
         already = self.log.stat().st_size if self.log.exists() else 0
         # Tests hold many transactions open at once, as one PostgreSQL with its max_connections allows.
         self.spawn([program(), "dev", "--data-dir", self.data, "--groups", self.groups, "--pool.size_per_group", 80,
-                    *self.arguments], environment)
+                    "--sharding.key_notices", "false", *self.arguments], environment)
 
         def ready():
             self.require_running()

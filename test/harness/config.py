@@ -29,6 +29,7 @@ def router_file(router, tls, settings, auth):
         "metrics": {"port": router.http_port},
         "internal": {"user": INTERNAL_USER, "password": router.endpoint.password},
         "metadata": {"path": str(router.directory / "metadata.db")},
+        "sharding": {"key_notices": False},  # a PostgreSQL to compare with has none
     }
     if tls:
         sections["tls"] = {"mode": "allow", "cert_file": str(tls.certificate), "key_file": str(tls.key)}
