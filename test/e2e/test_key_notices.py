@@ -29,12 +29,16 @@ def test_notices(make_server, make_router):
     router = make_router(servers, settings={"sharding": {"key_notices": True}})
     with router.endpoint.connect() as connection:
         said = []
-        connection.add_notice_handler(said.append)
+
+        def hear(notice):
+            assert notice.severity == "NOTICE" and notice.message_detail and notice.message_hint
+            said.append(notice.message_primary)
+
+        connection.add_notice_handler(hear)
         for definition, expected in CASES:
             said.clear()
             connection.execute(f"CREATE TABLE t {definition}")
-            assert [notice.message_primary for notice in said] == expected, definition
-            assert all(notice.severity == "NOTICE" and notice.message_detail and notice.message_hint for notice in said)
+            assert said == expected, definition
             connection.execute("DROP TABLE t")
         said.clear()
         connection.execute("SET client_min_messages = warning")
