@@ -172,8 +172,9 @@ const std::vector<ConfigSetting> kCluster = {
       .choices = {"local", "sharded"}},
      [](Config& c) -> Slot { return choice(c.sharding.default_table_type); }},
     {{.name = "sharding.partitioned_table_type",
-      .description = "What CREATE TABLE ... PARTITION BY RANGE or LIST makes without a table_type: a `sharded` table, "
-                     "each of whose partitions is placed on a group, or a `local` one.",
+      .description =
+          "What CREATE TABLE ... PARTITION BY makes without a table_type: a `sharded` table, each of whose "
+          "partitions is placed on a group (by RANGE, LIST) or made by the router (by HASH), or a `local` one.",
       .choices = {"local", "sharded"}},
      [](Config& c) -> Slot { return choice(c.sharding.partitioned_table_type); }},
     {{.name = "sharding.default_shard_count",

@@ -87,6 +87,14 @@ void CreateTablePlanner::choose_key() {
 Status CreateTablePlanner::choose_kind() {
   std::string type = text_.table_type.value_or("");
   bool keyed = text_.keyed();
+  // PARTITION BY HASH is PostgreSQL's own where the table is not to be sharded.
+  const bool own = !text_.by_hash.empty() &&
+                   (type == "local" || type == "reference" || (type.empty() && !context_.partitions_sharded));
+  if (own) {
+    if (type == "reference") table_.kind = TableKind::reference;
+    return {};
+  }
+  if (text_.by_hash_error) return *text_.by_hash_error;
   if (keyed && !type.empty() && type != "sharded")
     return misuse("a " + type + " table has no distribution key", "Leave out SHARD BY, or table_type.");
   if (text_.shard_by_bounds && !type.empty() && type != "sharded")
@@ -253,7 +261,7 @@ Result<Plan> CreateTablePlanner::run() {
   ddl.tag = "CREATE TABLE";
   ddl.seals_sequences = makes_sequences();
   if (table_.kind != TableKind::sharded) {
-    ddl.everywhere = {text_.plain_sql()};
+    ddl.everywhere = {text_.declared_sql()};
     ddl.new_table = Ddl::NewTable{table_.schema, table_.name, table_.kind};
     return with_partitions(std::move(plan));
   }

@@ -146,7 +146,15 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
   if (bounds) return by_bounds(method, ours);
   if (scanner_.is_word(method, "hash") && scanner_.is_symbol(scanner_.peek(), '(')) {
     scanner_.next();
-    return key_list();
+    if (ours) return key_list();
+    TokenScanner behind = scanner_;
+    if (skip_parentheses(behind).kind != Kind::symbol)
+      return misuse("unbalanced parentheses in PARTITION BY", "Close them.");
+    if (Status read = key_list(); !read.ok()) result_.by_hash_error = read.error();
+    scanner_ = behind;
+    result_.by_hash = " ";
+    result_.by_hash += sql_.substr(first.begin, behind.position() - first.begin);
+    return {};
   }
   if (ours && scanner_.is_symbol(method, '(')) return key_list();
   for (std::string_view other : {"directory", "geo"})

@@ -29,8 +29,10 @@ struct CreateTableText {
   std::string tail;
   std::string storage;
 
-  bool partitioned = false;      // PARTITION BY RANGE or LIST, which is in `head`
-  bool shard_by_bounds = false;  // … written as SHARD BY
+  std::string by_hash;  // " PARTITION BY HASH (…)" as written: PostgreSQL's own, for a table that is not sharded
+  std::optional<Error> by_hash_error;  // why it cannot be the key of a sharded one
+  bool partitioned = false;            // PARTITION BY RANGE or LIST, which is in `head`
+  bool shard_by_bounds = false;        // … written as SHARD BY
   struct Partition {
     std::string name;   // unquoted
     std::string bound;  // FOR VALUES …, or DEFAULT
@@ -42,12 +44,17 @@ struct CreateTableText {
   std::optional<std::string> table_type;     // reference, local or sharded
   std::optional<std::string> colocate_with;  // "none" or a table's name as written
 
-  bool keyed() const { return !key_columns.empty() || !key_expressions.empty(); }
+  bool keyed() const { return !key_columns.empty() || !key_expressions.empty() || by_hash_error; }
   bool has_clause() const {
-    return keyed() || shard_count || table_type || colocate_with || shard_by_bounds || !partitions.empty();
+    return (keyed() && by_hash.empty()) || shard_count || table_type || colocate_with || shard_by_bounds ||
+           !partitions.empty();
   }
   // For PostgreSQL's parser, and for tables that are not partitioned.
   std::string plain_sql() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }
+  // The same, partitioned as declared.
+  std::string declared_sql() const {
+    return head + by_hash + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
+  }
 };
 
 // True if the statement begins CREATE [GLOBAL | LOCAL] [TEMP | TEMPORARY | UNLOGGED] TABLE.

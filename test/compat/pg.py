@@ -138,7 +138,8 @@ def main():
     names = schedule(regress)
     if options.files:
         names = [name for name in names if name in options.files or name == "test_setup"]
-    arguments = ["--sharding.default_table_type", "sharded"] if options.sharded else []
+    kind = "sharded" if options.sharded else "local"
+    arguments = ["--sharding.default_table_type", kind, "--sharding.partitioned_table_type", kind, "--sharding.key_notices", "false"]
     cluster, plain = DevCluster(groups=options.groups, arguments=arguments), PostgresServer("plain")
     places = {"router": cluster, "plain": plain}
     equal = total = 0

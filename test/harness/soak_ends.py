@@ -74,11 +74,16 @@ def leftovers(router, servers, endpoint):
         if in_use or waiting:
             yield f"pool {database}/{user}/{group}: {in_use} in use, {waiting} waiting"
     for server in servers:
-        rows = server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                                   "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
-        in_pools[1] += len(rows)
-        if busy := [row for row in rows if row[1] != "idle"]:
-            yield f"{server.name}: backends that are not idle: {busy}"
+        def backends(server=server):
+            return server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                                       "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
+
+        # A killed router's statements run to their end: a server does not look for its client meanwhile.
+        try:
+            wait_until(lambda: all(row[1] == "idle" for row in backends()), "all backends to be idle")
+        except TimeoutError:
+            yield f"{server.name}: backends that are not idle: {[row for row in backends() if row[1] != 'idle']}"
+        in_pools[1] += len(backends())
         # Of clients and of prepared transactions (no pid); an autovacuum may be at work.
         if held := server.endpoint.run("SELECT locktype, mode, l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) "
                                        "WHERE l.pid IS NULL OR (l.pid <> pg_backend_pid() AND backend_type = "
