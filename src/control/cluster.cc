@@ -218,6 +218,37 @@ Status Cluster::forget_dropped(const std::vector<meta::ShardedTableRecord>& reco
   return {};
 }
 
+// What is recorded of tables (`committed`), and what schema changes that are being committed intend to record of tables
+// that `published` does not know: where such a table is there, its change is committed.
+Result<Records> Cluster::read_records(const std::string& database, const catalog::Database* published,
+                                      std::vector<meta::ShardedTableRecord>& committed) {
+  // First the intents: one that is gone behind this has left its records.
+  TRY_ASSIGN(const auto intents, store_.read_prefix(kIntentPrefix));
+  TRY_ASSIGN(committed, meta::read_tables(store_, database));
+  Records records{committed, {}};
+  TRY_ASSIGN(records.colocations, meta::read_colocations(store_, database));
+  for (const auto& entry : intents.entries) {
+    const auto intent = nlohmann::json::parse(entry.value, nullptr, false);
+    if (intent.is_discarded()) return make_error("XX001", "the metadata store's key " + entry.key + " is damaged");
+    if (intent["database"] != database) continue;
+    for (const auto& table : intent["tables"]) {
+      TRY_ASSIGN(auto record, meta::decode_table({meta::table_key(database, table["oid"]), table["record"], 0, 0}));
+      const auto same = [&](const auto& known) { return known.oid == record.oid; };
+      const bool recorded = std::any_of(committed.begin(), committed.end(), same);
+      if (!recorded && (published == nullptr || !published->tables_by_oid.contains(record.oid)))
+        records.tables.push_back(std::move(record));
+    }
+    for (const auto& colocation : intent["colocations"]) {
+      TRY_ASSIGN(auto record, meta::decode_colocation(
+                                  {meta::colocation_key(database, colocation["id"]), colocation["record"], 0, 0}));
+      const auto same = [&](const auto& known) { return known.id == record.id; };
+      if (std::none_of(records.colocations.begin(), records.colocations.end(), same))
+        records.colocations.push_back(std::move(record));
+    }
+  }
+  return records;
+}
+
 // Introspects what is committed and announces it.
 net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& database, exec::StagedPtr staged) {
   const catalog::SnapshotPtr before = snapshot();
@@ -228,20 +259,23 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
     std::lock_guard lock(mutex_);
     ticket = ++reload_ticket_;
   }
-  CO_TRY_ASSIGN(auto records, meta::read_tables(store_, database));
-  CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, database));
-  auto loaded = co_await introspect(**home, database, records, colocations);
-  if (!loaded.ok()) co_return std::move(loaded.error());
-  CO_TRY(forget_dropped(records, **loaded, before->database(database), staged.get()));
+  std::vector<meta::ShardedTableRecord> committed;
+  const std::function<Result<Records>()> read = [&] {
+    return read_records(database, before->database(database), committed);
+  };
+  auto asked = co_await introspect(**home, database, read);
+  if (!asked.ok()) co_return std::move(asked.error());
+  const std::shared_ptr<catalog::Database> loaded = std::move(*asked);
+  CO_TRY(forget_dropped(committed, *loaded, before->database(database), staged.get()));
   const catalog::SnapshotPtr current = snapshot();
   const catalog::Database* like = staged ? staged->snapshot->database(database) : nullptr;
   const std::vector<const catalog::Database*> candidates({current->database(database), like});
-  CO_TRY(co_await add_oid_maps(loop, **loaded, candidates));
+  CO_TRY(co_await add_oid_maps(loop, *loaded, candidates));
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
     // Else somebody who looked later was faster.
-    if (published_ticket_[database] <= ticket) install_database(*loaded, ticket);
+    if (published_ticket_[database] <= ticket) install_database(loaded, ticket);
     next = snapshot_;
   }
   if (announce_) co_await announce_(loop, next);
@@ -287,14 +321,18 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
   const catalog::SnapshotPtr published = snapshot();
   const auto before = published->databases.find(changes.database);
   changes.published = before == published->databases.end() ? nullptr : before->second;
-  CO_TRY_ASSIGN(auto records, meta::read_tables(store_, changes.database));
-  CO_TRY_ASSIGN(auto colocations, meta::read_colocations(store_, changes.database));
-  records.insert(records.end(), changes.tables.begin(), changes.tables.end());
-  for (const auto& added : changes.colocations) {
-    const auto known = [&added](const catalog::Colocation& colocation) { return colocation.id == added.id; };
-    if (std::none_of(colocations.begin(), colocations.end(), known)) colocations.push_back(added);
-  }
-  auto loaded = co_await introspect(home_conn, changes.database, records, colocations);
+  std::vector<meta::ShardedTableRecord> committed;
+  const std::function<Result<Records>()> read = [&]() -> Result<Records> {
+    TRY_ASSIGN(Records records, read_records(changes.database, changes.published.get(), committed));
+    records.tables.insert(records.tables.end(), changes.tables.begin(), changes.tables.end());
+    for (const auto& added : changes.colocations) {
+      const auto same = [&added](const catalog::Colocation& colocation) { return colocation.id == added.id; };
+      if (std::none_of(records.colocations.begin(), records.colocations.end(), same))
+        records.colocations.push_back(added);
+    }
+    return records;
+  };
+  auto loaded = co_await introspect(home_conn, changes.database, read);
   if (!loaded.ok()) co_return std::move(loaded.error());
   const catalog::Database* known = base->database(changes.database);
   for (const Error& error : (*loaded)->misplaced) {

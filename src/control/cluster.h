@@ -14,6 +14,7 @@
 
 #include "base/config.h"
 #include "catalog/catalog.h"
+#include "control/introspect.h"
 #include "exec/control.h"
 #include "meta/store.h"
 
@@ -76,6 +77,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                                                const std::string& database);
 
  private:
+  Result<Records> read_records(const std::string& database, const catalog::Database* published,
+                               std::vector<meta::ShardedTableRecord>& committed);
   void install_database(std::shared_ptr<const catalog::Database> database, uint64_t ticket);
   Result<bool> compare_kinds(const catalog::Database& changed, const std::string& name) const;
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);

@@ -410,8 +410,7 @@ uint64_t identities_of(const catalog::Database& database) {
 }  // namespace
 
 net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string name,
-                                                                 std::vector<meta::ShardedTableRecord> records,
-                                                                 std::vector<catalog::Colocation> colocations) {
+                                                                 const std::function<Result<Records>()>& read_records) {
   auto database = std::make_shared<catalog::Database>();
   database->name = std::move(name);
   Drafts drafts;
@@ -425,6 +424,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     auto ended = co_await home.query(kEndLook);
     if (!ended.ok()) co_return std::move(ended.error());
   }
+  CO_TRY_ASSIGN(Records known, read_records());
   auto parts = split_parts(std::move(all));
   const auto part = [&](Part which) -> const Lines& { return parts[static_cast<std::size_t>(which)]; };
   add_tables(part(Part::tables), drafts);
@@ -433,16 +433,16 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   add_unique_keys(part(Part::unique), drafts);
   for (const auto& row : part(Part::view_reads))
     if (auto draft = drafts.find(oid_of(row[0])); draft != drafts.end()) draft->second.reads.insert(oid_of(row[1]));
-  for (const auto& record : records) {
+  for (const auto& record : known.tables) {
     auto draft = drafts.find(record.oid);
     if (draft == drafts.end()) continue;  // dropped
     catalog::Table& table = *draft->second.table;
     table.kind = record.kind;
     table.colocation = record.colocation;
     table.shard_prefix = record.shard_prefix;
-    const auto shards = std::find_if(colocations.begin(), colocations.end(),
+    const auto shards = std::find_if(known.colocations.begin(), known.colocations.end(),
                                      [&](const catalog::Colocation& one) { return one.id == record.colocation; });
-    if (shards != colocations.end() && shards->computed) shards->table = record.oid;
+    if (shards != known.colocations.end() && shards->computed) shards->table = record.oid;
     if (record.group != 0) table.colocation = catalog::single_colocation(record.group);
     for (int attnum : record.key_columns) {
       const int position = position_of(draft->second, attnum);
@@ -452,7 +452,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
       table.key_columns.push_back(position);
     }
   }
-  for (auto& colocation : colocations) database->colocations[colocation.id] = std::move(colocation);
+  for (auto& colocation : known.colocations) database->colocations[colocation.id] = std::move(colocation);
   add_partitions(part(Part::partitions), part(Part::partition_keys), drafts, *database);
   for (auto& [oid, draft] : drafts) {
     if (draft.table->kind != catalog::TableKind::view) continue;

@@ -1,6 +1,7 @@
 // Reads one database's schema from the home group's pg_catalog and joins it with the metadata store's records.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,9 +11,14 @@
 
 namespace pgmosaic::control {
 
-// Runs a few catalog queries on `home` (inside its transaction, if one is open).
+struct Records {
+  std::vector<meta::ShardedTableRecord> tables;
+  std::vector<catalog::Colocation> colocations;
+};
+
+// Asks `home` (inside its transaction, if one is open), and then for the records: a record is made before its table is
+// there for others, or is intended.
 net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string database,
-                                                                 std::vector<meta::ShardedTableRecord> records,
-                                                                 std::vector<catalog::Colocation> colocations);
+                                                                 const std::function<Result<Records>()>& read_records);
 
 }  // namespace pgmosaic::control
