@@ -173,8 +173,9 @@ void Backends::begin_around(std::string begin_sql, const std::vector<Backend*>& 
   }
 }
 
-void Backends::savepoint(const std::string& name) {
-  replay_.push_back({Replay::Kind::savepoint, name, "SAVEPOINT " + pool::quote_identifier(name), settings_});
+void Backends::savepoint(const std::string& name, std::shared_ptr<const StagedSchema> staged) {
+  replay_.push_back(
+      {Replay::Kind::savepoint, name, "SAVEPOINT " + pool::quote_identifier(name), settings_, std::move(staged)});
 }
 
 bool Backends::has_savepoint(const std::string& name) const {
@@ -212,9 +213,10 @@ void Backends::released(const std::string& name) {
   replay_ = std::move(kept);
 }
 
-void Backends::rolled_back_to(const std::string& name) {
+std::shared_ptr<const StagedSchema> Backends::rolled_back_to(const std::string& name) {
   auto found = find_savepoint(replay_, name);
-  if (found == replay_.end()) return;
+  if (found == replay_.end()) return nullptr;
+  std::shared_ptr<const StagedSchema> staged = found->staged;
   const std::size_t position = static_cast<std::size_t>(found - replay_.begin());
   settings_ = found->settings;
   replay_.erase(found + 1, replay_.end());
@@ -230,6 +232,7 @@ void Backends::rolled_back_to(const std::string& name) {
     }
     backend->joined_at = replay_.size();
   }
+  return staged;
 }
 
 void Backends::end_transaction(bool committed) {

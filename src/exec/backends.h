@@ -17,6 +17,8 @@
 
 namespace pgmosaic::exec {
 
+struct StagedSchema;  // exec/control.h
+
 using catalog::GroupId;
 
 // What all sessions of a router share for distributed commits.
@@ -89,11 +91,13 @@ class Backends {
   void add_begin_option(const std::string& sql) { record_local(sql); }
   // A statement that a group joining later must run too (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS).
   void record_local(std::string sql) { replay_.push_back({Replay::Kind::local, {}, std::move(sql), settings_}); }
-  void savepoint(const std::string& name);
+  // `staged`: the schema as the transaction has changed it so far.
+  void savepoint(const std::string& name, std::shared_ptr<const StagedSchema> staged);
   bool has_savepoint(const std::string& name) const;
   void released(const std::string& name);
-  // After ROLLBACK TO on all participants: settings go back; late joiners get them applied.
-  void rolled_back_to(const std::string& name);
+  // After ROLLBACK TO on all participants: settings go back; late joiners get them applied. Returns the schema as it
+  // was.
+  std::shared_ptr<const StagedSchema> rolled_back_to(const std::string& name);
 
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
@@ -154,6 +158,7 @@ class Backends {
     enum class Kind : uint8_t { savepoint, local } kind;
     std::string name, sql;
     pool::Settings settings;  // when a savepoint was set
+    std::shared_ptr<const StagedSchema> staged = {};
   };
   pool::PoolEntry& entry(GroupId group);
   void use_oid_map(Backend& backend);

@@ -43,6 +43,7 @@ struct Ddl {
     bool unlogged = false;  // of leaves
     std::string storage;
     bool adopted = false;  // a local table that becomes one: its rows, which the home has, go with it, before …
+    bool spread = false;   // adopted: it is not local, its partitions are on several groups, and it must be empty
     std::string parent;    // … it is attached to this table, qualified and quoted
   };
   std::vector<NewPartition> new_partitions;

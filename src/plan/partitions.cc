@@ -115,7 +115,7 @@ Result<Plan> plan_new_partition(std::string_view sql, const PgQuery__CreateStmt*
   if (replaces) TRY(check_replacement(*parent, create->partbound));
   if (replaces) plan.ddl->replaced_leaves = Ddl::ReplacedLeaves{parent->oid};
   const catalog::Colocation* shards = context.database->colocation(parent->colocation);
-  Ddl::NewPartition partition{schema, name, text_of(create->relation->relpersistence) == "u", "", false, ""};
+  Ddl::NewPartition partition{schema, name, text_of(create->relation->relpersistence) == "u", "", false, false, ""};
   if (!replaces && !is_single(*parent) && (shards == nullptr || !shards->by_partition) && create->partspec == nullptr) {
     TRY_ASSIGN(partition.storage, storage_of(create));
     plan.ddl->home_instead = {std::string(sql)};
@@ -144,7 +144,8 @@ Result<Plan> plan_listed_partition(const CreateTableText::Partition& partition, 
     plan.ddl->home_instead = {sql};
     TRY_ASSIGN(plan.ddl->everywhere[0], spread_text(create, spread_by));
   }
-  plan.ddl->new_partitions.push_back({schema, partition.name, unlogged, spread_by.empty() ? "" : storage, false, ""});
+  plan.ddl->new_partitions.push_back(
+      {schema, partition.name, unlogged, spread_by.empty() ? "" : storage, false, false, ""});
   return plan;
 }
 
@@ -155,7 +156,9 @@ Status check_attached(const catalog::Table& table, const catalog::Table& other, 
                       const PlanContext& context, bool& adopts) {
   const catalog::Colocation* shards = context.database->colocation(table.colocation);
   const bool placed = replaces || is_single(table) || (shards != nullptr && shards->by_partition);
-  if (other.kind == TableKind::local && placed) {
+  const catalog::Colocation* others = context.database->colocation(other.colocation);
+  const bool scattered = other.kind == TableKind::sharded && others != nullptr && others->by_partition;
+  if (placed && (other.kind == TableKind::local || scattered)) {
     adopts = true;
     return {};
   }
@@ -188,7 +191,7 @@ static Status plan_attach(const catalog::Table* table, const PgQuery__AlterTable
   if (replaces) ddl.replaced_leaves = Ddl::ReplacedLeaves{table->oid};
   TRY(check_attached(*table, *other, replaces, context, adopts));
   if (adopts)
-    ddl.new_partitions.push_back({other->schema, other->name, false, "", true,
+    ddl.new_partitions.push_back({other->schema, other->name, false, "", true, other->kind == TableKind::sharded,
                                   quote_identifier(table->schema) + "." + quote_identifier(table->name)});
   return {};
 }

@@ -337,11 +337,12 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
   CO_TRY(co_await on_participants(sql, false));
   report_changes(watched);
   if (command.kind == Kind::savepoint) {
-    backends_.savepoint(command.name);
+    backends_.savepoint(command.name, staged_);
   } else if (command.kind == Kind::release) {
     backends_.released(command.name);
   } else {
-    backends_.rolled_back_to(command.name);
+    staged_ = backends_.rolled_back_to(command.name);
+    ++staged_serial_;
     failed_ = false;
     plan_context_id_ = 0;
   }

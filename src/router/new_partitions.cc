@@ -21,6 +21,22 @@ std::string partition_question(const std::string& name) {
          pool::quote_literal(name) + "::pg_catalog.regclass AND c.relispartition";
 }
 
+// Values in text keep every digit and character. Returns what brings the settings back.
+net::Task<Result<std::string>> write_exactly(pool::ServerConn& conn) {
+  const std::string question =
+      "SELECT pg_catalog.string_agg(pg_catalog.format('SET LOCAL %I = %L', name, setting), ';') FROM "
+      "pg_catalog.pg_settings "
+      "WHERE name IN ('extra_float_digits', 'client_encoding', 'DateStyle', 'IntervalStyle', 'bytea_output', "
+      "'row_security')";
+  auto rows = co_await conn.query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  auto set = co_await conn.query(
+      "SET LOCAL extra_float_digits = 3; SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'; "
+      "SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; SET LOCAL row_security = off");
+  if (!set.ok()) co_return std::move(set.error());
+  co_return rows->rows.at(0)[0].value_or("");
+}
+
 catalog::Oid oid_in(const std::optional<std::string>& text) { return static_cast<catalog::Oid>(std::stoul(*text)); }
 
 }  // namespace
@@ -96,7 +112,8 @@ net::Task<Status> NewTables::refuse_elsewhere(const std::string& name, exec::Gro
 
 net::Task<Status> NewTables::partition(const plan::Ddl::NewPartition& made) {
   if (made.adopted) co_return Status{};
-  const std::string question = partition_question(qualified_name(made.schema, made.table));
+  CO_TRY_ASSIGN(const std::string created, co_await name_of(made.schema, made.table));
+  const std::string question = partition_question(created);
   auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   if (rows->rows.empty()) co_return Status{};  // IF NOT EXISTS, and it is another table
@@ -163,8 +180,70 @@ net::Task<Status> NewTables::adopt(const plan::Ddl::NewPartition& table) {
   auto tables = co_await home.query(question);
   if (!tables.ok()) co_return std::move(tables.error());
   for (const auto& row : tables->rows) record(oid_in(row[0]), group);
+  if (table.spread) {
+    CO_TRY(co_await gather_partitions(name, group));
+    co_return co_await refuse_elsewhere(name, group);
+  }
+  CO_TRY(co_await check_adoption(name));
   CO_TRY(co_await refuse_elsewhere(name, group));
   co_return co_await move_from_home(name, group);
+}
+
+// What would be without its rows, or see others than before, once the table's are on a group.
+net::Task<Status> NewTables::check_adoption(const std::string& name) {
+  pool::ServerConn& home = *backends_.held(snapshot_.home)->conn;
+  const std::string table = pool::quote_literal(name) + "::pg_catalog.regclass";
+  const std::string question =
+      "SELECT 'foreign key ' || pg_catalog.quote_ident(conname), CASE WHEN conrelid = " + table +
+      " THEN confrelid ELSE 0 END FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0 AND (conrelid "
+      "= " +
+      table + " OR confrelid = " + table +
+      ") UNION ALL SELECT 'materialized view ' || r.ev_class::pg_catalog.regclass, 0 FROM pg_catalog.pg_depend d JOIN "
+      "pg_catalog.pg_rewrite r ON r.oid = d.objid JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind = 'm' "
+      "WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refobjid = " +
+      table + " UNION ALL SELECT 'forced row security', 0 FROM pg_catalog.pg_class WHERE oid = " + table +
+      " AND relrowsecurity AND relforcerowsecurity";
+  auto rows = co_await home.query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  for (const auto& row : rows->rows) {
+    const auto referenced = database_.tables_by_oid.find(oid_in(row[1]));
+    if (referenced != database_.tables_by_oid.end() && referenced->second->kind == catalog::TableKind::reference)
+      continue;
+    co_return make_error("0A000", "ATTACH PARTITION of a local table that has " + row[0].value_or(""),
+                         "Its rows move to a group: drop what needs them at home, or create the partition with "
+                         "CREATE TABLE ... PARTITION OF and copy the rows.");
+  }
+  co_return Status{};
+}
+
+// The partitions of an empty table are on several groups: they come together where it will be.
+net::Task<Status> NewTables::gather_partitions(const std::string& name, exec::GroupId group) {
+  for (const catalog::Group& each : snapshot_.groups) {
+    if (each.home) continue;
+    auto rows = co_await backends_.held(each.id)->conn->query("LOCK TABLE " + name + "; SELECT EXISTS (SELECT FROM " +
+                                                              name + ")");
+    if (!rows.ok()) co_return std::move(rows.error());
+    if (rows->rows.at(0)[0] == "t")
+      co_return make_error("0A000", "ATTACH PARTITION of a table whose partitions have rows on several groups",
+                           "Attach it while it is empty, or create it with CREATE TABLE ... PARTITION OF.");
+  }
+  const std::string open =
+      "DO LANGUAGE plpgsql $pgmosaic$ DECLARE step record; BEGIN FOR step IN SELECT k.conrelid::pg_catalog.regclass AS "
+      "name "
+      "FROM pg_catalog.pg_partition_tree(" +
+      pool::quote_literal(name) +
+      ") t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.relid WHERE k.conname = 'pgmosaic_elsewhere' AND "
+      "k.coninhcount "
+      "= 0 LOOP EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT pgmosaic_elsewhere', step.name); END LOOP; "
+      "END "
+      "$pgmosaic$";
+  // On the other groups, too: the whole refuses rows there, and its partitions inherit that.
+  std::vector<exec::Backend*> all;
+  for (const catalog::Group& each : snapshot_.groups)
+    if (!each.home) all.push_back(backends_.held(each.id));
+  const std::vector<std::string> texts(all.size(), open);
+  (void)group;
+  co_return co_await run_on_groups(all, texts, nullptr);
 }
 
 net::Task<Status> NewTables::move_from_home(const std::string& name, exec::GroupId group) {
@@ -187,6 +266,8 @@ net::Task<Status> NewTables::move_from_home(const std::string& name, exec::Group
         "0A000", "ATTACH PARTITION of a local table that has rows and triggers is not supported",
         "The rows move to a group, where its triggers would fire: drop them, attach, create them again.");
   const std::string columns = *facts->rows[0][0];
+  CO_TRY_ASSIGN(const std::string restore_home, co_await write_exactly(home));
+  CO_TRY_ASSIGN(const std::string restore_target, co_await write_exactly(target));
   const std::string declare = "DECLARE pgmosaic_moved NO SCROLL CURSOR FOR SELECT " + columns + " FROM " + name;
   auto declared = co_await home.query(declare);
   if (!declared.ok()) co_return std::move(declared.error());
@@ -205,9 +286,11 @@ net::Task<Status> NewTables::move_from_home(const std::string& name, exec::Group
     auto inserted = co_await target.query(insert);
     if (!inserted.ok()) co_return std::move(inserted.error());
   }
-  const std::string truncate = "CLOSE pgmosaic_moved; TRUNCATE " + name;
+  const std::string truncate = "CLOSE pgmosaic_moved; TRUNCATE " + name + ";" + restore_home;
   auto emptied = co_await home.query(truncate);
   if (!emptied.ok()) co_return std::move(emptied.error());
+  auto restored = co_await target.query(restore_target);
+  if (!restored.ok()) co_return std::move(restored.error());
   co_return Status{};
 }
 

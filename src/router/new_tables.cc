@@ -66,7 +66,8 @@ std::string leaf_prefix(const std::string& table, catalog::Oid oid) {
 
 // A table whose shards are the partitions that its user declares, none yet.
 net::Task<Status> NewTables::by_partition(const plan::Ddl::NewSharded& wish) {
-  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(qualified_name(wish.schema, wish.table)));
+  CO_TRY_ASSIGN(const std::string name, co_await name_of(wish.schema, wish.table));
+  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(name));
   CO_TRY_ASSIGN(const catalog::ColocationId id, control_.new_colocation());
   catalog::Colocation colocation;
   colocation.id = id;
@@ -80,6 +81,13 @@ net::Task<Status> NewTables::by_partition(const plan::Ddl::NewSharded& wish) {
   co_return Status{};
 }
 
+net::Task<Result<std::string>> NewTables::name_of(const std::string& schema, const std::string& table) {
+  if (!schema.empty()) co_return qualified_name(schema, table);
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query("SELECT pg_catalog.current_schema()");
+  if (!rows.ok()) co_return std::move(rows.error());
+  co_return qualified_name(rows->rows.at(0)[0].value_or(""), table);
+}
+
 net::Task<Result<catalog::Oid>> NewTables::oid_at_home(const std::string& name) {
   const std::string question = "SELECT " + pool::quote_literal(name) + "::pg_catalog.regclass::pg_catalog.oid";
   auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
@@ -91,7 +99,7 @@ net::Task<Result<catalog::Oid>> NewTables::oid_at_home(const std::string& name) 
 net::Task<Status> NewTables::read_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
                                       std::vector<catalog::Oid>& types, std::string& schema) {
   exec::Backend& home = *backends_.held(snapshot_.home);
-  const std::string name = qualified_name(wish.schema, wish.table);
+  CO_TRY_ASSIGN(const std::string name, co_await name_of(wish.schema, wish.table));
   const std::string question =
       "WITH RECURSIVE base AS (SELECT a.attname, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, a.attrelid "
       "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
@@ -135,7 +143,8 @@ net::Task<Status> NewTables::read_key(const plan::Ddl::NewSharded& wish, meta::S
 // What a group knows of a key with expressions: the columns in it, and its types.
 net::Task<Status> NewTables::read_expression_key(const plan::Ddl::NewSharded& wish, meta::ShardedTableRecord& record,
                                                  std::vector<catalog::Oid>& types, std::string& schema) {
-  const std::string relation = pool::quote_literal(qualified_name(wish.schema, wish.table)) + "::pg_catalog.regclass";
+  CO_TRY_ASSIGN(const std::string name, co_await name_of(wish.schema, wish.table));
+  const std::string relation = pool::quote_literal(name) + "::pg_catalog.regclass";
   const std::string parts =
       "SELECT o.opcintype, coalesce(l.collisdeterministic, true), pg_catalog.format_type(o.opcintype, NULL) "
       "FROM pg_catalog.pg_partitioned_table p, ROWS FROM (pg_catalog.unnest(p.partclass::pg_catalog.oid[]), "
@@ -266,7 +275,8 @@ net::Task<Result<bool>> NewTables::exists(const plan::Ddl::NewSharded& wish) {
 // A reference table is recorded; a local one is what the catalog takes for granted.
 net::Task<Status> NewTables::other(const plan::Ddl::NewTable& created) {
   if (created.kind != catalog::TableKind::reference) co_return Status{};
-  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(qualified_name(created.schema, created.table)));
+  CO_TRY_ASSIGN(const std::string name, co_await name_of(created.schema, created.table));
+  CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(name));
   meta::ShardedTableRecord record;
   record.database = changes_.database;
   record.oid = oid;

@@ -26,7 +26,7 @@ BEGIN
   SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS what INTO held FROM pg_catalog.pg_depend d
     WHERE (d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = old
            AND (d.classid = ANY (ARRAY['pg_catalog.pg_rewrite', 'pg_catalog.pg_policy',
-                                       'pg_catalog.pg_publication_rel']::pg_catalog.regclass[])
+                                       'pg_catalog.pg_publication_rel', 'pg_catalog.pg_proc']::pg_catalog.regclass[])
                 OR (d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
                     AND NOT (SELECT t.tgisinternal FROM pg_catalog.pg_trigger t WHERE t.oid = d.objid))
                 OR (d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
@@ -46,6 +46,13 @@ BEGIN
   LOOP statements := statements || step.run; END LOOP;
   FOR step IN SELECT pg_catalog.pg_get_indexdef(i.indexrelid) AS run FROM pg_catalog.pg_index i
               WHERE i.indrelid = old AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = i.indexrelid AND conrelid = old)
+  LOOP statements := statements || step.run; END LOOP;
+  FOR step IN SELECT pg_catalog.pg_get_statisticsobjdef(oid) AS run FROM pg_catalog.pg_statistic_ext WHERE stxrelid = old
+  LOOP statements := statements || step.run; END LOOP;
+  FOR step IN SELECT pg_catalog.format('ALTER TABLE %s %s ROW LEVEL SECURITY', made, w.what) AS run
+              FROM pg_catalog.pg_class c
+                   CROSS JOIN LATERAL (VALUES ('ENABLE', c.relrowsecurity), ('FORCE', c.relforcerowsecurity)) w (what, wanted)
+              WHERE c.oid = old AND w.wanted
   LOOP statements := statements || step.run; END LOOP;
   IF note IS NOT NULL THEN
     statements := statements || pg_catalog.format('COMMENT ON TABLE %s IS %L', made, note);
@@ -71,16 +78,25 @@ BEGIN
       identities := identities || ARRAY[step.attname::text, step.relname::text];
     END IF;
   END LOOP;
+  FOR step IN SELECT stxname, stxnamespace::pg_catalog.regnamespace AS place, oid FROM pg_catalog.pg_statistic_ext WHERE stxrelid = old
+  LOOP
+    EXECUTE pg_catalog.format('ALTER STATISTICS %s.%I RENAME TO %I', step.place, step.stxname, 'pgmosaic_replaced_' || step.oid);
+  END LOOP;
   FOR step IN SELECT c.oid::pg_catalog.regclass AS index FROM pg_catalog.pg_index i
               JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = old
   LOOP EXECUTE pg_catalog.format('ALTER INDEX %s RENAME TO %I', step.index, 'pgmosaic_replaced_' || step.index::pg_catalog.oid); END LOOP;
   EXECUTE pg_catalog.format('ALTER TABLE %s RENAME TO pgmosaic_replaced', old);
-  EXECUTE pg_catalog.format('CREATE TABLE %s (LIKE %I.pgmosaic_replaced INCLUDING ALL EXCLUDING INDEXES) '
+  EXECUTE pg_catalog.format('CREATE TABLE %s (LIKE %I.pgmosaic_replaced INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS) '
                             'PARTITION BY HASH ($KEY$)', made, place);
   EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', made, owner);
   FOREACH note IN ARRAY statements LOOP EXECUTE note; END LOOP;
   FOR i IN 1 .. coalesce(pg_catalog.array_length(identities, 1), 0) BY 2 LOOP
     note := pg_catalog.pg_get_serial_sequence(made, identities[i]);
+    SELECT q.seqtypid::pg_catalog.regtype AS type, q.* INTO step FROM pg_catalog.pg_sequence q
+      WHERE q.seqrelid = pg_catalog.format('%I.%I', place, 'pgmosaic_replaced_' || identities[i])::pg_catalog.regclass;
+    EXECUTE pg_catalog.format('ALTER SEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s %s CYCLE', note,
+                              step.type, step.seqincrement, step.seqmin, step.seqmax, step.seqstart, step.seqcache,
+                              CASE WHEN step.seqcycle THEN '' ELSE 'NO' END);
     EXECUTE pg_catalog.format('SELECT pg_catalog.setval(%L, last_value, is_called) FROM %I.%I', note, place,
                               'pgmosaic_replaced_' || identities[i]);
     IF note::pg_catalog.regclass
