@@ -8,6 +8,9 @@
 namespace pgmosaic::catalog {
 namespace {
 
+// A table of remainders larger than this is not worth its memory: the home is asked instead.
+constexpr uint32_t kLargestModulus = 1U << 16;
+
 // In front of each column's order key within a range key.
 constexpr char kMinValue = 0, kValue = 1, kMaxValue = 2;
 
@@ -136,7 +139,8 @@ bool PartitionBounds::read(const std::string& text, uint32_t shard) {
     case Method::hash: {
       uint32_t modulus = 0, remainder = 0;
       if (!reader.take("WITH") || !reader.take("(") || !reader.take("modulus") || !reader.number(modulus) ||
-          !reader.take(",") || !reader.take("remainder") || !reader.number(remainder) || modulus == 0)
+          !reader.take(",") || !reader.take("remainder") || !reader.number(remainder) || modulus == 0 ||
+          modulus > kLargestModulus)
         return false;
       // Each modulus divides the next larger one: the table doubles, or more, to hold it.
       const size_t size = remainders_.size();

@@ -238,6 +238,9 @@ TEST(PartitionBounds, SeveralColumnsAndWhatCannotBeTold) {
   EXPECT_FALSE(PartitionBounds(Method::range, key, {}, false).tellable());
   EXPECT_FALSE(PartitionBounds(Method::list, {{16400, Compared::by_order}}, {"FOR VALUES IN ('a')"}, true).tellable());
   EXPECT_FALSE(PartitionBounds(Method::range, key, {"FOR VALUES FROM (1) TO (2)"}, true).tellable());
+  EXPECT_FALSE(PartitionBounds(Method::hash, {{23, Compared::by_order}},
+                               {"FOR VALUES WITH (modulus 2147483647, remainder 0)"}, true)
+                   .tellable());
 }
 
 }  // namespace

@@ -125,10 +125,6 @@ bool is_key(const TableUnderDefinition& table, std::string_view column) {
   return std::find(table.key_columns.begin(), table.key_columns.end(), column) != table.key_columns.end();
 }
 
-Error refused(std::string message, std::string hint) {
-  return make_error("0A000", std::move(message), std::move(hint));
-}
-
 Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command,
                         const PlanContext& context) {
   auto* column = as<PgQuery__ColumnDef>(command->def);

@@ -13,10 +13,6 @@ using catalog::TableKind;
 
 namespace {
 
-Error refused(std::string message, std::string hint) {
-  return make_error("0A000", std::move(message), std::move(hint));
-}
-
 std::string kind_name(TableKind kind) {
   return kind == TableKind::sharded ? "sharded" : kind == TableKind::reference ? "reference" : "local";
 }
@@ -91,6 +87,10 @@ Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint*
 }
 
 }  // namespace
+
+Error refused(std::string message, std::string hint) {
+  return make_error("0A000", std::move(message), std::move(hint));
+}
 
 const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar* range) {
   if (range == nullptr || context.database == nullptr) return nullptr;

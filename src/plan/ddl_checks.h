@@ -25,6 +25,8 @@ struct TableUnderDefinition {
   std::string must_colocate_with;        // set by a foreign key: the table it must share shards with
 };
 
+// 0A000 with the way out.
+Error refused(std::string message, std::string hint);
 // One constraint, written with a column (`column` is its name) or by itself.
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                         const PlanContext& context);

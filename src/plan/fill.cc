@@ -9,6 +9,7 @@
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
+#include "plan/types.h"
 #include "sql/deparse.h"
 #include "sql/parse.h"
 
@@ -20,10 +21,19 @@ using catalog::TableKind;
 
 namespace {
 
+bool is_moment(catalog::Oid type) { return type == oid::date || type == oid::timestamp || type == oid::timestamptz; }
+
 // Types whose text is the same under every setting of a session. Others are written as the session wants to see them.
 bool exact_text(catalog::Oid type) {
   constexpr std::array<catalog::Oid, 10> kExact{16, 20, 21, 23, 25, 1042, 1043, 1700, 2950, 19};
-  return std::find(kExact.begin(), kExact.end(), type) != kExact.end();
+  return is_moment(type) || std::find(kExact.begin(), kExact.end(), type) != kExact.end();
+}
+
+// An expression as text of the column's type. JSON's dates are ISO's under every DateStyle.
+std::string written_value(const std::string& expression, const Column& column, const PlanContext& context) {
+  const std::string value = "(" + expression + ")::" + column.type_name;
+  if (context.comparable_output || !is_moment(column.base_type)) return value + "::pg_catalog.text";
+  return "(pg_catalog.to_json(" + value + ") OPERATOR(pg_catalog.#>>) '{}')";
 }
 
 bool calls_home_only(const Node* expression, const catalog::Database* database) {
@@ -147,7 +157,7 @@ std::optional<std::string> FillPlanner::text(const Column& column, const Node* v
     if (!written) return std::nullopt;
     expression = std::move(*written);
   }
-  return "(" + expression + ")::" + column.type_name + "::pg_catalog.text";
+  return written_value(expression, column, context_);
 }
 
 // False: PostgreSQL will say what is wrong.
@@ -226,7 +236,7 @@ std::optional<Plan> FillPlanner::run() {
   }
   if (!inexact_.empty())
     return unsupported("an INSERT whose value for column \"" + inexact_ + "\" is computed first, with these settings",
-                       "RESET DateStyle, IntervalStyle, extra_float_digits and bytea_output, or give the value.");
+                       "RESET IntervalStyle, extra_float_digits and bytea_output, or give the value.");
   return made(std::move(rows), overriding);
 }
 
@@ -306,9 +316,9 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
     const Column& column = table.columns[static_cast<std::size_t>(index)];
     if (!context.comparable_output && !exact_text(column.base_type))
       return unsupported("INSERT ... SELECT of rows that are read first, with these settings",
-                         "RESET DateStyle, IntervalStyle, extra_float_digits and bytea_output.");
+                         "RESET IntervalStyle, extra_float_digits and bytea_output.");
     const std::string name = "c" + std::to_string(i + 1);
-    targets += (i == 0 ? "(" : ", (") + name + ")::" + column.type_name + "::pg_catalog.text";
+    targets += (i == 0 ? "" : ", ") + written_value(name, column, context);
     aliases += (i == 0 ? "" : ", ") + name;
     auto* target = arena.make<PgQuery__ResTarget>();
     target->name = arena.string(column.name);

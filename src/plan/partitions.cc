@@ -16,10 +16,6 @@ using catalog::TableKind;
 
 namespace {
 
-Error refused(std::string message, std::string hint) {
-  return make_error("0A000", std::move(message), std::move(hint));
-}
-
 bool is_single(const catalog::Table& table) { return table.colocation >= catalog::kFirstSingleColocation; }
 
 std::vector<std::string> key_names(const catalog::Table& table) {

@@ -114,29 +114,41 @@ net::Task<Result<uint32_t>> ShardQuestions::by_expression(const catalog::Colocat
   co_return static_cast<uint32_t>(std::stoul(*answer->rows.at(0)[0]));
 }
 
+// The home has the table's partitions and their conditions, whose constants must not depend on the session's settings
+// (other styles than ISO abbreviate time zones).
+net::Task<Status> ShardQuestions::read_partitions(pool::ServerConn& conn, const catalog::Table& table) {
+  if (!of_partitions_.empty()) co_return Status{};
+  const std::string oid = std::to_string(table.oid);
+  const std::string conditions =
+      "SET LOCAL DateStyle = ISO; SELECT i.inhrelid, pg_catalog.pg_get_partition_constraintdef(i.inhrelid), " +
+      columns_of_row(table, oid) + " FROM pg_catalog.pg_inherits i WHERE i.inhparent = " + oid + " ORDER BY 1";
+  auto partitions = co_await conn.query(conditions);
+  if (!partitions.ok()) co_return std::move(partitions.error());
+  of_partitions_ = "SELECT 0";
+  if (partitions->rows.empty()) co_return Status{};
+  of_partitions_ = "SELECT CASE";
+  for (const auto& row : partitions->rows) of_partitions_ += " WHEN " + row[1].value_or("true") + " THEN " + *row[0];
+  of_partitions_ += " ELSE 0 END FROM (SELECT " + *partitions->rows[0][2] + ") AS row_of_the_table";
+  co_return Status{};
+}
+
 // Asks the home which of a table's partitions takes a row with these values of its key, in key order.
 net::Task<Result<uint32_t>> ShardQuestions::by_partition(const catalog::Colocation& colocation,
                                                          const KeyTexts& values) {
   if (schema_changed_) co_return busy_with_schema();
-  const catalog::Table& table = *database_.tables_by_oid.at(colocation.table);
-  const std::string oid = std::to_string(table.oid);
-  const std::string conditions = "SELECT i.inhrelid, pg_catalog.pg_get_partition_constraintdef(i.inhrelid), " +
-                                 columns_of_row(table, oid) +
-                                 " FROM pg_catalog.pg_inherits i WHERE i.inhparent = " + oid + " ORDER BY 1";
-  // On a connection of its own: the session's may be in the middle of a COPY.
   auto borrowed = co_await backends_.borrow(snapshot_.home);
   if (!borrowed.ok()) co_return std::move(borrowed.error());
-  auto partitions = co_await (*borrowed)->query(conditions);
-  if (!partitions.ok() || partitions->rows.empty()) {
+  Status known = co_await read_partitions(**borrowed, *database_.tables_by_oid.at(colocation.table));
+  if (!known.ok()) {
     backends_.give_back();
-    if (!partitions.ok()) co_return std::move(partitions.error());
+    co_return std::move(known.error());
+  }
+  if (of_partitions_ == "SELECT 0") {  // it has none
+    backends_.give_back();
     co_return catalog::PartitionBounds::kNone;
   }
-  std::string question = "SELECT CASE";
-  for (const auto& row : partitions->rows) question += " WHEN " + row[1].value_or("true") + " THEN " + *row[0];
-  question += " ELSE 0 END FROM (SELECT " + *partitions->rows[0][2] + ") AS row_of_the_table";
   const std::vector<pg::Oid> types(values.size(), 25);
-  auto answer = co_await (*borrowed)->query_params(question, values, types);
+  auto answer = co_await (*borrowed)->query_params(of_partitions_, values, types);
   backends_.give_back();
   if (!answer.ok()) co_return std::move(answer.error());
   const auto partition = static_cast<catalog::Oid>(std::stoul(*answer->rows[0][0]));

@@ -35,12 +35,13 @@ class ShardQuestions {
   net::Task<Result<uint32_t>> by_expression(const catalog::Colocation& colocation, const KeyTexts& values);
   net::Task<Status> read_expressions(pool::ServerConn& conn, const catalog::Colocation& colocation);
   net::Task<Result<uint32_t>> by_partition(const catalog::Colocation& colocation, const KeyTexts& values);
+  net::Task<Status> read_partitions(pool::ServerConn& conn, const catalog::Table& table);
 
   exec::Backends& backends_;
   const catalog::Snapshot& snapshot_;
   const catalog::Database& database_;
   const bool schema_changed_;
-  std::string of_expressions_;  // the question for a row's remainder, once it is known
+  std::string of_expressions_, of_partitions_;  // the question for a row, once it is known
 };
 
 }  // namespace pgmosaic::router

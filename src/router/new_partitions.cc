@@ -25,8 +25,8 @@ std::string partition_question(const std::string& name) {
 net::Task<Result<std::string>> write_exactly(pool::ServerConn& conn) {
   const std::string question =
       "SELECT pg_catalog.string_agg(pg_catalog.format('SET LOCAL %I = %L', name, setting), ';') FROM "
-      "pg_catalog.pg_settings "
-      "WHERE name IN ('extra_float_digits', 'client_encoding', 'DateStyle', 'IntervalStyle', 'bytea_output', "
+      "pg_catalog.pg_settings WHERE name IN ('extra_float_digits', 'client_encoding', 'DateStyle', 'IntervalStyle', "
+      "'bytea_output', "
       "'row_security')";
   auto rows = co_await conn.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
@@ -181,7 +181,7 @@ net::Task<Status> NewTables::adopt(const plan::Ddl::NewPartition& table) {
   if (!tables.ok()) co_return std::move(tables.error());
   for (const auto& row : tables->rows) record(oid_in(row[0]), group);
   if (table.spread) {
-    CO_TRY(co_await gather_partitions(name, group));
+    CO_TRY(co_await gather_partitions(name));
     co_return co_await refuse_elsewhere(name, group);
   }
   CO_TRY(co_await check_adoption(name));
@@ -189,61 +189,66 @@ net::Task<Status> NewTables::adopt(const plan::Ddl::NewPartition& table) {
   co_return co_await move_from_home(name, group);
 }
 
-// What would be without its rows, or see others than before, once the table's are on a group.
+// What would be without its rows, or see others than before, once those of the table and its partitions are on a group.
 net::Task<Status> NewTables::check_adoption(const std::string& name) {
-  pool::ServerConn& home = *backends_.held(snapshot_.home)->conn;
-  const std::string table = pool::quote_literal(name) + "::pg_catalog.regclass";
-  const std::string question =
-      "SELECT 'foreign key ' || pg_catalog.quote_ident(conname), CASE WHEN conrelid = " + table +
-      " THEN confrelid ELSE 0 END FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0 AND (conrelid "
-      "= " +
-      table + " OR confrelid = " + table +
-      ") UNION ALL SELECT 'materialized view ' || r.ev_class::pg_catalog.regclass, 0 FROM pg_catalog.pg_depend d JOIN "
-      "pg_catalog.pg_rewrite r ON r.oid = d.objid JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind = 'm' "
-      "WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refobjid = " +
-      table + " UNION ALL SELECT 'forced row security', 0 FROM pg_catalog.pg_class WHERE oid = " + table +
-      " AND relrowsecurity AND relforcerowsecurity";
-  auto rows = co_await home.query(question);
+  const std::string root = pool::quote_literal(name) + "::pg_catalog.regclass";
+  const std::string question = "WITH tree AS (SELECT " + root +
+                               "::pg_catalog.oid AS oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(" + root +
+                               R"())
+SELECT 'foreign key ' || pg_catalog.quote_ident(conname),
+       CASE WHEN conrelid IN (SELECT oid FROM tree) THEN confrelid ELSE 0 END
+FROM pg_catalog.pg_constraint
+WHERE contype = 'f' AND conparentid = 0 AND (conrelid IN (SELECT oid FROM tree) OR confrelid IN (SELECT oid FROM tree))
+UNION ALL
+SELECT 'materialized view ' || r.ev_class::pg_catalog.regclass, 0
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+     JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind = 'm'
+WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refobjid IN (SELECT oid FROM tree)
+UNION ALL
+SELECT 'forced row security', 0 FROM pg_catalog.pg_class
+WHERE oid IN (SELECT oid FROM tree) AND relrowsecurity AND relforcerowsecurity)";
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   for (const auto& row : rows->rows) {
     const auto referenced = database_.tables_by_oid.find(oid_in(row[1]));
     if (referenced != database_.tables_by_oid.end() && referenced->second->kind == catalog::TableKind::reference)
       continue;
-    co_return make_error("0A000", "ATTACH PARTITION of a local table that has " + row[0].value_or(""),
+    const std::string what = row[0].value_or("");
+    co_return make_error("0A000", "ATTACH PARTITION of a local table that has " + what,
                          "Its rows move to a group: drop what needs them at home, or create the partition with "
                          "CREATE TABLE ... PARTITION OF and copy the rows.");
   }
   co_return Status{};
 }
 
-// The partitions of an empty table are on several groups: they come together where it will be.
-net::Task<Status> NewTables::gather_partitions(const std::string& name, exec::GroupId group) {
+// The partitions of an empty table are on several groups: they come together. All of them lose what refuses rows, and
+// inherit it again from the whole where that is refused.
+net::Task<Status> NewTables::gather_partitions(const std::string& name) {
+  const std::string look = "LOCK TABLE " + name + "; SELECT EXISTS (SELECT FROM " + name + ")";
+  std::vector<exec::Backend*> groups;
   for (const catalog::Group& each : snapshot_.groups) {
     if (each.home) continue;
-    auto rows = co_await backends_.held(each.id)->conn->query("LOCK TABLE " + name + "; SELECT EXISTS (SELECT FROM " +
-                                                              name + ")");
+    groups.push_back(backends_.held(each.id));
+    auto rows = co_await groups.back()->conn->query(look);
     if (!rows.ok()) co_return std::move(rows.error());
     if (rows->rows.at(0)[0] == "t")
       co_return make_error("0A000", "ATTACH PARTITION of a table whose partitions have rows on several groups",
                            "Attach it while it is empty, or create it with CREATE TABLE ... PARTITION OF.");
   }
-  const std::string open =
-      "DO LANGUAGE plpgsql $pgmosaic$ DECLARE step record; BEGIN FOR step IN SELECT k.conrelid::pg_catalog.regclass AS "
-      "name "
-      "FROM pg_catalog.pg_partition_tree(" +
-      pool::quote_literal(name) +
-      ") t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.relid WHERE k.conname = 'pgmosaic_elsewhere' AND "
-      "k.coninhcount "
-      "= 0 LOOP EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT pgmosaic_elsewhere', step.name); END LOOP; "
-      "END "
-      "$pgmosaic$";
-  // On the other groups, too: the whole refuses rows there, and its partitions inherit that.
-  std::vector<exec::Backend*> all;
-  for (const catalog::Group& each : snapshot_.groups)
-    if (!each.home) all.push_back(backends_.held(each.id));
-  const std::vector<std::string> texts(all.size(), open);
-  (void)group;
-  co_return co_await run_on_groups(all, texts, nullptr);
+  const std::string open = R"(DO LANGUAGE plpgsql $pgmosaic$
+DECLARE
+  step record;
+BEGIN
+  FOR step IN SELECT k.conrelid::pg_catalog.regclass AS name
+              FROM pg_catalog.pg_partition_tree()" +
+                           pool::quote_literal(name) + R"() t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.relid
+              WHERE k.conname = 'pgmosaic_elsewhere' AND k.coninhcount = 0
+  LOOP
+    EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT pgmosaic_elsewhere', step.name);
+  END LOOP;
+END $pgmosaic$)";
+  const std::vector<std::string> texts(groups.size(), open);
+  co_return co_await run_on_groups(groups, texts, nullptr);
 }
 
 net::Task<Status> NewTables::move_from_home(const std::string& name, exec::GroupId group) {
@@ -255,8 +260,9 @@ net::Task<Status> NewTables::move_from_home(const std::string& name, exec::Group
   const std::string literal = pool::quote_literal(name) + "::pg_catalog.regclass";
   const std::string question =
       "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum), EXISTS (SELECT FROM " +
-      name + "), EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = " + literal +
-      " AND NOT tgisinternal) FROM pg_catalog.pg_attribute WHERE attrelid = " + literal +
+      name + "), EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE NOT tgisinternal AND (tgrelid = " + literal +
+      " OR tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(" + literal +
+      ")))) FROM pg_catalog.pg_attribute WHERE attrelid = " + literal +
       " AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
   auto facts = co_await home.query(question);
   if (!facts.ok()) co_return std::move(facts.error());

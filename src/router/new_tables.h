@@ -61,7 +61,7 @@ class NewTables {
   // The name with the schema where a table without one was made, which is never a temporary one.
   net::Task<Result<std::string>> name_of(const std::string& schema, const std::string& table);
   net::Task<Status> check_adoption(const std::string& name);
-  net::Task<Status> gather_partitions(const std::string& name, exec::GroupId group);
+  net::Task<Status> gather_partitions(const std::string& name);
   net::Task<Result<catalog::Oid>> oid_at_home(const std::string& name);
   net::Task<Status> create_leaves(const catalog::Colocation& colocation, const std::string& parent,
                                   const std::string& prefix, const plan::Ddl::NewSharded& wish);

@@ -109,7 +109,8 @@ net::Task<Status> Session::enter_names(bool planning) {
           "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
   }
   // The open transaction's own catalog does not know what others have made since.
-  const bool behind = planning && staged_ && worker_.snapshot->databases.at(backends_.database()) != staged_->published;
+  const bool behind =
+      planning && staged_ && worker_.snapshot->database(backends_.database()) != staged_->published.get();
   if (!behind) co_return Status{};
   names_.leave();
   co_return make_error("40001", "could not serialize access due to a concurrent schema change",

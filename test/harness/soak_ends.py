@@ -1,4 +1,5 @@
 """How a soak starts and ends: the tables, what is watched while it runs, what must be settled when its strikes are over."""
+import os
 import pathlib
 import re
 
@@ -105,3 +106,17 @@ def end(router, servers):
     for line in router.log.read_text(errors="replace").splitlines():
         if ALARMS.search(line):
             yield f"router's log: {line}"
+
+
+def put_away(router, servers):
+    """Stops what runs; with PGMOSAIC_KEEP_LOG=FILE the router's log is kept there, the servers' beside it."""
+    keep = os.environ.get("PGMOSAIC_KEEP_LOG")
+    for process in filter(None, [router, *servers]):
+        if keep:
+            name = keep if process is router else f"{keep}.{process.name}"
+            pathlib.Path(name).write_bytes(process.log.read_bytes())
+    for process in filter(None, [router, *servers]):
+        try:
+            process.stop()
+        except RuntimeError as error:
+            yield str(error)

@@ -10,7 +10,6 @@ PGMOSAIC_PRESET=asan (or tsan) runs a build with sanitizers: what they report is
 """
 import argparse
 import multiprocessing
-import os
 import pathlib
 import random
 import signal
@@ -25,7 +24,7 @@ from harness.cluster import PostgresServer, Router  # noqa: E402
 from harness.processes import PATIENCE  # noqa: E402
 from harness.soak_chaos import Chaos  # noqa: E402
 from harness.soak_client import Client  # noqa: E402
-from harness.soak_ends import OLD, SANITIZERS, TABLES, end, leftovers, resident_mib, settle  # noqa: E402
+from harness.soak_ends import OLD, SANITIZERS, TABLES, end, leftovers, put_away, resident_mib, settle  # noqa: E402
 
 PROCESSES = 4
 
@@ -118,14 +117,7 @@ def run(options):
         found += soak(options, servers, router)
         found += end(router, servers)
     finally:
-        if router and os.environ.get("PGMOSAIC_KEEP_LOG"):
-            pathlib.Path(os.environ["PGMOSAIC_KEEP_LOG"]).write_bytes(router.log.read_bytes())
-        for process in [router, *servers]:
-            try:
-                if process:
-                    process.stop()
-            except RuntimeError as error:
-                found.append(str(error))
+        found += put_away(router, servers)
     return found
 
 

@@ -11,7 +11,6 @@ PGMOSAIC_PRESET=asan (or tsan) runs a build with sanitizers: what they report is
 """
 import argparse
 import logging
-import os
 import pathlib
 import random
 import signal
@@ -20,7 +19,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness.cluster import PostgresServer, Router  # noqa: E402
-from harness.soak_ends import SANITIZERS, end  # noqa: E402
+from harness.soak_ends import SANITIZERS, end, put_away  # noqa: E402
 from harness.soak_round import Round  # noqa: E402
 
 
@@ -50,16 +49,7 @@ def run(options):
         found += soak(options, servers, router)
         found += end(router, servers)
     finally:
-        if os.environ.get("PGMOSAIC_KEEP_LOG"):
-            for process in [router, *servers]:
-                if process:
-                    pathlib.Path(f"{os.environ['PGMOSAIC_KEEP_LOG']}.{process.name}").write_bytes(process.log.read_bytes())
-        for process in [router, *servers]:
-            try:
-                if process:
-                    process.stop()
-            except RuntimeError as error:
-                found.append(str(error))
+        found += put_away(router, servers)
     return found
 
 
