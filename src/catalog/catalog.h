@@ -140,8 +140,9 @@ struct UserTypes {
 
 // What functions of one name do that users made, all overloads taken together (see plan/function_body.h).
 struct UserFunction {
-  // Which rows it may touch, so where it can run: everywhere; where every group has a copy; at home; nowhere.
-  enum class Touches : uint8_t { nothing, reference, home, shards } touches = Touches::nothing;
+  // Which rows it may touch, so where it can run: everywhere; where every group has a copy; at home; at home under a
+  // guard, because only running it tells; nowhere.
+  enum class Touches : uint8_t { nothing, reference, home, unknown, shards } touches = Touches::nothing;
   std::string what;       // by which it does: a table, …
   bool writes = false;    // tables or sequences
   bool copies = false;    // names a reference table
@@ -150,6 +151,7 @@ struct UserFunction {
   bool used = false;      // by triggers, views, policies, operators, … that call it unseen
   bool differs = false;   // two servers, or two moments, would compute different values
   bool clean = true;      // leaves nothing behind in the session
+  bool commits = false;   // ends transactions
   bool aggregate = false;
   char volatility = 'v';  // as in pg_proc: i, s, v
 };
@@ -165,6 +167,8 @@ struct Database {
   std::set<std::string, std::less<>> superusers;
   std::map<std::string, UserFunction, std::less<>> user_functions;
   std::vector<Error> misplaced;  // see plan::misplaced_functions()
+  // Local tables and views with triggers of which only running them tells what they touch: writes at home are guarded.
+  std::set<Oid> guarded_tables;
   UserTypes types;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();

@@ -133,7 +133,7 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
-    if (done.ok() && !group.group.home) done = co_await (*conn)->query(kInstallShardsSql);
+    if (done.ok()) done = co_await (*conn)->query(group.group.home ? kInstallHomeSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
   co_return Status{};

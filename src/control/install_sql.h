@@ -31,6 +31,41 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETUR
   END $$;
 )";
 
+// Of the home. While a statement is guarded (router/guard.h), functions change temporary objects only: what they do to
+// the schema would be done on this server alone.
+inline constexpr const char* kInstallHomeSql = R"(
+SET client_min_messages = warning;
+SET allow_system_table_mods = on;
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $$
+  BEGIN
+    IF current_setting('pgmosaic.guard', true) IS DISTINCT FROM 'on' THEN
+      RETURN;
+    ELSIF TG_EVENT = 'sql_drop' THEN
+      IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary) THEN
+        RETURN;
+      END IF;
+    ELSIF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp') THEN
+      RETURN;
+    END IF;
+    RAISE feature_not_supported USING
+      MESSAGE = format('%s in a function, procedure or block is not supported beside other statements', TG_TAG),
+      HINT = 'It would change one of the servers: run it as a statement of its own.';
+  END $$;
+DO $$
+  DECLARE
+    event text;
+  BEGIN
+    FOREACH event IN ARRAY ARRAY['ddl_command_end', 'sql_drop'] LOOP
+      IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pgmosaic_guard_' || event) THEN
+        EXECUTE format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION pg_catalog.pgmosaic_guard()',
+                       'pgmosaic_guard_' || event, event);
+      END IF;
+    END LOOP;
+  END $$;
+)";
+
 // Of the groups that hold shards.
 inline constexpr const char* kInstallShardsSql = R"(
 SET client_min_messages = warning;

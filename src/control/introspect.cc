@@ -135,6 +135,8 @@ SELECT p.proname, l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid),
        p.provolatile, p.prokind = 'a',
        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                  AND d.refobjid = p.oid AND d.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass
+                 AND d.classid <> 'pg_catalog.pg_trigger'::pg_catalog.regclass
+                 AND d.classid <> 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
                  AND d.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass),
        CASE WHEN p.prokind = 'a'
             THEN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(f.proname), ' ')
@@ -471,6 +473,11 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   std::vector<std::pair<Oid, std::string>> called;
   for (const auto& row : part(Part::triggers)) called.emplace_back(oid_of(row[0]), *row[1]);
   database->misplaced = plan::misplaced_functions(*database, called);
+  for (const auto& [table, function] : called) {
+    const auto called_by = database->user_functions.find(function);
+    if (called_by != database->user_functions.end() && called_by->second.touches == catalog::UserFunction::Touches::unknown)
+      database->guarded_tables.insert(table);
+  }
   database->identities = identities_of(*database);
   co_return database;
 }

@@ -125,7 +125,11 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanCon
   if (table.placement == Placement::sharded || table.placement == Placement::reference)
     if (auto refused = refuse_missing(copy, table, context)) return std::move(*refused);
   switch (table.placement) {
-    case Placement::home: plan.target.kind = Target::Kind::home; return plan;
+    case Placement::home:
+      if (table.table != nullptr && context.database->guarded_tables.contains(table.table->oid))
+        return unsupported("COPY into a table whose triggers run SQL given as text", "INSERT the rows.");
+      plan.target.kind = Target::Kind::home;
+      return plan;
     case Placement::sharded: break;
     case Placement::reference: {
       plan.target.kind = Target::Kind::everywhere;
@@ -229,6 +233,7 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.returns_rows = false;
   plan.target = query.target;
   plan.effects = query.effects;
+  plan.guarded = query.guarded;
   plan.multi_group_error = query.multi_group_error;
   describe_stream(copy, plan);
   bool plain = query.gather && query.gather->sql.empty() && query.gather->merge.empty() &&

@@ -398,6 +398,7 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
       return unsupported("TRUNCATE of a sharded or reference table with statement-level triggers",
                          "They would fire once per group: use DELETE.");
   }
+  plan.guarded = plan.target.kind == Target::Kind::home && !context.database->guarded_tables.empty();
   if (truncate->restart_seqs && plan.target.kind == Target::Kind::everywhere) return plan_restart(sql, truncate);
   return plan;
 }
@@ -413,6 +414,9 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
   plain->into_clause = nullptr;
   Plan query = plan_tree(sql, arena.node(plain), context);
   if (query.kind == PlanKind::unsupported) return query;
+  if (query.guarded)
+    return unsupported("CREATE TABLE ... AS from a function that runs SQL given as text",
+                       "Create the table first, then insert the rows.");
   bool at_home = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home;
   if (is_temporary(into->rel)) {
     if (!at_home)

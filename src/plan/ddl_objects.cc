@@ -25,26 +25,6 @@ std::string option_text(const PgQuery__CreateFunctionStmt* create, std::string_v
   return {};
 }
 
-// A block of PL/pgSQL that changes the schema runs on every group, as the statements in it would by themselves. Rows it
-// must leave alone.
-Plan plan_do(std::string_view sql, const PgQuery__DoStmt* block, const PlanContext& context) {
-  std::string body;
-  for (const Node* node : each(block->n_args, block->args)) {
-    auto* option = as<PgQuery__DefElem>(node);
-    if (option == nullptr) continue;
-    if (text_of(option->defname) == "as") body = string_value(option->arg);
-    if (text_of(option->defname) == "language" && string_value(option->arg) != "plpgsql")
-      return unsupported("DO in another language than PL/pgSQL is not supported", "Write the block in PL/pgSQL.");
-  }
-  if (std::string what = rows_in_block(body, *context.database); !what.empty())
-    return unsupported(
-        "DO with a block that may touch " + what + " is not supported",
-        "Every group runs the block: leave schema changes in it, and run the other statements one by one.");
-  Plan plan = everywhere("DO", sql);
-  plan.ddl->seals_sequences = true;
-  return plan;
-}
-
 // A trigger runs on the group that has the row. What it may touch there is what every group has.
 Plan plan_function(std::string_view sql, const PgQuery__CreateFunctionStmt* create, const PlanContext& context) {
   const char* kind = create->is_procedure ? "CREATE PROCEDURE" : "CREATE FUNCTION";
@@ -220,7 +200,7 @@ Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsSt
 std::optional<Plan> plan_object(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* create = as<PgQuery__CreateFunctionStmt>(root)) return plan_function(sql, create, context);
   if (auto* create = as<PgQuery__CreateTrigStmt>(root)) return plan_trigger(sql, create, context);
-  if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(sql, block, context);
+  if (auto plan = plan_code(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement, context);
   if (as<PgQuery__CreateDomainStmt>(root)) return plan_domain(sql, "CREATE DOMAIN", root, context);
   if (as<PgQuery__AlterDomainStmt>(root)) return plan_domain(sql, "ALTER DOMAIN", root, context);

@@ -41,6 +41,7 @@ void scan_functions(Planning& p) {
     effects.pins = effects.pins || traits.pins;
     effects.sets_config = effects.sets_config || traits.sets_config;
     effects.not_preparable = effects.not_preparable || traits.not_preparable;
+    p.plan.guarded = p.plan.guarded || traits.unknown;
     p.home_functions = p.home_functions || traits.home || traits.user_defined || traits.own_of_group;
     if ((traits.own_of_group || traits.home) && p.server_function.empty()) p.server_function = name;
     if (traits.home_only && p.home_only_function.empty()) p.home_only_function = name;

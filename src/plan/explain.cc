@@ -53,6 +53,7 @@ Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& con
     plan.command = "EXPLAIN";
     plan.target.kind = Target::Kind::home;
     plan.effects = query.effects;
+    plan.guarded = query.guarded;
     plan.parameter_count = query.parameter_count;
     return plan;
   }

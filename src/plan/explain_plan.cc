@@ -32,7 +32,9 @@ std::string bound_text(const Gather::Bound& bound) {
   return "$" + std::to_string(bound.parameter);
 }
 
-void add_effects(const Effects& effects, std::string& line) {
+void add_effects(const Plan& plan, std::string& line) {
+  const Effects& effects = plan.effects;
+  if (plan.guarded) line += " guarded";
   if (effects.writes) line += " writes";
   if (effects.taints) line += " taints";
   if (effects.pins) line += " pins";
@@ -174,7 +176,7 @@ std::string describe_plan(const Plan& plan) {
           plan.shared_backend_error->message + "\n  hint: " + plan.shared_backend_error->hint + "\n";
   }
   std::string flags;
-  add_effects(plan.effects, flags);
+  add_effects(plan, flags);
   if (plan.reference_write) flags += " reference_write";
   if (plan.single_tag) flags += " single_tag";
   if (plan.no_transaction) flags += " no_transaction";

@@ -68,12 +68,12 @@ class BodyReader {
     function.aggregate = text.aggregate;
     if (text.language == "internal" || text.language == "c") {
       if (has(kRunText, text.name) || text.name.starts_with("dblink"))
-        raise(function, Touches::shards, "SQL given as text");
+        raise(function, Touches::unknown, "SQL given as text");
       return function;
     }
     if (text.aggregate) return function;
     if (text.language != "sql" && text.language != "plpgsql") {
-      raise(function, Touches::shards, "what it runs in " + text.language);
+      raise(function, Touches::unknown, "what it runs in " + text.language);
       function.clean = false;
       return function;
     }
@@ -101,13 +101,14 @@ class BodyReader {
  private:
   void read_name(const std::string& name, bool keyword, bool plpgsql, UserFunction& function,
                  std::set<std::string>& calls) const {
-    if (keyword && plpgsql && name == "execute") raise(function, Touches::shards, "SQL given as text (EXECUTE)");
+    if (keyword && plpgsql && name == "execute") raise(function, Touches::unknown, "SQL given as text (EXECUTE)");
+    if (keyword && (name == "commit" || name == "rollback")) function.commits = true;
     if (keyword && has(kWriting, name)) function.writes = true;
     // A block of plpgsql declares its variables.
     if (keyword && has(kUnclean, name) && !(plpgsql && name == "declare")) function.clean = false;
     if (keyword && (name == "temp" || name == "temporary" || name == "listen")) function.pins = true;
     if (keyword && (name == "alter" || name == "drop" || name == "create"))
-      raise(function, Touches::shards, "the schema (" + name + ")");
+      raise(function, Touches::unknown, "the schema (" + name + ")");
     if (keyword && name == "notify") raise(function, Touches::home, "NOTIFY");
     if (keyword && name == "notify") function.notifies = true;
     auto [first, last] = tables_.equal_range(name);
@@ -119,7 +120,7 @@ class BodyReader {
     if (const FunctionInfo* info = find_builtin(name)) {
       if (info->is(kSequence) || info->is(kLargeObject) || info->is(kNotPreparable) || info->is(kSessionAdvisoryLock))
         raise(function, Touches::home, name + "()");
-      if (info->is(kRunsSql)) raise(function, Touches::shards, name + "()");
+      if (info->is(kRunsSql)) raise(function, Touches::unknown, name + "()");
       if (info->is(kSetConfig) || info->is(kSessionAdvisoryLock)) function.clean = false;
       if (info->is(kSequence)) function.writes = true;
       function.pins = function.pins || info->is(kSessionAdvisoryLock);
@@ -142,6 +143,7 @@ void add(UserFunction& to, const UserFunction& other) {
   to.pins = to.pins || other.pins;
   to.notifies = to.notifies || other.notifies;
   to.differs = to.differs || other.differs;
+  to.commits = to.commits || other.commits;
   if (to.writes && to.copies) raise(to, Touches::shards, "a reference table, and write");
 }
 
@@ -216,7 +218,7 @@ std::vector<Error> misplaced_functions(const catalog::Database& database,
   std::vector<Error> found;
   const char* hint = "Drop what uses the function first: triggers, views, policies, operators, defaults.";
   for (const auto& [name, function] : database.user_functions)
-    if (function.used && function.touches == Touches::shards)
+    if (function.used && function.touches >= Touches::unknown)
       found.push_back(make_error("0A000",
                                  "the function " + name + "(), which other objects use, would touch " + function.what,
                                  hint, "The server that runs it has a part of the rows only."));
@@ -226,7 +228,9 @@ std::vector<Error> misplaced_functions(const catalog::Database& database,
     if (table == database.tables_by_oid.end() || function == database.user_functions.end()) continue;
     const bool spread =
         table->second->kind == catalog::TableKind::sharded || table->second->kind == catalog::TableKind::reference;
-    if (spread && (function->second.touches > Touches::reference || function->second.writes))
+    const bool touches_others = spread ? function->second.touches > Touches::reference || function->second.writes
+                                       : function->second.touches == Touches::shards;
+    if (touches_others)
       found.push_back(make_error("0A000",
                                  "the function " + name + "() of a trigger on \"" + table->second->name +
                                      "\" would touch " + function->second.what,

@@ -27,7 +27,8 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.combinable = has(kCombinable, info.name);
   traits.aggregate = info.is(kAggregate) && call->over == nullptr;
   traits.is_volatile = info.volatility == Volatility::volatile_;
-  traits.reads_tables = info.is(kRunsSql);
+  traits.reads_tables = info.is(kRunsSql) && !(info.name == "ts_rewrite" && call->n_args == 3);
+  traits.unknown = traits.reads_tables;
   bool differs = differs_per_group(info, static_cast<int>(call->n_args));
   traits.immutable = !traits.is_volatile && !differs && !info.is(kHomeOnly) && !info.is(kRunsSql) && !traits.aggregate;
   traits.own_of_group = (differs && !has(kOfTheMoment, info.name)) || info.is(kTransactionId);
@@ -35,9 +36,9 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
   traits.not_preparable = info.is(kNotPreparable) || info.is(kSessionAdvisoryLock);
   traits.sets_config = info.is(kSetConfig);
   // On the home's server the group's database has another name.
-  traits.home_only = info.name == "current_database" || info.is(kSequence) || info.is(kSessionAdvisoryLock) ||
-                     info.is(kNotPreparable) || info.is(kLargeObject) || info.is(kSetConfig) ||
-                     info.name.find("advisory") != std::string_view::npos;
+  traits.home_only = traits.reads_tables || info.name == "current_database" || info.is(kSequence) ||
+                     info.is(kSessionAdvisoryLock) || info.is(kNotPreparable) || info.is(kLargeObject) ||
+                     info.is(kSetConfig) || info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||
                 traits.reads_tables;
   traits.session_state = info.name == "currval" || info.name == "lastval";
@@ -51,10 +52,12 @@ FunctionTraits user_traits(const catalog::UserFunction& function) {
   traits.aggregate = function.aggregate;
   traits.is_volatile = function.volatility == 'v';
   traits.immutable = function.volatility == 'i' && function.touches == Touches::nothing && !function.aggregate;
-  traits.user_defined = function.aggregate || function.touches == Touches::home;
-  traits.home = traits.home_only = function.touches == Touches::home || (function.writes && traits.is_volatile);
-  traits.writes = function.writes || (traits.is_volatile && !function.clean);
-  traits.taints = !function.clean;
+  traits.unknown = function.touches == Touches::unknown;
+  const bool at_home = function.touches == Touches::home || traits.unknown;
+  traits.user_defined = function.aggregate || at_home;
+  traits.home = traits.home_only = at_home || (function.writes && traits.is_volatile);
+  traits.writes = function.writes || traits.unknown || (traits.is_volatile && !function.clean);
+  traits.taints = !function.clean || traits.unknown;
   traits.pins = function.pins;
   traits.not_preparable = function.notifies || function.pins;
   if (function.touches == Touches::shards) traits.touches_shards = function.what;
@@ -71,7 +74,7 @@ std::optional<Error> touching_shards(const Node* root, const catalog::Database* 
         column != nullptr && column->n_fields > 1 && database != nullptr) {
       const std::string name(string_value(column->fields[column->n_fields - 1]));
       const auto user = database->user_functions.find(name);
-      if (user != database->user_functions.end() && user->second.touches == catalog::UserFunction::Touches::shards)
+      if (user != database->user_functions.end() && user->second.touches >= catalog::UserFunction::Touches::unknown)
         error = make_error("0A000", "\"" + name + "\" may be a function that may touch " + user->second.what,
                            "Give the column another name, or drop the function.");
     }

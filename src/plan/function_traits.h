@@ -23,6 +23,7 @@ struct FunctionTraits {
   bool home_only = false;     // … and a call elsewhere would be wrong, not just different
   bool own_of_group = false;  // every server has its own answer (process id, address, transaction id)
   bool reads_tables = false;  // runs SQL given as text
+  bool unknown = false;       // only running it tells what it touches: see Plan::guarded
   bool writes = false;
   bool session_state = false;  // answers from what earlier statements left in the backend: currval, lastval
   bool sets_config = false;

@@ -209,6 +209,9 @@ struct Plan {
   std::optional<Error> shared_backend_error;
   bool routers_own = false;  // it asks for what the router keeps: to own one backend does not help
 
+  // It runs SQL that nobody has read (functions with EXECUTE, triggers of such functions). The home runs it in a
+  // transaction, and takes it back where it touched what is not the home's: see router/guard.h.
+  bool guarded = false;
   bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;

@@ -140,6 +140,10 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   } else {
     return unsupported(construct_name(root) + " is not supported yet", "It comes in a later version.");
   }
+  // Its rows may fire triggers, and theirs others.
+  if (p.plan.effects.writes && p.plan.target.kind == Target::Kind::home && context.database != nullptr &&
+      !context.database->guarded_tables.empty())
+    p.plan.guarded = true;
   if (p.plan.returns_rows) p.plan.result_signature = result_signature(p);
   return std::move(p.plan);
 }

@@ -81,6 +81,8 @@ std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, cons
 std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
 std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
+// code.cc
+std::optional<Plan> plan_code(std::string_view sql, const sql::Node* root, const PlanContext& context);  // DO and CALL
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
 Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate);  // TRUNCATE … RESTART IDENTITY

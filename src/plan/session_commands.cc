@@ -150,6 +150,8 @@ Plan plan_declare(std::string_view sql, const PgQuery__DeclareCursorStmt* statem
   plan.session->sql = std::string(sql);
   Plan query = plan_tree(sql, statement->query, context);
   if (query.kind == PlanKind::unsupported) return query;
+  if (query.guarded)
+    return unsupported("a cursor over a function that runs SQL given as text", "SELECT its rows without a cursor.");
   bool single = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home ||
                 (query.target.kind == Target::Kind::keys && query.target.keys.size() <= 1);
   if (!single && (statement->options & kCursorOptionScroll) && !query.multi_group_error)

@@ -79,11 +79,6 @@ std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const P
       return unsupported("REINDEX of a schema or database is not supported yet", "REINDEX its tables one by one.");
     return plan_rebuild("REINDEX", statement->relation, sql, context);
   }
-  if (as<PgQuery__CallStmt>(root) != nullptr) {  // of a procedure that touches no shards: see touching_shards()
-    Plan plan = utility("CALL", Target::Kind::home);
-    plan.returns_rows = plan.effects.writes = plan.effects.taints = true;
-    return plan;
-  }
   if (as<PgQuery__RefreshMatViewStmt>(root) != nullptr) {
     Plan plan = utility("REFRESH MATERIALIZED VIEW", Target::Kind::home);
     plan.effects.writes = true;

@@ -55,6 +55,18 @@ std::string record_set(const VirtualRelation& relation) {
          std::string(relation.columns) + ")";
 }
 
+bool lists_event_triggers(const PgQuery__RangeVar* range) {
+  return range != nullptr && text_of(range->relname) == "pg_event_trigger" &&
+         (text_of(range->schemaname).empty() || text_of(range->schemaname) == "pg_catalog");
+}
+
+// Without the router's own.
+std::string of_users(bool with_system_columns) {
+  return std::string("SELECT ") + (with_system_columns ? "tableoid, " : "") +
+         "* FROM pg_catalog.pg_event_trigger WHERE NOT pg_catalog.starts_with(evtname::pg_catalog.text, "
+         "'pgmosaic_guard_')";
+}
+
 std::string without_ours(const PgQuery__RangeVar* range) {
   return "SELECT * FROM pg_catalog." + std::string(text_of(range->relname)) +
          " AS d WHERE datname IS NULL OR NOT pg_catalog.starts_with(datname::pg_catalog.text, '" +
@@ -70,14 +82,17 @@ struct Reads {
   std::set<std::string> names;  // of kVirtualRelations, kBackendPid, kClusterSums
   std::string signal;           // pg_cancel_backend or pg_terminate_backend
   bool hidden_databases = false, estimates = false, sums = false;
+  bool event_triggers = false, system_columns = false;
 };
 
 Reads reads_of(const Node* root) {
   Reads reads;
-  bool own_pid = false, databases = false, system_columns = false, hidden = false;
+  bool own_pid = false, databases = false, hidden = false;
+  bool& system_columns = reads.system_columns;
   walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) reads.names.insert(range->relname);
     databases = databases || lists_databases(as<PgQuery__RangeVar>(message));
+    reads.event_triggers = reads.event_triggers || lists_event_triggers(as<PgQuery__RangeVar>(message));
     if (auto* cte = as<PgQuery__CommonTableExpr>(message)) hidden = hidden || text_of(cte->ctename).starts_with("pg_");
     if (auto* column = as<PgQuery__ColumnRef>(message); column != nullptr && column->n_fields > 0) {
       const std::string_view name = string_value(column->fields[column->n_fields - 1]);
@@ -92,6 +107,7 @@ Reads reads_of(const Node* root) {
     }
     return true;
   });
+  reads.event_triggers = reads.event_triggers && as<PgQuery__SelectStmt>(root) != nullptr;
   // A sub-select has no tableoid, for which tools ask the catalog itself.
   if (!system_columns && !hidden && as<PgQuery__SelectStmt>(root) != nullptr) {
     reads.hidden_databases = databases;
@@ -116,7 +132,7 @@ bool writes_virtual(const Node* root) {
 
 std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node* root, const PlanContext& context) {
   const Reads reads = reads_of(root);
-  if (reads.names.empty() && !reads.hidden_databases) return std::nullopt;
+  if (reads.names.empty() && !reads.hidden_databases && !reads.event_triggers) return std::nullopt;
   if (!reads.signal.empty() && reads.names.contains("activity"))
     return unsupported(reads.signal + "() of rows of pgmosaic.activity",
                        "Read the pids first; then SELECT " + reads.signal + "(PID) for each (in psql with \\gexec).");
@@ -131,6 +147,8 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     if (as<PgQuery__RangeFunction>(node) != nullptr) return const_cast<Node*>(node);  // a function, not its value
     if (reads.sums)
       if (Node* summed = with_sums(arena, node, reads.estimates, keep)) return summed;
+    if (reads.event_triggers && lists_event_triggers(range))
+      return in_place_of(arena, range, of_users(reads.system_columns), keep);
     if (reads.hidden_databases && lists_databases(range)) return in_place_of(arena, range, without_ours(range), keep);
     if (!find_virtual(range)) return nullptr;
     return in_place_of(arena, range, record_set(*find_virtual_relation(kVirtualSchema, range->relname)), keep);

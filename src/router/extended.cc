@@ -509,11 +509,11 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
 bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
-         plan.new_key.empty();
+         plan.new_key.empty() && !plan.guarded;
 }
 
 bool runs_in_parts(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill;
+  return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill || plan.guarded;
 }
 
 Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {

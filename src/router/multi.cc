@@ -5,6 +5,7 @@
 #include "exec/combine.h"
 #include "exec/gather.h"
 #include "router/execution.h"
+#include "router/guard.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -169,7 +170,8 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     co_return make_error("25001", plan.command + " cannot run inside a transaction block");
 
   // A write to several groups is atomic: a transaction of its own, if none is open.
-  const bool own_transaction = several && plan.effects.writes && !plan.no_transaction && !backends_.in_transaction();
+  const bool around = plan.guarded || (several && plan.effects.writes && !plan.no_transaction);
+  const bool own_transaction = around && !backends_.in_transaction();
   if (own_transaction) begin_transaction("BEGIN", true);
   std::vector<exec::RowReader> readers;
   for (const Split& part : parts) {
@@ -185,12 +187,21 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
       out_, client_gone_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
-  auto result = co_await read_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink);
+  std::optional<Guard> guard;
+  if (plan.guarded) guard.emplace(*backends_.held(parts[0].group)->conn, *database_);
   Status status;
-  if (!result.ok()) {
-    status = std::move(result.error());
-    status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
+  if (guard) status = co_await guard->begin();
+  Result<exec::GatherResult> result = exec::GatherResult{};
+  if (status.ok()) {
+    result = co_await read_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink);
+    if (!result.ok()) {
+      status = std::move(result.error());
+      status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
+    }
   }
+  bool keeps_objects = false;
+  if (guard && status.ok()) status = co_await guard->end(keeps_objects);
+  if (keeps_objects) keep_objects(parts[0].group);
   drop_broken_backends();
   if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
   if (own_transaction) {
@@ -201,10 +212,19 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     }
     implicit_ = false;
   }
+  if (own_transaction && guard && status.ok()) status = co_await read_back_settings("");
   if (!status.ok()) co_return status;
   const std::string& tag = result->tag.empty() ? plan.command : result->tag;
   pg::write_command_complete(hold_complete_ ? held_complete_ : out_, tag);
   co_return Status{};
+}
+
+// A statement has left temporary objects: the backend is the session's from now on.
+void Session::keep_objects(exec::GroupId group) {
+  exec::Backend* backend = backends_.held(group);
+  if (!backend->pinned) backends_.pin(*backend);
+  backend->not_preparable = true;
+  temporary_.known = false;
 }
 
 void Session::drop_broken_backends() {
