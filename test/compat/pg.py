@@ -6,6 +6,7 @@ equal answers per file, and what differs in files under build/compat/pg; causes.
 router said. Files run in the order of PostgreSQL's own schedule, because they build on each other.
 """
 import argparse
+import bisect
 import collections
 import os
 import pathlib
@@ -62,14 +63,30 @@ def psql(endpoint, regress, file, results):
 
 def answers(script, output):
     """What stands behind each line of the script: [(line, answer)]. Lines that psql does not echo have no answer."""
+    lines = [line for line in script.splitlines() if line.strip()]
     wanted = output.splitlines()
+    places = collections.defaultdict(list)
+    for number, line in enumerate(wanted):
+        places[line].append(number)
+
+    def place_of(line, at):
+        known = places.get(line, ())
+        behind = bisect.bisect_left(known, at)
+        return known[behind] if behind < len(known) else None
+
+    def comes_later(number, at, place):
+        """A line that was not echoed here may be found far behind: then lines that follow it come before that."""
+        sooner = 0
+        for line in lines[number + 1:number + 100]:
+            found = place_of(line, at)
+            if found is not None and found < min(place, at + 60):
+                sooner, at = sooner + 1, found + 1
+        return sooner > 5
+
     found, at = [], 0
-    for line in script.splitlines():
-        if not line.strip():
-            continue  # psql does not echo it
-        try:
-            place = wanted.index(line, at, at + 20000)
-        except ValueError:
+    for number, line in enumerate(lines):
+        place = place_of(line, at)
+        if place is None or (place > at + 20 and comes_later(number, at, place)):
             continue
         if found:
             found[-1][1].extend(wanted[at:place])
