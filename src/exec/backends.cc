@@ -251,6 +251,7 @@ net::Task<Status> Backends::run_on(Backend& backend, std::string_view sql, const
     rows.error().node = "group " + std::to_string(backend.group);
     co_return std::move(rows.error());
   }
+  notices_ += rows->notices;
   if (rows->tag != expected_tag)
     co_return make_error("40000", "the transaction was rolled back by group " + std::to_string(backend.group));
   co_return Status{};
@@ -347,6 +348,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     pool::ServerConn& conn = *held(group)->conn;
     pool::ServerConn::Rows rows;
     Status status = co_await conn.drain(&rows);
+    notices_ += rows.notices;
     const bool lost = !conn.alive();
     const bool good = status.ok() && rows.tag == "PREPARE TRANSACTION";
     if (status.ok() && !good)

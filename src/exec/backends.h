@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "catalog/catalog.h"
@@ -102,6 +103,8 @@ class Backends {
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
   net::Task<Status> commit(CommitHook* hook = nullptr);
+  // What the groups have said meanwhile (deferred triggers), as whole messages; since the last call.
+  std::string take_notices() { return std::exchange(notices_, {}); }
   uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
   net::Task<void> rollback();
 
@@ -182,6 +185,7 @@ class Backends {
   std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<std::pair<GroupId, pool::PoolEntry*>> entries_;
   uint64_t two_phase_commits_ = 0;
+  std::string notices_;
   uint32_t client_pid_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;

@@ -142,6 +142,7 @@ net::Task<Status> Session::commit_transaction() {
   } else {
     status = co_await backends_.commit();
   }
+  out_ += backends_.take_notices();
   report_changes(watched);
   WorkerStats::add(worker_.stats.transactions);
   WorkerStats::add(worker_.stats.distributed_commits, backends_.two_phase_commits() - distributed);

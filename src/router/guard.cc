@@ -39,13 +39,13 @@ net::Task<Status> Guard::begin() {
                        "Run it in a transaction of its own: what it touches cannot be told apart.");
 }
 
-net::Task<Status> Guard::end(bool& keeps_objects) {
+net::Task<Status> Guard::end() {
   const std::string question =
       "SELECT pg_catalog.set_config('pgmosaic.guard', '', true), " + touched_ +
       ", EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())";
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
-  keeps_objects = rows->rows[0][2] == "t";
+  leaves_objects_ = rows->rows[0][2] == "t";
   if (!rows->rows[0][1]) co_return Status{};
   const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*rows->rows[0][1])));
   const std::string what = table == database_.tables_by_oid.end() ? "roles or databases, which every server has"

@@ -19,12 +19,14 @@ class Guard {
   // Before the statement. 0A000: the transaction holds locks already that would hide what the statement touches.
   net::Task<Status> begin();
   // Behind it, where it succeeded. 0A000: it touched what is not the home's alone: the transaction must be rolled back.
-  // `keeps_objects`: the backend has temporary objects of the session.
-  net::Task<Status> end(bool& keeps_objects);
+  net::Task<Status> end();
+  // Whether the backend then had temporary objects of the session.
+  bool leaves_objects() const { return leaves_objects_; }
 
  private:
   pool::ServerConn& home_;
   const catalog::Database& database_;
+  bool leaves_objects_ = false;
   std::string touched_;  // array of what is locked
 };
 

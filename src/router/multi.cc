@@ -115,6 +115,31 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   co_return co_await exec::combine(readers, *plan.combine, final_request, options.describe, loss, sink);
 }
 
+net::Task<Result<exec::GatherResult>> run_parts(const plan::Plan& plan, const Execution& execution,
+                                                const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
+                                                const exec::GatherOptions& options, exec::OutputLoss loss,
+                                                exec::RowSink& sink, std::optional<Guard>& guard) {
+  if (guard) CO_TRY(co_await guard->begin());
+  auto result = co_await read_parts(plan, execution, parts, readers, options, loss, sink);
+  if (!result.ok())
+    result.error().position = position_in(execution.sql, parts[0].sql, result.error().position);
+  else if (guard)
+    CO_TRY(co_await guard->end());
+  co_return result;
+}
+
+// Statements over several groups that must be, or must not be, in a transaction.
+Status check_place(const plan::Plan& plan, bool in_transaction, bool implicit) {
+  if (plan.command == "LOCK TABLE" && (!in_transaction || implicit))
+    return make_error("25P01", "LOCK TABLE can only be used in transaction blocks");
+  if (plan.no_transaction && in_transaction)
+    return make_error("25001", plan.command + " cannot run inside a transaction block");
+  return {};
+}
+
+// Of a statement that has left temporary objects: the backend is the session's from now on.
+constexpr plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
+
 }  // namespace
 
 int position_in(std::string_view client, std::string_view sent, int position) {
@@ -164,14 +189,11 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   const bool rewritten = plan.combine || (plan.gather && !plan.gather->sql.empty());
   if (several && rewritten && !execution.extended() && plan.virtual_relations.empty())
     CO_TRY(co_await check_with_postgres(execution.sql));
-  if (several && plan.command == "LOCK TABLE" && (!backends_.in_transaction() || implicit_))
-    co_return make_error("25P01", "LOCK TABLE can only be used in transaction blocks");
-  if (several && plan.no_transaction && backends_.in_transaction())
-    co_return make_error("25001", plan.command + " cannot run inside a transaction block");
+  if (several) CO_TRY(check_place(plan, backends_.in_transaction(), implicit_));
 
   // A write to several groups is atomic: a transaction of its own, if none is open.
-  const bool around = plan.guarded || (several && plan.effects.writes && !plan.no_transaction);
-  const bool own_transaction = around && !backends_.in_transaction();
+  const bool own_transaction =
+      (plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !backends_.in_transaction();
   if (own_transaction) begin_transaction("BEGIN", true);
   std::vector<exec::RowReader> readers;
   for (const Split& part : parts) {
@@ -188,20 +210,12 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
   std::optional<Guard> guard;
-  if (plan.guarded) guard.emplace(*backends_.held(parts[0].group)->conn, *database_);
+  exec::Backend& first = *backends_.held(parts[0].group);
+  if (plan.guarded) guard.emplace(*first.conn, *database_);
+  auto result = co_await run_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard);
   Status status;
-  if (guard) status = co_await guard->begin();
-  Result<exec::GatherResult> result = exec::GatherResult{};
-  if (status.ok()) {
-    result = co_await read_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink);
-    if (!result.ok()) {
-      status = std::move(result.error());
-      status.error().position = position_in(execution.sql, parts[0].sql, status.error().position);
-    }
-  }
-  bool keeps_objects = false;
-  if (guard && status.ok()) status = co_await guard->end(keeps_objects);
-  if (keeps_objects) keep_objects(parts[0].group);
+  if (!result.ok()) status = std::move(result.error());
+  if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
   drop_broken_backends();
   if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
   if (own_transaction) {
@@ -217,14 +231,6 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   const std::string& tag = result->tag.empty() ? plan.command : result->tag;
   pg::write_command_complete(hold_complete_ ? held_complete_ : out_, tag);
   co_return Status{};
-}
-
-// A statement has left temporary objects: the backend is the session's from now on.
-void Session::keep_objects(exec::GroupId group) {
-  exec::Backend* backend = backends_.held(group);
-  if (!backend->pinned) backends_.pin(*backend);
-  backend->not_preparable = true;
-  temporary_.known = false;
 }
 
 void Session::drop_broken_backends() {

@@ -208,7 +208,6 @@ class Session {
   // --- multi.cc: several groups; fill.cc; router_calls.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
-  void keep_objects(exec::GroupId group);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
   // --- schema.cc ---
