@@ -84,6 +84,10 @@ struct Table {
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
   bool has_statement_triggers = false;
+  bool foreign = false;
+  // A transaction that reads or writes it cannot be prepared: a foreign table, rules that NOTIFY, a view over these.
+  bool not_preparable = false;
+  bool taints = false;        // its rules may leave something in the session
   bool row_security = false;  // policies apply, and only to statements that name the table itself
   std::string owner;          // role that owns the table and its leaves, if it may read the table by its name
 
@@ -166,9 +170,11 @@ struct Database {
   std::map<ColocationId, Colocation> colocations;
   std::set<std::string, std::less<>> superusers;
   std::map<std::string, UserFunction, std::less<>> user_functions;
-  std::vector<Error> misplaced;  // see plan::misplaced_functions()
   // Local tables and views with triggers of which only running them tells what they touch: writes at home are guarded.
   std::set<Oid> guarded_tables;
+  // What sees a part of the rows where it is: see plan::misplaced_functions(), misplaced_publications(), read_rules().
+  std::vector<Error> misplaced;
+  bool special_tables = false;  // some are not_preparable or taint
   UserTypes types;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();

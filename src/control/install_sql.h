@@ -8,6 +8,7 @@ namespace pgmosaic::control {
 inline constexpr const char* kInstallSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
+SET session_replication_role = replica;  -- no event triggers of users
 CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
   gid text PRIMARY KEY,
   participants int[] NOT NULL,
@@ -29,6 +30,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETUR
     END IF;
     RETURN nextval(sequence::regclass);
   END $$;
+RESET session_replication_role;
 )";
 
 // Of the home. While a statement is guarded (router/guard.h), functions change temporary objects only: what they do to

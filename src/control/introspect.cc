@@ -6,6 +6,8 @@
 
 #include "catalog/partition_bounds.h"
 #include "plan/function_body.h"
+#include "plan/publications.h"
+#include "plan/rewrite_rules.h"
 
 namespace pgmosaic::control {
 
@@ -151,6 +153,17 @@ constexpr const char* kTriggers = R"(
 SELECT t.tgrelid, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal)";
 
+constexpr const char* kRules = R"(
+SELECT ev_class, pg_catalog.pg_get_ruledef(oid) FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN' AND oid >= 16384)";
+
+// Publications of all tables, and of all tables of a schema.
+constexpr const char* kWidePublications = R"(
+SELECT pubname, '' FROM pg_catalog.pg_publication WHERE puballtables
+UNION ALL
+SELECT p.pubname, n.nspname
+FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid
+     JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid)";
+
 // All of it is one statement, which sees one state of the catalogs: tables come and go beside it.
 enum class Part : uint8_t {
   tables,
@@ -164,6 +177,8 @@ enum class Part : uint8_t {
   triggers,
   partitions,
   partition_keys,
+  rules,
+  wide_publications,
 };
 using Lines = std::vector<std::vector<std::optional<std::string>>>;
 
@@ -171,7 +186,7 @@ struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 11> kParts{{{kTables, 7},
+constexpr std::array<PartQuery, 13> kParts{{{kTables, 7},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},
@@ -181,7 +196,9 @@ constexpr std::array<PartQuery, 11> kParts{{{kTables, 7},
                                             {kTypes, 5},
                                             {kTriggers, 2},
                                             {kPartitions, 3},
-                                            {kPartitionKeys, 5}}};
+                                            {kPartitionKeys, 5},
+                                            {kRules, 2},
+                                            {kWidePublications, 2}}};
 constexpr int kMostColumns = 15;
 
 // SELECT <part>, <columns as text, padded with NULL> FROM (…) UNION ALL …
@@ -246,6 +263,7 @@ void add_tables(const Lines& rows, Drafts& drafts) {
     table->schema = *row[1];
     table->name = *row[2];
     table->partitioned = *row[3] == "p";
+    table->foreign = table->not_preparable = *row[3] == "f";
     table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
     table->has_statement_triggers = flag(row[4]);
     table->row_security = flag(row[5]);
@@ -396,6 +414,38 @@ void collect_reads(Oid view, const Drafts& drafts, std::set<Oid>& visited,
   }
 }
 
+// Views are as what they read.
+void note_special_tables(const Drafts& drafts, catalog::Database& database) {
+  for (const auto& [oid, draft] : drafts) {
+    std::set<Oid> visited, pending = draft.reads;
+    while (!pending.empty()) {
+      const Oid read = *pending.begin();
+      pending.erase(pending.begin());
+      const auto other = drafts.find(read);
+      if (other == drafts.end() || !visited.insert(read).second) continue;
+      draft.table->not_preparable = draft.table->not_preparable || other->second.table->not_preparable;
+      draft.table->taints = draft.table->taints || other->second.table->taints;
+      pending.insert(other->second.reads.begin(), other->second.reads.end());
+    }
+    database.special_tables = database.special_tables || draft.table->not_preparable || draft.table->taints;
+  }
+}
+
+// Which rules are where they must not be.
+std::vector<Error> add_rules(const Lines& rows, Drafts& drafts, catalog::Database& database) {
+  if (rows.empty()) return {};
+  std::vector<plan::RuleText> rules;
+  for (const auto& row : rows)
+    if (row[1]) rules.push_back({oid_of(row[0]), *row[1]});  // else it has just been dropped
+  plan::RuleFacts facts = plan::read_rules(rules, database);
+  for (Oid oid : facts.notifying)
+    if (auto draft = drafts.find(oid); draft != drafts.end()) draft->second.table->not_preparable = true;
+  for (Oid oid : facts.tainting)
+    if (auto draft = drafts.find(oid); draft != drafts.end()) draft->second.table->taints = true;
+  note_special_tables(drafts, database);
+  return std::move(facts.misplaced);
+}
+
 uint64_t identities_of(const catalog::Database& database) {
   std::hash<std::string> hash;
   uint64_t sum = 0;
@@ -461,6 +511,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     std::set<Oid> visited;
     collect_reads(oid, drafts, visited, draft.table->depends_on);
   }
+  note_special_tables(drafts, *database);
   for (auto& [oid, draft] : drafts) {
     database->schemas[draft.table->schema][draft.table->name] = draft.table;
     database->tables_by_oid[oid] = draft.table;
@@ -478,6 +529,13 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     if (called_by != database->user_functions.end() && called_by->second.touches == catalog::UserFunction::Touches::unknown)
       database->guarded_tables.insert(table);
   }
+  const auto add_misplaced = [&](std::vector<Error> more) {
+    for (Error& error : more) database->misplaced.push_back(std::move(error));
+  };
+  std::vector<plan::WidePublication> wide;
+  for (const auto& row : part(Part::wide_publications)) wide.push_back({*row[0], *row[1]});
+  add_misplaced(plan::misplaced_publications(*database, wide));
+  add_misplaced(add_rules(part(Part::rules), drafts, *database));
   database->identities = identities_of(*database);
   co_return database;
 }

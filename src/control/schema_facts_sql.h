@@ -147,6 +147,7 @@ SELECT i.type || ' ' || i.identity, NULL, 'name', '' FROM (
   UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation
   UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion
   UNION ALL SELECT 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
+  UNION ALL SELECT 'pg_publication'::regclass, oid FROM pg_publication
   UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language
   UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
   UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server) o(class, oid)

@@ -1,9 +1,9 @@
 // Schema changes other than CREATE TABLE: what each group runs in one distributed transaction, or why not.
 #include <algorithm>
 
-#include "pg/site_names.h"
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/kinds.h"
 #include "plan/partitions.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
@@ -50,56 +50,6 @@ Plan no_new_epoch(std::string tag, std::string_view sql) {
 
 Plan server_wide(Plan plan) {
   plan.ddl->server_wide = true;
-  return plan;
-}
-
-// The statement with other names of databases, for the group on the home's server. Empty: it names none.
-Result<std::string> for_shards_database(const Node* root) {
-  Arena arena;
-  auto renamed = [&](const char* name) { return arena.string(pg::shards_database_name(text_of(name))); };
-  if (auto* create = as<PgQuery__CreatedbStmt>(root)) {
-    auto* copy = arena.shallow(create);
-    copy->dbname = renamed(create->dbname);
-    return deparse_statement(arena.node(copy));
-  }
-  if (auto* drop = as<PgQuery__DropdbStmt>(root)) {
-    auto* copy = arena.shallow(drop);
-    copy->dbname = renamed(drop->dbname);
-    return deparse_statement(arena.node(copy));
-  }
-  if (auto* alter = as<PgQuery__AlterDatabaseSetStmt>(root)) {
-    auto* copy = arena.shallow(alter);
-    copy->dbname = renamed(alter->dbname);
-    return deparse_statement(arena.node(copy));
-  }
-  if (auto* alter = as<PgQuery__AlterRoleSetStmt>(root); alter != nullptr && !text_of(alter->database).empty()) {
-    auto* copy = arena.shallow(alter);
-    copy->database = renamed(alter->database);
-    return deparse_statement(arena.node(copy));
-  }
-  if (auto* alter = as<PgQuery__AlterOwnerStmt>(root);
-      alter != nullptr && alter->object_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
-    auto* copy = arena.shallow(alter);
-    copy->object = arena.string_node(pg::shards_database_name(string_value(alter->object)));
-    return deparse_statement(arena.node(copy));
-  }
-  if (auto* grant = as<PgQuery__GrantStmt>(root);
-      grant != nullptr && grant->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
-    auto* copy = arena.shallow(grant);
-    std::vector<Node*> names;
-    for (std::size_t i = 0; i < grant->n_objects; ++i)
-      names.push_back(arena.string_node(pg::shards_database_name(string_value(grant->objects[i]))));
-    copy->objects = arena.list(names);
-    return deparse_statement(arena.node(copy));
-  }
-  return std::string();
-}
-
-Plan naming_databases(Plan plan, const Node* root) {
-  if (plan.kind != PlanKind::ddl) return plan;
-  auto text = for_shards_database(root);
-  if (!text) return unsupported(text.error());
-  plan.ddl->beside_home_instead = std::move(*text);
   return plan;
 }
 
@@ -203,13 +153,21 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetUnLogged:
-      if (table.kind == TableKind::sharded && table.colocation < catalog::kFirstSingleColocation)
-        return refused("this ALTER TABLE of a sharded table is not supported yet",
-                       "Give storage options in CREATE TABLE ... WITH (...).");
-      return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetAccessMethod:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetTableSpace: return {};  // see alter_leaves()
+    // Rules and foreign tables are local ones' or nobody's.
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRule:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableAlwaysRule:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableReplicaRule:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRule:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnGenericOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_GenericOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropOids:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartitionFinalize: return {};
     default:
-      return refused("this form of ALTER TABLE is not supported yet",
-                     "Columns, defaults, constraints, owner and row security can be changed.");
+      if (table.kind == TableKind::local) return {};
+      return refused("this form of ALTER TABLE of a sharded or reference table is not supported",
+                     "It is for local tables.");
   }
 }
 
@@ -228,23 +186,14 @@ bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
 }
 
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
-  std::string tag = "ALTER TABLE";
-  switch (alter->objtype) {
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW: tag = "ALTER MATERIALIZED VIEW"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: tag = "ALTER TYPE"; break;
-    default: return unsupported("ALTER of this kind of object is not supported yet", "Drop and create it again.");
-  }
+  const std::string tag = alter_tag(alter->objtype);
   const catalog::Table* table = lookup(context, alter->relation);
   TableUnderDefinition definition = describe(table, alter->relation, context);
   for (const Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     if (command == nullptr) continue;
     if (auto status =
-            tag == "ALTER TABLE" || tag == "ALTER VIEW" ? check_alter(definition, command, context) : Status();
+            tag == "ALTER TABLE" || tag == "ALTER VIEW" || tag == "ALTER FOREIGN TABLE" ? check_alter(definition, command, context) : Status();
         !status)
       return unsupported(status.error());
   }
@@ -253,6 +202,7 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
   if (auto status = change_partition(table, alter, context, *plan.ddl); !status) return unsupported(status.error());
   if (auto status = include_leaves(table, alter, sql, *plan.ddl); !status) return unsupported(status.error());
+  if (auto status = alter_leaves(table, alter, sql, *plan.ddl); !status) return unsupported(status.error());
   plan.ddl->unknown_relation = table == nullptr && tag == "ALTER TABLE";
   plan.ddl->moves_owner = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
@@ -277,24 +227,15 @@ Plan plan_index(std::string_view sql, const PgQuery__IndexStmt* index, const Pla
   return plan;
 }
 
-std::string drop_tag(PgQuery__ObjectType type) {
-  switch (type) {
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE: return "DROP TABLE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: return "DROP VIEW";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: return "DROP INDEX";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: return "DROP SEQUENCE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: return "DROP SCHEMA";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE: return "DROP TYPE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: return "DROP DOMAIN";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: return "DROP POLICY";
-    default: return object_drop_tag(type);
-  }
-}
-
 Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanContext& context) {
   std::string tag = drop_tag(drop->remove_type);
   if (tag.empty())
-    return unsupported("DROP of this kind of object is not supported yet", "It comes in a later version.");
+    return unsupported("DROP of this kind of object is not supported", "PostgreSQL 15 knows no such statement.");
+  if (of_home_alone(drop->remove_type)) {
+    Plan plan = at_home(tag, sql);
+    plan.ddl->changes_catalog = true;
+    return plan;
+  }
   if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
   Plan plan = everywhere(tag, sql);
   std::size_t temporary = 0;
@@ -319,33 +260,15 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
   return plan;
 }
 
-std::string owner_tag(PgQuery__ObjectType type, const char* verb = "ALTER") {
-  std::string tag = drop_tag(type);
-  if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return std::string(verb) + " DATABASE";
-  return tag.empty() ? tag : verb + tag.substr(4);
-}
-
 Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const PlanContext& context) {
-  std::string tag;
-  switch (rename->rename_type) {
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE:
-    case PG_QUERY__OBJECT_TYPE__OBJECT_COLUMN:
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TABCONSTRAINT: tag = "ALTER TABLE"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_VIEW: tag = "ALTER VIEW"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_INDEX: tag = "ALTER INDEX"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_SEQUENCE: tag = "ALTER SEQUENCE"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_SCHEMA: tag = "ALTER SCHEMA"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TYPE:
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ATTRIBUTE: tag = "ALTER TYPE"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_DOMAIN: tag = "ALTER DOMAIN"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE: return server_wide(everywhere("ALTER ROLE", sql));
-    case PG_QUERY__OBJECT_TYPE__OBJECT_POLICY: tag = "ALTER POLICY"; break;
-    case PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE: break;
-    default: tag = owner_tag(rename->rename_type); break;
-  }
+  const bool column = rename->rename_type == PG_QUERY__OBJECT_TYPE__OBJECT_COLUMN;
+  const std::string tag = alter_tag(column ? rename->relation_type : rename->rename_type);
   if (tag.empty())
-    return unsupported("RENAME of this kind of object is not supported yet", "It comes in a later version.");
-  Plan plan = everywhere(tag, sql);
+    return unsupported("RENAME of this kind of object is not supported", "PostgreSQL 15 knows no such statement.");
+  if (rename->rename_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE)
+    return unsupported("ALTER DATABASE ... RENAME is not supported",
+                       "Create a database of the new name, and restore a dump of this one into it.");
+  Plan plan = kind_everywhere(rename->rename_type, tag, sql);
   plan.ddl->unknown_relation = tag == "ALTER TABLE" && lookup(context, rename->relation) == nullptr;
   return plan;
 }
@@ -450,45 +373,6 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
   return plan;
 }
 
-// All of the cluster's databases are in UTF8, as preflight demands.
-bool other_encoding(const PgQuery__CreatedbStmt* create) {
-  for (const Node* node : each(create->n_options, create->options)) {
-    auto* option = as<PgQuery__DefElem>(node);
-    if (option == nullptr || text_of(option->defname) != "encoding" || inner(option->arg) == nullptr) continue;
-    auto* name = as<PgQuery__String>(option->arg);
-    if (name == nullptr) return true;  // its number
-    std::string plain;
-    for (const char c : text_of(name->sval))
-      if (std::isalnum(static_cast<unsigned char>(c))) plain += static_cast<char>(std::tolower(c));
-    if (plain != "utf8" && plain != "unicode") return true;
-  }
-  return false;
-}
-
-bool copied_from(const PgQuery__CreatedbStmt* create) {
-  for (const Node* node : each(create->n_options, create->options)) {
-    auto* option = as<PgQuery__DefElem>(node);
-    if (option == nullptr || text_of(option->defname) != "template" || inner(option->arg) == nullptr) continue;
-    auto* name = as<PgQuery__String>(option->arg);
-    if (name == nullptr || (text_of(name->sval) != "template0" && text_of(name->sval) != "template1")) return true;
-  }
-  return false;
-}
-
-Plan plan_create_database(std::string_view sql, const PgQuery__CreatedbStmt* create) {
-  if (other_encoding(create))
-    return unsupported("a database with another encoding than UTF8 is not supported",
-                       "Leave ENCODING out; clients may use any client_encoding.");
-  if (copied_from(create))
-    return unsupported("CREATE DATABASE from another template than template0 and template1 is not supported",
-                       "Create the database, then restore a dump of the other one into it.");
-  Plan plan = everywhere("CREATE DATABASE", sql);
-  plan.no_transaction = true;
-  plan.ddl->transactional = false;
-  plan.ddl->object = std::string(text_of(create->dbname));
-  return plan;
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
@@ -512,13 +396,9 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
     return text_of(alter->database).empty() ? server_wide(std::move(plan)) : naming_databases(std::move(plan), root);
   }
   if (as<PgQuery__DropRoleStmt>(root) != nullptr) return server_wide(no_new_epoch("DROP ROLE", sql));
-  if (as<PgQuery__AlterDatabaseSetStmt>(root) != nullptr)
-    return naming_databases(no_new_epoch("ALTER DATABASE", sql), root);
   if (auto* comment = as<PgQuery__CommentStmt>(root)) {
-    Plan plan = no_new_epoch("COMMENT", sql);
-    plan.ddl->server_wide = comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE ||
-                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_ROLE ||
-                            comment->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE;
+    Plan plan = kind_everywhere(comment->objtype, "COMMENT", sql);
+    plan.ddl->changes_catalog = false;
     return plan;
   }
   return std::nullopt;
@@ -526,6 +406,8 @@ static std::optional<Plan> plan_privileges(std::string_view sql, const Node* roo
 
 std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto plan = plan_privileges(sql, root)) return plan;
+  if (auto plan = plan_database(sql, root)) return plan;
+  if (auto plan = plan_kind(sql, root, context)) return plan;
   if (auto plan = plan_sequence(sql, root)) return plan;
   if (auto plan = plan_object(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
@@ -534,31 +416,19 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
-  if (auto* statement = as<PgQuery__CreatedbStmt>(root))
-    return naming_databases(plan_create_database(sql, statement), root);
-  if (auto* statement = as<PgQuery__DropdbStmt>(root)) {
-    if (statement->n_options > 0)
-      return unsupported("DROP DATABASE ... WITH (FORCE) is not supported yet",
-                         "End the sessions first: pg_terminate_backend(pid) of those in pgmosaic.activity.");
-    Plan plan = everywhere("DROP DATABASE", sql);
-    plan.no_transaction = true;
-    plan.ddl->transactional = false;
-    plan.ddl->object = std::string(text_of(statement->dbname));
-    return naming_databases(std::move(plan), root);
-  }
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
-    std::string tag = owner_tag(statement->object_type);
-    if (tag.empty())
-      return unsupported("OWNER TO for this kind of object is not supported yet", "It comes in a later version.");
-    Plan plan = everywhere(tag, sql);
-    plan.ddl->moves_owner = true;
-    return naming_databases(std::move(plan), root);
+    const PgQuery__ObjectType type = statement->object_type;
+    if (type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE)
+      return naming_databases(everywhere("ALTER DATABASE", sql), root);
+    Plan plan = kind_everywhere(type, alter_tag(type), sql);
+    plan.ddl->moves_owner = !of_server(type) && !of_home_alone(type);
+    return plan;
   }
   if (auto* statement = as<PgQuery__AlterObjectSchemaStmt>(root)) {
-    std::string tag = owner_tag(statement->object_type);
-    if (tag.empty() || reserved_schema(text_of(statement->newschema)))
-      return unsupported("SET SCHEMA for this object is not supported", "It comes in a later version.");
-    return everywhere(tag, sql);
+    if (reserved_schema(text_of(statement->newschema)))
+      return unsupported(
+          make_error("42501", "schema \"" + std::string(text_of(statement->newschema)) + "\" is reserved"));
+    return everywhere(alter_tag(statement->object_type), sql);
   }
   if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
     if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)

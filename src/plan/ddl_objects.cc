@@ -150,33 +150,6 @@ std::string plain_tag(const Node* root) {
 
 }  // namespace
 
-std::string object_drop_tag(PgQuery__ObjectType type) {
-  switch (type) {
-    case PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW: return "DROP MATERIALIZED VIEW";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_FUNCTION: return "DROP FUNCTION";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_PROCEDURE: return "DROP PROCEDURE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ROUTINE: return "DROP ROUTINE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_AGGREGATE: return "DROP AGGREGATE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_OPERATOR: return "DROP OPERATOR";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_OPCLASS: return "DROP OPERATOR CLASS";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_OPFAMILY: return "DROP OPERATOR FAMILY";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_COLLATION: return "DROP COLLATION";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_CONVERSION: return "DROP CONVERSION";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_CAST: return "DROP CAST";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_EXTENSION: return "DROP EXTENSION";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_STATISTIC_EXT: return "DROP STATISTICS";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TRIGGER: return "DROP TRIGGER";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_LANGUAGE: return "DROP LANGUAGE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TRANSFORM: return "DROP TRANSFORM";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_ACCESS_METHOD: return "DROP ACCESS METHOD";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TSPARSER: return "DROP TEXT SEARCH PARSER";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TSDICTIONARY: return "DROP TEXT SEARCH DICTIONARY";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TSTEMPLATE: return "DROP TEXT SEARCH TEMPLATE";
-    case PG_QUERY__OBJECT_TYPE__OBJECT_TSCONFIGURATION: return "DROP TEXT SEARCH CONFIGURATION";
-    default: return {};
-  }
-}
-
 // Its rows are the home's; the other groups have it without data.
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create,
                             const PlanContext& context) {

@@ -1,6 +1,7 @@
 // What the statement's functions and tables mean for where it runs and what it leaves behind.
 #include <algorithm>
 
+#include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
 
@@ -20,9 +21,17 @@ Plan unsupported(std::string message, std::string hint) {
   return unsupported(make_error("0A000", std::move(message), std::move(hint)));
 }
 
+void add_effects(const catalog::Table* table, Effects& effects) {
+  if (table == nullptr) return;
+  effects.not_preparable = effects.not_preparable || table->not_preparable;
+  effects.taints = effects.taints || table->taints;
+}
+
 void scan_functions(Planning& p) {
   auto* database = p.context.database;
   walk(p.root, [&](const Message* message) {
+    if (auto* range = as<PgQuery__RangeVar>(message); range != nullptr && database->special_tables)
+      add_effects(lookup(p.context, range), p.plan.effects);
     if (auto* typecast = as<PgQuery__TypeCast>(message); typecast != nullptr && typecast->type_name != nullptr) {
       // 'name'::regclass and its kin speak of the home's object identifiers.
       if (last_name(typecast->type_name->n_names, typecast->type_name->names).starts_with("reg"))

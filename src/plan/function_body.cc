@@ -115,6 +115,7 @@ class BodyReader {
     for (; first != last; ++first) {
       const Touches touches = touches_of(*first->second, database_);
       function.copies = function.copies || touches == Touches::reference;
+      function.notifies = function.notifies || first->second->not_preparable;
       raise(function, touches, "table \"" + first->second->name + "\"");
     }
     if (const FunctionInfo* info = find_builtin(name)) {

@@ -183,6 +183,8 @@ static Status plan_attach(const catalog::Table* table, const PgQuery__AlterTable
                      "Make both local, or both reference tables: WITH (table_type = '...').");
     return {};
   }
+  if (other->foreign)
+    return refused("a foreign table as a partition of a sharded table", "Leave the table local: WITH (table_type = 'local').");
   bool adopts = false;
   if (replaces) ddl.replaced_leaves = Ddl::ReplacedLeaves{table->oid};
   TRY(check_attached(*table, *other, replaces, context, adopts));

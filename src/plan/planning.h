@@ -40,6 +40,7 @@ Plan unsupported(std::string message, std::string hint);
 // Sets plan.shared_backend_error if the statement calls currval() or lastval() anywhere.
 void note_session_state(Plan& plan, const sql::Node* root, const PlanContext& context);
 void scan_functions(Planning& p);
+void add_effects(const catalog::Table* table, Effects& effects);  // of a table that is read or written; null: none
 // Of a statement that is bound; see Plan::result_signature.
 uint64_t result_signature(const Planning& p);
 // Where the statement goes, by pins and the kinds of its tables; sets plan.kind = unsupported on a mixture that no
@@ -80,7 +81,6 @@ std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, cons
 // ddl_objects.cc
 std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
-std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // code.cc
 std::optional<Plan> plan_code(std::string_view sql, const sql::Node* root, const PlanContext& context);  // DO and CALL
 // ddl_sequences.cc

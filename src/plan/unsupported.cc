@@ -2,6 +2,7 @@
 #include <map>
 
 #include "plan/ddl_checks.h"
+#include "plan/kinds.h"
 #include "plan/planning.h"
 
 namespace pgmosaic::plan {
@@ -67,16 +68,28 @@ Plan plan_rebuild(std::string command, const PgQuery__RangeVar* relation, std::s
   return plan;
 }
 
+// REINDEX of a schema, a database or its catalogs: see router/reindex.h.
+Plan plan_reindex_many(std::string_view sql, const Node* root, const PgQuery__ReindexStmt* reindex) {
+  Plan plan = everywhere("REINDEX", sql);
+  plan.no_transaction = true;
+  plan.ddl->transactional = plan.ddl->changes_catalog = false;
+  plan.ddl->object = std::string(text_of(reindex->name));
+  const char* kind = reindex->kind == PG_QUERY__REINDEX_OBJECT_TYPE__REINDEX_OBJECT_SCHEMA     ? "SCHEMA"
+                     : reindex->kind == PG_QUERY__REINDEX_OBJECT_TYPE__REINDEX_OBJECT_SYSTEM ? "SYSTEM"
+                                                                                             : "DATABASE";
+  plan.ddl->alone = std::string("REINDEX ") + kind;
+  return naming_databases(std::move(plan), root);
+}
+
 }  // namespace
 
 std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* statement = as<PgQuery__VacuumStmt>(root)) return plan_vacuum(sql, statement, context);
   if (auto* statement = as<PgQuery__LockStmt>(root)) return plan_lock(sql, statement, context);
-  if (auto* statement = as<PgQuery__ClusterStmt>(root); statement != nullptr && statement->relation != nullptr)
+  if (auto* statement = as<PgQuery__ClusterStmt>(root))
     return plan_rebuild("CLUSTER", statement->relation, sql, context);
   if (auto* statement = as<PgQuery__ReindexStmt>(root)) {
-    if (statement->relation == nullptr)
-      return unsupported("REINDEX of a schema or database is not supported yet", "REINDEX its tables one by one.");
+    if (statement->relation == nullptr) return plan_reindex_many(sql, root, statement);
     return plan_rebuild("REINDEX", statement->relation, sql, context);
   }
   if (as<PgQuery__RefreshMatViewStmt>(root) != nullptr) {
@@ -104,28 +117,6 @@ std::optional<Plan> plan_utility(std::string_view sql, const Node* root, const P
 
 std::string construct_name(const Node* root) {
   static const std::map<std::string_view, std::string_view> kNames{
-      {"RuleStmt", "CREATE RULE"},
-      {"AlterSystemStmt", "ALTER SYSTEM"},
-      {"CreatePublicationStmt", "CREATE PUBLICATION"},
-      {"AlterPublicationStmt", "ALTER PUBLICATION"},
-      {"CreateSubscriptionStmt", "CREATE SUBSCRIPTION"},
-      {"AlterSubscriptionStmt", "ALTER SUBSCRIPTION"},
-      {"DropSubscriptionStmt", "DROP SUBSCRIPTION"},
-      {"CreateFdwStmt", "CREATE FOREIGN DATA WRAPPER"},
-      {"CreateForeignServerStmt", "CREATE SERVER"},
-      {"CreateForeignTableStmt", "CREATE FOREIGN TABLE"},
-      {"CreateUserMappingStmt", "CREATE USER MAPPING"},
-      {"ImportForeignSchemaStmt", "IMPORT FOREIGN SCHEMA"},
-      {"CreateEventTrigStmt", "CREATE EVENT TRIGGER"},
-      {"AlterEventTrigStmt", "ALTER EVENT TRIGGER"},
-      {"CreateTableSpaceStmt", "CREATE TABLESPACE"},
-      {"DropTableSpaceStmt", "DROP TABLESPACE"},
-      {"DropOwnedStmt", "DROP OWNED"},
-      {"ReassignOwnedStmt", "REASSIGN OWNED"},
-      {"SecLabelStmt", "SECURITY LABEL"},
-      {"LoadStmt", "LOAD"},
-      {"AlterTableMoveAllStmt", "ALTER TABLE ALL IN TABLESPACE"},
-      {"AlterObjectDependsStmt", "ALTER ... DEPENDS ON EXTENSION"},
       {"CreateTableAsStmt", "this form of CREATE TABLE ... AS"},
       {"ExplainStmt", "EXPLAIN"},
   };

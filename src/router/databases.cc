@@ -20,8 +20,9 @@ std::string name_on(const exec::Backend& backend, const std::string& database) {
   return backend.conn->endpoint().database_name(database);
 }
 
-std::string drop_sql(const exec::Backend& backend, const std::string& database) {
-  return "DROP DATABASE IF EXISTS " + pool::quote_identifier(name_on(backend, database));
+std::string drop_sql(const exec::Backend& backend, const std::string& database, bool force = false) {
+  return "DROP DATABASE IF EXISTS " + pool::quote_identifier(name_on(backend, database)) +
+         (force ? " WITH (FORCE)" : "");
 }
 
 }  // namespace
@@ -56,7 +57,7 @@ net::Task<Status> DatabaseChange::wait_until_unused(exec::Backend& backend) {
   const std::string name = pool::quote_literal(name_on(backend, ddl.object));
   const std::string question =
       "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND datname = " +
-      name + ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
+      name + (ddl.force ? " AND false" : "") + ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
   for (int tries = 0; tries < kUnusedTries; ++tries) {
     auto rows = co_await backend.conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
@@ -68,7 +69,56 @@ net::Task<Status> DatabaseChange::wait_until_unused(exec::Backend& backend) {
                                    worker.snapshot->group(backend.group)->name + ".");
 }
 
+// May this session's role drop the database, and end its sessions? PostgreSQL's rules and messages. False: the home
+// says why it may not.
+net::Task<Result<bool>> DatabaseChange::may_force(const std::vector<SessionInfo>& clients) {
+  std::string users = "ARRAY[]::pg_catalog.name[]";
+  for (const SessionInfo& client : clients)
+    if (client.database == ddl.object) users += " || " + pool::quote_literal(client.user) + "::pg_catalog.name";
+  const std::string question =
+      "SELECT m.rolsuper, bool_or(r.rolsuper), bool_and(r.rolsuper OR pg_catalog.pg_has_role(m.oid, r.oid, 'USAGE') OR "
+      "pg_catalog.pg_has_role(m.oid, 'pg_signal_backend', 'USAGE')) FROM pg_catalog.pg_roles m CROSS JOIN "
+      "pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_roles r ON r.rolname = ANY (" +
+      users +
+      ") WHERE m.rolname = current_user AND NOT d.datistemplate AND pg_catalog.pg_has_role(m.oid, d.datdba, 'USAGE') AND "
+      "d.datname = " +
+      pool::quote_literal(ddl.object) + " GROUP BY m.rolsuper";
+  auto rows = co_await home.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return false;
+  const auto& row = rows->rows[0];
+  if (row[0] == "t" || !row[1]) co_return true;
+  if (row[1] == "t") co_return make_error("42501", "must be a superuser to terminate superuser process");
+  if (row[2] != "t")
+    co_return make_error("42501",
+                         "must be a member of the role whose process is being terminated or member of "
+                         "pg_signal_backend");
+  co_return true;
+}
+
+// DROP DATABASE … WITH (FORCE): the router's sessions end here, and give their backends back; what else is connected
+// is ended by the servers.
+net::Task<Status> DatabaseChange::end_sessions() {
+  std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
+  CO_TRY_ASSIGN(const bool may, co_await may_force(clients));
+  if (!may) co_return Status{};
+  for (int tries = 0; tries < kUnusedTries; ++tries) {
+    bool any = false;
+    for (const SessionInfo& client : clients) {
+      if (client.database != ddl.object) continue;
+      any = true;
+      if (tries == 0) worker.context.sessions.signal(client.pid, true);
+    }
+    if (!any) break;
+    co_await worker.loop.sleep(kUnusedPollUs);
+    if (cancelled || client_gone) co_return make_error("57014", "canceling statement due to user request");
+    clients = co_await worker.context.all_sessions(worker.loop);
+  }
+  co_return Status{};
+}
+
 net::Task<Status> DatabaseChange::drop() {
+  if (ddl.force && ddl.object != session_database) CO_TRY(co_await end_sessions());
   if (ddl.object != session_database) {
     const std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
     for (const SessionInfo& client : clients)
@@ -90,7 +140,7 @@ net::Task<Status> DatabaseChange::drop() {
     }
     if (!left) co_return status;
   }
-  for (exec::Backend* backend : others) CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object)));
+  for (exec::Backend* backend : others) CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object, ddl.force)));
   co_return co_await worker.context.control->database_dropped(worker.loop, ddl.object);
 }
 

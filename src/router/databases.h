@@ -11,6 +11,7 @@
 namespace pgmosaic::router {
 
 class Worker;
+struct SessionInfo;
 
 struct DatabaseChange {
   Worker& worker;
@@ -29,6 +30,8 @@ struct DatabaseChange {
  private:
   net::Task<Status> run(exec::Backend& backend, std::string sql);
   net::Task<Status> wait_until_unused(exec::Backend& backend);
+  net::Task<Status> end_sessions();
+  net::Task<Result<bool>> may_force(const std::vector<SessionInfo>& clients);
 };
 
 }  // namespace pgmosaic::router

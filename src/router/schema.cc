@@ -11,6 +11,7 @@
 #include "router/execution.h"
 #include "router/layout.h"
 #include "router/new_tables.h"
+#include "router/server_ddl.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/layout.h"
@@ -225,14 +226,16 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
 // CREATE DATABASE and DROP DATABASE cannot run in a transaction, but what was interrupted can be repeated: the home's
 // word says whether a database exists.
 net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
+  const std::string& name = ddl.alone.empty() ? ddl.tag : ddl.alone;
   if (backends_.in_transaction() && !implicit_)
-    co_return make_error("25001", ddl.tag + " cannot run inside a transaction block");
-  if (implicit_) co_return make_error("25001", ddl.tag + " cannot be executed from a multi-command string");
+    co_return make_error("25001", name + " cannot run inside a transaction block");
+  if (implicit_) co_return make_error("25001", name + " cannot be executed from a multi-command string");
   if (sql::is_layout_command(ddl.everywhere[0])) {
     CO_TRY(change_layout({*worker_.context.control, *database_, backends_.user()}, ddl.everywhere[0]));
     put_complete(ddl.tag);
     co_return Status{};
   }
+  if (ddl.tag.ends_with("TABLESPACE") || ddl.tag == "REINDEX") co_return co_await run_server_ddl(ddl);
   if (pg::is_shards_database(ddl.object))
     co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
                          "Names that begin with pgmosaic_shards_ belong to the router.");
@@ -249,6 +252,33 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
     CO_TRY(co_await change.drop());
   }
   out_ += change.notices;
+  put_complete(ddl.tag);
+  co_return Status{};
+}
+
+net::Task<Status> Session::run_server_ddl(const plan::Ddl& ddl) {
+  exec::Backend* home = nullptr;
+  exec::Backend* beside = nullptr;
+  std::vector<exec::Backend*> others;
+  for (const catalog::Group& group : snapshot_->groups) {
+    if (group.beside_home && ddl.server_wide) continue;
+    auto backend = co_await backends_.get(group.id);
+    if (!backend.ok()) co_return std::move(backend.error());
+    if (group.home) home = *backend;
+    if (group.beside_home) beside = *backend;
+    if (!group.home) others.push_back(*backend);
+  }
+  ServerDdl change{ddl, *home, others, beside};
+  Status status;
+  if (ddl.tag == "CREATE TABLESPACE") {
+    status = co_await change.create_tablespace();
+  } else if (ddl.tag == "DROP TABLESPACE") {
+    status = co_await change.drop_tablespace();
+  } else {
+    status = co_await change.reindex();
+  }
+  out_ += change.notices;
+  CO_TRY(std::move(status));
   put_complete(ddl.tag);
   co_return Status{};
 }

@@ -1,0 +1,102 @@
+#include "router/server_ddl.h"
+
+#include "pool/settings.h"
+
+namespace pgmosaic::router {
+
+namespace {
+
+std::string named(const plan::Ddl& ddl) { return pool::quote_literal(ddl.object); }
+
+}  // namespace
+
+net::Task<Status> ServerDdl::run(exec::Backend& backend, std::string sql) {
+  auto rows = co_await backend.conn->query(sql);
+  if (&backend == &home && rows.ok()) notices += rows->notices;
+  if (rows.ok()) co_return Status{};
+  if (&backend != &home) rows.error().node = "group " + std::to_string(backend.group);
+  co_return std::move(rows.error());
+}
+
+net::Task<Status> ServerDdl::create_tablespace() {
+  std::vector<exec::Backend*> order = {&home}, done;
+  order.insert(order.end(), others.begin(), others.end());
+  for (exec::Backend* backend : order) {
+    Status status = co_await run(*backend, ddl.everywhere[0]);
+    if (!status.ok()) {
+      const std::string drop = "DROP TABLESPACE " + pool::quote_identifier(ddl.object);
+      for (exec::Backend* made : done) (void)(co_await run(*made, drop));
+      co_return status;
+    }
+    done.push_back(backend);
+  }
+  co_return Status{};
+}
+
+// CREATE TABLESPACE …; empty: there is none.
+net::Task<Result<std::string>> ServerDdl::tablespace_definition(exec::Backend& backend) {
+  const std::string question =
+      "SELECT pg_catalog.format('CREATE TABLESPACE %I OWNER %I LOCATION %L', spcname, "
+      "pg_catalog.pg_get_userbyid(spcowner), CASE WHEN pg_catalog.pg_tablespace_location(oid) LIKE 'pg_tblspc/%' THEN '' "
+      "ELSE pg_catalog.pg_tablespace_location(oid) END) || coalesce(' WITH (' || "
+      "pg_catalog.array_to_string(spcoptions, ', ') || ')', ''), EXISTS (SELECT FROM "
+      "pg_catalog.pg_tablespace_databases(oid)) FROM pg_catalog.pg_tablespace WHERE spcname = " +
+      named(ddl);
+  auto rows = co_await backend.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return std::string();
+  if (rows->rows[0][1] == "t" && &backend != &home) {
+    Error error = make_error("55000", "tablespace \"" + ddl.object + "\" is not empty");
+    error.node = "group " + std::to_string(backend.group);
+    co_return error;
+  }
+  co_return *rows->rows[0][0];
+}
+
+net::Task<Status> ServerDdl::drop_tablespace() {
+  std::vector<exec::Backend*> order = {&home};
+  order.insert(order.end(), others.begin(), others.end());
+  std::vector<std::string> definitions;
+  bool left = false;  // by one that was interrupted
+  for (exec::Backend* backend : order) {
+    CO_TRY_ASSIGN(std::string definition, co_await tablespace_definition(*backend));
+    left = left || (backend != &home && !definition.empty());
+    definitions.push_back(std::move(definition));
+  }
+  if (!definitions[0].empty() || !left) CO_TRY(co_await run(home, ddl.everywhere[0]));
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    if (definitions[i].empty()) continue;
+    Status status = co_await run(*order[i], "DROP TABLESPACE " + pool::quote_identifier(ddl.object));
+    if (status.ok()) continue;
+    for (std::size_t before = 0; before < i; ++before)
+      if (!definitions[before].empty()) (void)(co_await run(*order[before], definitions[before]));
+    co_return status;
+  }
+  co_return Status{};
+}
+
+// The leaves of a schema's tables are in a schema of their own.
+net::Task<Status> ServerDdl::reindex_leaves(exec::Backend& backend) {
+  const std::string question =
+      "SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN "
+      "pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_inherits i ON i.inhparent = c.oid JOIN "
+      "pg_catalog.pg_class l ON l.oid = i.inhrelid JOIN pg_catalog.pg_namespace s ON s.oid = l.relnamespace WHERE "
+      "c.relkind = 'p' AND s.nspname = 'pgmosaic_shards' AND n.nspname = " +
+      named(ddl);
+  auto tables = co_await backend.conn->query(question);
+  if (!tables.ok()) co_return std::move(tables.error());
+  for (const auto& row : tables->rows) CO_TRY(co_await run(backend, "REINDEX TABLE " + *row[0]));
+  co_return Status{};
+}
+
+net::Task<Status> ServerDdl::reindex() {
+  CO_TRY(co_await run(home, ddl.everywhere[0]));
+  for (exec::Backend* backend : others) {
+    const bool renamed = backend == beside && !ddl.beside_home_instead.empty();
+    CO_TRY(co_await run(*backend, renamed ? ddl.beside_home_instead : ddl.everywhere[0]));
+    if (ddl.alone == "REINDEX SCHEMA") CO_TRY(co_await reindex_leaves(*backend));
+  }
+  co_return Status{};
+}
+
+}  // namespace pgmosaic::router
