@@ -34,11 +34,8 @@ Result<std::string> for_shards_database(const Node* root) {
     copy->dbname = renamed(alter->dbname);
     return deparse_statement(arena.node(copy));
   }
-  if (auto* alter = as<PgQuery__AlterDatabaseRefreshCollStmt>(root)) {
-    auto* copy = arena.shallow(alter);
-    copy->dbname = renamed(alter->dbname);
-    return deparse_statement(arena.node(copy));
-  }
+  if (auto* alter = as<PgQuery__AlterDatabaseRefreshCollStmt>(root))  // which the deparser does not know
+    return "ALTER DATABASE " + quote_identifier(text_of(renamed(alter->dbname))) + " REFRESH COLLATION VERSION";
   if (auto* alter = as<PgQuery__AlterDatabaseSetStmt>(root)) {
     auto* copy = arena.shallow(alter);
     copy->dbname = renamed(alter->dbname);

@@ -97,11 +97,11 @@ net::Task<Result<bool>> DatabaseChange::may_force(const std::vector<SessionInfo>
 }
 
 // DROP DATABASE … WITH (FORCE): the router's sessions end here, and give their backends back; what else is connected
-// is ended by the servers.
-net::Task<Status> DatabaseChange::end_sessions() {
+// is ended by the servers. False: the home says why it cannot be.
+net::Task<Result<bool>> DatabaseChange::end_sessions() {
   std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
   CO_TRY_ASSIGN(const bool may, co_await may_force(clients));
-  if (!may) co_return Status{};
+  if (!may) co_return false;
   for (int tries = 0; tries < kUnusedTries; ++tries) {
     bool any = false;
     for (const SessionInfo& client : clients) {
@@ -114,12 +114,15 @@ net::Task<Status> DatabaseChange::end_sessions() {
     if (cancelled || client_gone) co_return make_error("57014", "canceling statement due to user request");
     clients = co_await worker.context.all_sessions(worker.loop);
   }
-  co_return Status{};
+  co_return true;
 }
 
 net::Task<Status> DatabaseChange::drop() {
-  if (ddl.force && ddl.object != session_database) CO_TRY(co_await end_sessions());
-  if (ddl.object != session_database) {
+  bool may = true;
+  if (ddl.force && ddl.object != session_database) {
+    CO_TRY_ASSIGN(may, co_await end_sessions());
+  }
+  if (ddl.object != session_database && may) {
     const std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
     for (const SessionInfo& client : clients)
       if (client.database == ddl.object)

@@ -30,7 +30,7 @@ struct DatabaseChange {
  private:
   net::Task<Status> run(exec::Backend& backend, std::string sql);
   net::Task<Status> wait_until_unused(exec::Backend& backend);
-  net::Task<Status> end_sessions();
+  net::Task<Result<bool>> end_sessions();
   net::Task<Result<bool>> may_force(const std::vector<SessionInfo>& clients);
 };
 

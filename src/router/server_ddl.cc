@@ -45,7 +45,14 @@ net::Task<Result<std::string>> ServerDdl::tablespace_definition(exec::Backend& b
   auto rows = co_await backend.conn->query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   if (rows->rows.empty()) co_return std::string();
-  if (rows->rows[0][1] == "t" && &backend != &home) {
+  bool used = rows->rows[0][1] == "t" && &backend != &home;
+  if (used) {  // perhaps only by files of what was dropped, which a checkpoint removes
+    (void)(co_await run(backend, "CHECKPOINT"));
+    auto again = co_await backend.conn->query(question);
+    if (!again.ok()) co_return std::move(again.error());
+    used = again->rows.empty() || again->rows[0][1] == "t";
+  }
+  if (used) {
     Error error = make_error("55000", "tablespace \"" + ddl.object + "\" is not empty");
     error.node = "group " + std::to_string(backend.group);
     co_return error;
