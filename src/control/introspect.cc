@@ -446,6 +446,24 @@ std::vector<Error> add_rules(const Lines& rows, Drafts& drafts, catalog::Databas
   return std::move(facts.misplaced);
 }
 
+// Functions of triggers, publications and rules that would see a part of the rows.
+void find_misplaced(const Lines& triggers, const Lines& publications, const Lines& rules, Drafts& drafts,
+                    catalog::Database& database) {
+  std::vector<std::pair<Oid, std::string>> called;
+  for (const auto& row : triggers) called.emplace_back(oid_of(row[0]), *row[1]);
+  database.misplaced = plan::misplaced_functions(database, called);
+  for (const auto& [table, name] : called) {
+    const auto function = database.user_functions.find(name);
+    if (function != database.user_functions.end() &&
+        function->second.touches == catalog::UserFunction::Touches::unknown)
+      database.guarded_tables.insert(table);
+  }
+  std::vector<plan::WidePublication> wide;
+  for (const auto& row : publications) wide.push_back({*row[0], *row[1]});
+  for (Error& error : plan::misplaced_publications(database, wide)) database.misplaced.push_back(std::move(error));
+  for (Error& error : add_rules(rules, drafts, database)) database.misplaced.push_back(std::move(error));
+}
+
 uint64_t identities_of(const catalog::Database& database) {
   std::hash<std::string> hash;
   uint64_t sum = 0;
@@ -521,21 +539,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   for (const auto& row : part(Part::functions))
     texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or("")});
   database->user_functions = plan::read_functions(texts, *database);
-  std::vector<std::pair<Oid, std::string>> called;
-  for (const auto& row : part(Part::triggers)) called.emplace_back(oid_of(row[0]), *row[1]);
-  database->misplaced = plan::misplaced_functions(*database, called);
-  for (const auto& [table, function] : called) {
-    const auto called_by = database->user_functions.find(function);
-    if (called_by != database->user_functions.end() && called_by->second.touches == catalog::UserFunction::Touches::unknown)
-      database->guarded_tables.insert(table);
-  }
-  const auto add_misplaced = [&](std::vector<Error> more) {
-    for (Error& error : more) database->misplaced.push_back(std::move(error));
-  };
-  std::vector<plan::WidePublication> wide;
-  for (const auto& row : part(Part::wide_publications)) wide.push_back({*row[0], *row[1]});
-  add_misplaced(plan::misplaced_publications(*database, wide));
-  add_misplaced(add_rules(part(Part::rules), drafts, *database));
+  find_misplaced(part(Part::triggers), part(Part::wide_publications), part(Part::rules), drafts, *database);
   database->identities = identities_of(*database);
   co_return database;
 }

@@ -1,6 +1,7 @@
 // COPY: FROM STDIN is split as a stream by key; TO STDOUT concatenates the groups' streams.
 #include <algorithm>
 
+#include "plan/ddl_checks.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 #include "sql/tokens.h"
@@ -267,6 +268,7 @@ Plan copy_on_server(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.command = "COPY";
   plan.returns_rows = false;
   plan.effects.writes = copy->is_from != 0;
+  add_effects(lookup(context, copy->relation), plan.effects);
   plan.target.kind = Target::Kind::home;
   return plan;
 }
@@ -283,7 +285,9 @@ Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& contex
   Planning p(sql, context, root);
   Level* level = p.statement.new_level(nullptr, nullptr);
   Instance& table = p.statement.add_table(level, copy->relation, -1);
-  return copy->is_from ? copy_in(copy, table, context) : copy_table_out(sql, copy, table);
+  Plan plan = copy->is_from ? copy_in(copy, table, context) : copy_table_out(sql, copy, table);
+  add_effects(table.table, plan.effects);
+  return plan;
 }
 
 }  // namespace pgmosaic::plan

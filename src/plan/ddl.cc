@@ -95,22 +95,10 @@ Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCm
   return {};
 }
 
-Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
-  std::string_view name = text_of(command->name);
-  switch (command->subtype) {
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return {};  // see change_partition()
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
-      auto* constraint = as<PgQuery__Constraint>(command->def);
-      return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
-    }
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
-      if (is_key(table, name) && !table.by_partition)
-        return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
-                       "Create a new table with the key you want and copy the rows.");
-      return {};
+// What every group does alike, whichever kind of table it is. Of storage see alter_leaves(); rules and foreign tables
+// are local ones', or PostgreSQL says that there are none.
+bool fits_every_table(PgQuery__AlterTableType subtype) {
+  switch (subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ColumnDefault:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity:
@@ -138,24 +126,14 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity: return {};
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddInherit:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropInherit:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddOf:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropOf:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_ClusterOn:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropCluster:
-      if (table.kind == TableKind::local) return {};
-      return refused("this form of ALTER TABLE of a sharded or reference table is not supported",
-                     "It is for local tables.");
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetUnLogged:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetAccessMethod:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetTableSpace: return {};  // see alter_leaves()
-    // Rules and foreign tables are local ones' or nobody's.
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetTableSpace:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableRule:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableAlwaysRule:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_EnableReplicaRule:
@@ -163,9 +141,34 @@ Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* co
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnGenericOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_GenericOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DropOids:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartitionFinalize: return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartitionFinalize: return true;
+    default: return false;
+  }
+}
+
+Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
+  std::string_view name = text_of(command->name);
+  switch (command->subtype) {
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return {};  // see change_partition()
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {
+      auto* constraint = as<PgQuery__Constraint>(command->def);
+      return constraint == nullptr ? Status() : check_constraint(table, constraint, "", context);
+    }
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_DropColumn:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType:
+      if (is_key(table, name) && !table.by_partition)
+        return refused("the distribution column \"" + std::string(name) + "\" cannot be dropped or change its type",
+                       "Create a new table with the key you want and copy the rows.");
+      return {};
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_AddInherit: {
+      const catalog::Table* parent = lookup(context, as<PgQuery__RangeVar>(command->def));
+      if (table.kind == TableKind::local && (parent == nullptr || parent->kind == TableKind::local)) return {};
+      return refused("INHERIT with a sharded or reference table", "It is for local tables: use LIKE.");
+    }
     default:
-      if (table.kind == TableKind::local) return {};
+      if (table.kind == TableKind::local || fits_every_table(command->subtype)) return {};
       return refused("this form of ALTER TABLE of a sharded or reference table is not supported",
                      "It is for local tables.");
   }
@@ -192,8 +195,9 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   for (const Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     if (command == nullptr) continue;
-    if (auto status =
-            tag == "ALTER TABLE" || tag == "ALTER VIEW" || tag == "ALTER FOREIGN TABLE" ? check_alter(definition, command, context) : Status();
+    if (auto status = tag == "ALTER TABLE" || tag == "ALTER VIEW" || tag == "ALTER FOREIGN TABLE"
+                          ? check_alter(definition, command, context)
+                          : Status();
         !status)
       return unsupported(status.error());
   }
@@ -377,8 +381,11 @@ Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery_
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
   // Whether an owner may read tables and use schemas decides plans.
-  if (auto* grant = as<PgQuery__GrantStmt>(root))
-    return naming_databases(everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql), root);
+  if (auto* grant = as<PgQuery__GrantStmt>(root)) {
+    Plan plan = naming_databases(everywhere(grant->is_grant ? "GRANT" : "REVOKE", sql), root);
+    if (plan.ddl) plan.ddl->server_wide = of_server(grant->objtype) && plan.ddl->beside_home_instead.empty();
+    return plan;
+  }
   if (auto* grant = as<PgQuery__GrantRoleStmt>(root))
     return server_wide(no_new_epoch(grant->is_grant ? "GRANT ROLE" : "REVOKE ROLE", sql));
   if (auto* role = as<PgQuery__CreateRoleStmt>(root)) {

@@ -142,7 +142,8 @@ Plan naming_databases(Plan plan, const Node* root) {
 std::optional<Plan> plan_database(std::string_view sql, const Node* root) {
   if (auto* create = as<PgQuery__CreatedbStmt>(root)) return naming_databases(plan_create_database(sql, create), root);
   if (auto* drop = as<PgQuery__DropdbStmt>(root)) return naming_databases(plan_drop_database(sql, drop), root);
-  if (auto* alter = as<PgQuery__AlterDatabaseStmt>(root)) return naming_databases(plan_alter_database(sql, alter), root);
+  if (auto* alter = as<PgQuery__AlterDatabaseStmt>(root))
+    return naming_databases(plan_alter_database(sql, alter), root);
   if (as<PgQuery__AlterDatabaseSetStmt>(root) == nullptr && as<PgQuery__AlterDatabaseRefreshCollStmt>(root) == nullptr)
     return std::nullopt;
   Plan plan = everywhere("ALTER DATABASE", sql);

@@ -87,7 +87,7 @@ bool of_home_alone(PgQuery__ObjectType type) {
 // Of these a server has one, whichever of its databases asks.
 bool of_server(PgQuery__ObjectType type) {
   return type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE || type == PG_QUERY__OBJECT_TYPE__OBJECT_ROLE ||
-         type == PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE;
+         type == PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE || type == PG_QUERY__OBJECT_TYPE__OBJECT_PARAMETER_ACL;
 }
 
 Plan kind_everywhere(PgQuery__ObjectType type, std::string tag, std::string_view sql) {

@@ -59,8 +59,7 @@ Result<std::string> commands_text(const PgQuery__AlterTableStmt* alter, const st
 
 }  // namespace
 
-Status alter_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql,
-                    Ddl& ddl) {
+Status alter_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql, Ddl& ddl) {
   if (table == nullptr || !has_leaves(*table)) return {};
   std::vector<Node*> leaves, parent;
   for (size_t i = 0; i < alter->n_cmds; ++i) {
@@ -79,10 +78,13 @@ Status alter_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* 
   Arena arena;
   TRY_ASSIGN(const std::string commands, commands_text(alter, leaves, arena));
   const std::string name = quote_identifier(table->schema) + "." + quote_identifier(table->name);
-  std::string text = "DO LANGUAGE plpgsql $pgmosaic$ DECLARE leaf record; BEGIN FOR leaf IN SELECT t.relid FROM "
-                     "pg_catalog.pg_partition_tree(" +
-                     quote_literal(name) + ") t WHERE t.isleaf LOOP EXECUTE pg_catalog.format('ALTER TABLE %s', leaf.relid) "
-                     "|| " + quote_literal(commands) + "; END LOOP; END $pgmosaic$";
+  std::string text =
+      "DO LANGUAGE plpgsql $pgmosaic$ DECLARE leaf record; BEGIN FOR leaf IN SELECT t.relid FROM "
+      "pg_catalog.pg_partition_tree(" +
+      quote_literal(name) +
+      ") t WHERE t.isleaf LOOP EXECUTE pg_catalog.format('ALTER TABLE %s', leaf.relid) "
+      "|| " +
+      quote_literal(commands) + "; END LOOP; END $pgmosaic$";
   if (!parent.empty()) {
     auto* whole = arena.shallow(alter->relation);
     whole->inh = 1;

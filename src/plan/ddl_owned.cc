@@ -37,8 +37,7 @@ std::string role_text(const PgQuery__RoleSpec* role) {
 std::string block(std::string_view sql, const std::string& names, std::string_view shared, const std::string& where) {
   return "DO LANGUAGE plpgsql $pgmosaic$ DECLARE o record; roles pg_catalog.oid[] := ARRAY(SELECT oid FROM "
          "pg_catalog.pg_roles WHERE rolname IN (" +
-         names +
-         ")); BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend WHERE dbid = 0 AND deptype = '" +
+         names + ")); BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend WHERE dbid = 0 AND deptype = '" +
          std::string(shared) +
          "' AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND refobjid = ANY (roles)) THEN " +
          std::string(sql) + "; RETURN; END IF; " + where + " END $pgmosaic$";
@@ -63,9 +62,10 @@ std::string reassign_here(std::string_view sql, const PgQuery__ReassignOwnedStmt
 }
 
 std::string drop_here(std::string_view sql, const PgQuery__DropOwnedStmt* drop) {
-  return block(sql, role_names(drop->n_roles, drop->roles), "a",
-               "RAISE feature_not_supported USING MESSAGE = 'DROP OWNED of a role with privileges on databases, "
-               "tablespaces or settings', HINT = 'REVOKE those first, and commit: REVOKE ALL ON DATABASE ... FROM ...';");
+  return block(
+      sql, role_names(drop->n_roles, drop->roles), "a",
+      "RAISE feature_not_supported USING MESSAGE = 'DROP OWNED of a role with privileges on databases, "
+      "tablespaces or settings', HINT = 'REVOKE those first, and commit: REVOKE ALL ON DATABASE ... FROM ...';");
 }
 
 }  // namespace

@@ -52,8 +52,10 @@ std::vector<Node*> group_options(Arena& arena, size_t count, Node* const* option
 }
 
 std::string without_tables(std::string_view publication) {
-  return "DO LANGUAGE plpgsql $pgmosaic$ DECLARE t record; BEGIN FOR t IN SELECT r.prrelid::pg_catalog.regclass AS name "
-         "FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = " +
+  return "DO LANGUAGE plpgsql $pgmosaic$ DECLARE t record; BEGIN FOR t IN SELECT r.prrelid::pg_catalog.regclass AS "
+         "name "
+         "FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname "
+         "= " +
          quote_literal(publication) + " LOOP EXECUTE pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', " +
          quote_literal(publication) + ", t.name); END LOOP; END $pgmosaic$";
 }
@@ -118,10 +120,10 @@ std::vector<Error> misplaced_publications(const catalog::Database& database,
     });
     if (!covers) continue;
     const std::string of = publication.schema.empty() ? "all tables" : "all tables of schema " + publication.schema;
-    found.push_back(make_error("0A000",
-                               "the publication \"" + publication.name + "\" of " + of + ", with sharded tables among them",
-                               "Name the tables: CREATE PUBLICATION ... FOR TABLE ...",
-                               "Each group publishes its rows of the sharded tables that a publication names."));
+    found.push_back(make_error(
+        "0A000", "the publication \"" + publication.name + "\" of " + of + ", with sharded tables among them",
+        "Name the tables: CREATE PUBLICATION ... FOR TABLE ...",
+        "Each group publishes its rows of the sharded tables that a publication names."));
   }
   return found;
 }

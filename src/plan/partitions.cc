@@ -184,7 +184,8 @@ static Status plan_attach(const catalog::Table* table, const PgQuery__AlterTable
     return {};
   }
   if (other->foreign)
-    return refused("a foreign table as a partition of a sharded table", "Leave the table local: WITH (table_type = 'local').");
+    return refused("a foreign table as a partition of a sharded table",
+                   "Leave the table local: WITH (table_type = 'local').");
   bool adopts = false;
   if (replaces) ddl.replaced_leaves = Ddl::ReplacedLeaves{table->oid};
   TRY(check_attached(*table, *other, replaces, context, adopts));

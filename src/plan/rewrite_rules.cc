@@ -14,8 +14,9 @@ using catalog::TableKind;
 
 namespace {
 
-constexpr const char* kHint = "Use a trigger, or statements of their own; or keep the tables local: WITH (table_type = "
-                              "'local').";
+constexpr const char* kHint =
+    "Use a trigger, or statements of their own; or keep the tables local: WITH (table_type = "
+    "'local').";
 
 // Which kinds of tables a name stands for, through views.
 struct Reach {
@@ -50,9 +51,9 @@ Status check_table(const PgQuery__RuleStmt* rule, const PlanContext& context) {
   if (rule->event == PG_QUERY__CMD_TYPE__CMD_SELECT) {  // it makes a table a view
     const catalog::Table* table = lookup(context, rule->relation);
     const bool spread = table != nullptr && (table->kind == TableKind::sharded || table->kind == TableKind::reference);
-    return spread ? Status(refused("a rule that makes the sharded or reference table " + quoted(rule->relation) +
-                                       " a view",
-                                   "DROP TABLE, then CREATE VIEW."))
+    return spread ? Status(refused(
+                        "a rule that makes the sharded or reference table " + quoted(rule->relation) + " a view",
+                        "DROP TABLE, then CREATE VIEW."))
                   : Status();
   }
   if (reach.sharded || reach.reference)

@@ -16,9 +16,9 @@ struct RuleText {
 };
 
 struct RuleFacts {
-  std::vector<Error> misplaced;       // rules that would see or write a part of the rows only
-  std::set<catalog::Oid> notifying;   // tables with actions whose transaction cannot be prepared
-  std::set<catalog::Oid> tainting;    // … that may leave something in the session
+  std::vector<Error> misplaced;      // rules that would see or write a part of the rows only
+  std::set<catalog::Oid> notifying;  // tables with actions whose transaction cannot be prepared
+  std::set<catalog::Oid> tainting;   // … that may leave something in the session
 };
 
 // `database`: its tables and functions are known.

@@ -57,7 +57,8 @@ net::Task<Status> DatabaseChange::wait_until_unused(exec::Backend& backend) {
   const std::string name = pool::quote_literal(name_on(backend, ddl.object));
   const std::string question =
       "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND datname = " +
-      name + (ddl.force ? " AND false" : "") + ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
+      name + (ddl.force ? " AND false" : "") +
+      ") OR EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = " + name + ")";
   for (int tries = 0; tries < kUnusedTries; ++tries) {
     auto rows = co_await backend.conn->query(question);
     if (!rows.ok()) co_return std::move(rows.error());
@@ -80,7 +81,8 @@ net::Task<Result<bool>> DatabaseChange::may_force(const std::vector<SessionInfo>
       "pg_catalog.pg_has_role(m.oid, 'pg_signal_backend', 'USAGE')) FROM pg_catalog.pg_roles m CROSS JOIN "
       "pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_roles r ON r.rolname = ANY (" +
       users +
-      ") WHERE m.rolname = current_user AND NOT d.datistemplate AND pg_catalog.pg_has_role(m.oid, d.datdba, 'USAGE') AND "
+      ") WHERE m.rolname = current_user AND NOT d.datistemplate AND pg_catalog.pg_has_role(m.oid, d.datdba, 'USAGE') "
+      "AND "
       "d.datname = " +
       pool::quote_literal(ddl.object) + " GROUP BY m.rolsuper";
   auto rows = co_await home.conn->query(question);

@@ -104,6 +104,20 @@ bool wants_notices(const pool::SettingsMap& settings) {
   return sql.find("warning") == std::string::npos && sql.find("error") == std::string::npos;
 }
 
+// What depends on a role or a tablespace is named once: the database for shards on the home's server has it as well.
+Error without_shards_database(Error error) {
+  std::string detail;
+  for (std::size_t begin = 0; begin < error.detail.size();) {
+    const std::size_t end = std::min(error.detail.find('\n', begin), error.detail.size());
+    const std::string line = error.detail.substr(begin, end - begin);
+    if (line.find(std::string("database ") + pg::kShardsDatabasePrefix) == std::string::npos)
+      detail += (detail.empty() ? "" : "\n") + line;
+    begin = end + 1;
+  }
+  if (!detail.empty()) error.detail = std::move(detail);
+  return error;
+}
+
 // Has neither the session nor its role or database a limit for waiting?
 net::Task<bool> waits_for_ever(exec::Backend& backend) {
   auto rows = co_await backend.conn->query(kWaitsForEver);
@@ -195,7 +209,8 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     const std::string home_text = own_text ? ddl.home_instead[i] : text;
     const std::vector<std::string> first = {home_text};
     std::string of_home;
-    CO_TRY(co_await run_on_groups(home, first, &out_, &of_home));
+    auto ran = co_await run_on_groups(home, first, &out_, &of_home);
+    if (!ran.ok()) co_return ddl.server_wide ? without_shards_database(std::move(ran.error())) : std::move(ran.error());
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
@@ -235,7 +250,12 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
     put_complete(ddl.tag);
     co_return Status{};
   }
-  if (ddl.tag.ends_with("TABLESPACE") || ddl.tag == "REINDEX") co_return co_await run_server_ddl(ddl);
+  if (ddl.tag.ends_with("TABLESPACE") || ddl.tag == "REINDEX") {
+    Status status = co_await run_server_ddl(backends_, *snapshot_, ddl, out_);
+    if (!status.ok()) co_return without_shards_database(std::move(status.error()));
+    put_complete(ddl.tag);
+    co_return Status{};
+  }
   if (pg::is_shards_database(ddl.object))
     co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
                          "Names that begin with pgmosaic_shards_ belong to the router.");
@@ -252,33 +272,6 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
     CO_TRY(co_await change.drop());
   }
   out_ += change.notices;
-  put_complete(ddl.tag);
-  co_return Status{};
-}
-
-net::Task<Status> Session::run_server_ddl(const plan::Ddl& ddl) {
-  exec::Backend* home = nullptr;
-  exec::Backend* beside = nullptr;
-  std::vector<exec::Backend*> others;
-  for (const catalog::Group& group : snapshot_->groups) {
-    if (group.beside_home && ddl.server_wide) continue;
-    auto backend = co_await backends_.get(group.id);
-    if (!backend.ok()) co_return std::move(backend.error());
-    if (group.home) home = *backend;
-    if (group.beside_home) beside = *backend;
-    if (!group.home) others.push_back(*backend);
-  }
-  ServerDdl change{ddl, *home, others, beside};
-  Status status;
-  if (ddl.tag == "CREATE TABLESPACE") {
-    status = co_await change.create_tablespace();
-  } else if (ddl.tag == "DROP TABLESPACE") {
-    status = co_await change.drop_tablespace();
-  } else {
-    status = co_await change.reindex();
-  }
-  out_ += change.notices;
-  CO_TRY(std::move(status));
   put_complete(ddl.tag);
   co_return Status{};
 }

@@ -37,7 +37,8 @@ net::Task<Status> ServerDdl::create_tablespace() {
 net::Task<Result<std::string>> ServerDdl::tablespace_definition(exec::Backend& backend) {
   const std::string question =
       "SELECT pg_catalog.format('CREATE TABLESPACE %I OWNER %I LOCATION %L', spcname, "
-      "pg_catalog.pg_get_userbyid(spcowner), CASE WHEN pg_catalog.pg_tablespace_location(oid) LIKE 'pg_tblspc/%' THEN '' "
+      "pg_catalog.pg_get_userbyid(spcowner), CASE WHEN pg_catalog.pg_tablespace_location(oid) LIKE 'pg_tblspc/%' THEN "
+      "'' "
       "ELSE pg_catalog.pg_tablespace_location(oid) END) || coalesce(' WITH (' || "
       "pg_catalog.array_to_string(spcoptions, ', ') || ')', ''), EXISTS (SELECT FROM "
       "pg_catalog.pg_tablespace_databases(oid)) FROM pg_catalog.pg_tablespace WHERE spcname = " +
@@ -104,6 +105,32 @@ net::Task<Status> ServerDdl::reindex() {
     if (ddl.alone == "REINDEX SCHEMA") CO_TRY(co_await reindex_leaves(*backend));
   }
   co_return Status{};
+}
+
+net::Task<Status> run_server_ddl(exec::Backends& backends, const catalog::Snapshot& snapshot, const plan::Ddl& ddl,
+                                 std::string& notices) {
+  exec::Backend* home = nullptr;
+  exec::Backend* beside = nullptr;
+  std::vector<exec::Backend*> others;
+  for (const catalog::Group& group : snapshot.groups) {
+    if (group.beside_home && ddl.server_wide) continue;
+    auto backend = co_await backends.get(group.id);
+    if (!backend.ok()) co_return std::move(backend.error());
+    if (group.home) home = *backend;
+    if (group.beside_home) beside = *backend;
+    if (!group.home) others.push_back(*backend);
+  }
+  ServerDdl change{ddl, *home, others, beside};
+  Status status;
+  if (ddl.tag == "CREATE TABLESPACE") {
+    status = co_await change.create_tablespace();
+  } else if (ddl.tag == "DROP TABLESPACE") {
+    status = co_await change.drop_tablespace();
+  } else {
+    status = co_await change.reindex();
+  }
+  notices += change.notices;
+  co_return status;
 }
 
 }  // namespace pgmosaic::router

@@ -30,4 +30,8 @@ struct ServerDdl {
   net::Task<Status> reindex_leaves(exec::Backend& backend);
 };
 
+// One of these, by its command tag, on all servers.
+net::Task<Status> run_server_ddl(exec::Backends& backends, const catalog::Snapshot& snapshot, const plan::Ddl& ddl,
+                                 std::string& notices);
+
 }  // namespace pgmosaic::router

@@ -214,7 +214,6 @@ class Session {
   net::Task<Status> run_ddl(const plan::Plan& plan);
   net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
-  net::Task<Status> run_server_ddl(const plan::Ddl& ddl);  // see server_ddl.h
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);
   void drop_broken_backends();

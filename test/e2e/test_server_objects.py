@@ -22,7 +22,8 @@ IN_PLACE = "SET allow_in_place_tablespaces = on"
 
 
 def test_a_tablespace_is_on_every_server(router):
-    run(router, IN_PLACE, "CREATE TABLESPACE fast LOCATION ''")
+    run(router, IN_PLACE, "CREATE TABLESPACE fast LOCATION ''", "GRANT ALL ON TABLESPACE fast TO PUBLIC",
+        "GRANT SET ON PARAMETER work_mem TO PUBLIC", "REVOKE SET ON PARAMETER work_mem FROM PUBLIC")
     run(router, "CREATE TABLE spaced (id int PRIMARY KEY, v int) TABLESPACE fast SHARD BY (id)",
         "INSERT INTO spaced VALUES (1, 1), (2, 2), (3, 3)", "CREATE INDEX spaced_v ON spaced (v) TABLESPACE fast")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
