@@ -151,7 +151,9 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema'))";
 
 constexpr const char* kTriggers = R"(
 SELECT t.tgrelid, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-WHERE NOT t.tgisinternal)";
+WHERE NOT t.tgisinternal
+UNION ALL
+SELECT 0, p.proname FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid)";
 
 constexpr const char* kRules = R"(
 SELECT ev_class, pg_catalog.pg_get_ruledef(oid) FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN' AND oid >= 16384)";
@@ -454,7 +456,7 @@ void find_misplaced(const Lines& triggers, const Lines& publications, const Line
   database.misplaced = plan::misplaced_functions(database, called);
   for (const auto& [table, name] : called) {
     const auto function = database.user_functions.find(name);
-    if (function != database.user_functions.end() &&
+    if (table != 0 && function != database.user_functions.end() &&
         function->second.touches == catalog::UserFunction::Touches::unknown)
       database.guarded_tables.insert(table);
   }

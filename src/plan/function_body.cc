@@ -226,6 +226,10 @@ std::vector<Error> misplaced_functions(const catalog::Database& database,
   for (const auto& [oid, name] : triggers) {
     const auto table = database.tables_by_oid.find(oid);
     const auto function = database.user_functions.find(name);
+    if (oid == 0 && function != database.user_functions.end() && function->second.touches == Touches::shards)
+      found.push_back(make_error("0A000",
+                                 "the function " + name + "() of an event trigger would touch " + function->second.what,
+                                 hint, "The home runs it, which has no rows of sharded tables."));
     if (table == database.tables_by_oid.end() || function == database.user_functions.end()) continue;
     const bool spread =
         table->second->kind == catalog::TableKind::sharded || table->second->kind == catalog::TableKind::reference;

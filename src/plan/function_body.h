@@ -21,8 +21,8 @@ struct FunctionText {
   std::string calls_also;  // of an aggregate: its functions' names, separated by blanks
 };
 
-// Functions that a schema's objects call where they would see a part of the rows only. `triggers`: table and function.
-// A change that brings one more is refused; what was there before the router came is not.
+// Functions that a schema's objects call where they would see a part of the rows only. `triggers`: table and function;
+// 0: an event trigger's. A change that brings one more is refused; what was there before the router came is not.
 std::vector<Error> misplaced_functions(const catalog::Database& database,
                                        const std::vector<std::pair<catalog::Oid, std::string>>& triggers);
 
