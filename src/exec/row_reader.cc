@@ -10,7 +10,7 @@ void write_bind(std::string& out, const Request& request) {
   const pg::BindMessage& bind = request.bind != nullptr ? *request.bind : kNothing;
   const std::size_t extra = request.extra != nullptr ? request.extra->size() : 0;
   pg::MessageWriter writer(out, 'B');
-  writer.string("").string("").int16(static_cast<int16_t>(bind.values.size() + extra));
+  writer.string("").string(request.prepared).int16(static_cast<int16_t>(bind.values.size() + extra));
   for (std::size_t i = 0; i < bind.values.size(); ++i) writer.int16(bind.binary(i) ? 1 : 0);
   for (std::size_t i = 0; i < extra; ++i) writer.int16(0);
   writer.int16(static_cast<int16_t>(bind.values.size() + extra));
@@ -36,22 +36,25 @@ void write_bind(std::string& out, const Request& request) {
 void RowReader::send(const Request& request) {
   pool::ServerConn& conn = *backend_->conn;
   using pool::RequestKind;
-  own_requests_ = request.extended ? 5 : 1;
+  const bool parses = request.prepared.empty();
+  own_requests_ = !request.extended ? 1 : parses ? 5 : 4;
   poisoned_before_ = conn.poisoned;
   if (!request.extended) {
     pg::write_query(conn.out(), request.sql);
     conn.expect({RequestKind::query, true});
   } else {
     static const std::vector<pg::Oid> kNone;
-    conn.write_parse("", request.sql, request.types != nullptr ? *request.types : kNone);
+    if (parses) {
+      conn.write_parse("", request.sql, request.types != nullptr ? *request.types : kNone);
+      conn.expect({RequestKind::parse, true});
+      backend_->unnamed_statement = 0;
+    }
     write_bind(conn.out(), request);
     pg::write_describe(conn.out(), 'P', "");
     pg::write_execute(conn.out(), "", 0);
     pg::write_sync(conn.out());
-    for (RequestKind kind :
-         {RequestKind::parse, RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
+    for (RequestKind kind : {RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
       conn.expect({kind, true});
-    backend_->unnamed_statement = 0;
   }
   conn.flush();
 }

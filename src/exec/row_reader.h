@@ -15,6 +15,7 @@ namespace pgmosaic::exec {
 struct Request {
   std::string_view sql;
   bool extended = false;
+  std::string_view prepared = {};               // extended: the name of the statement, which the group knows already
   const pg::BindMessage* bind = nullptr;        // extended: the client's parameters
   const std::vector<pg::Oid>* types = nullptr;  // extended: parameter types
   bool client_formats = true;                   // extended: results in the client's formats; else text

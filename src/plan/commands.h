@@ -11,6 +11,51 @@
 
 namespace pgmosaic::plan {
 
+// Statements that the session itself handles.
+struct SessionCommand {
+  enum class Kind : uint8_t {
+    begin,
+    commit,
+    rollback,
+    savepoint,
+    release,
+    rollback_to,
+    prepare_transaction,
+    commit_prepared,
+    rollback_prepared,
+    set,
+    set_local,
+    reset,
+    reset_all,
+    discard_all,
+    discard_plans,
+    discard_temp,
+    discard_sequences,
+    prepare,
+    execute,
+    deallocate,
+    deallocate_all,
+    listen,
+    unlisten,
+    unlisten_all,
+    declare_cursor,
+    fetch_cursor,
+    close_cursor,
+    close_all_cursors,
+    set_constraints,
+    set_transaction,
+    set_session_characteristics,
+    empty,
+  };
+  Kind kind = Kind::empty;
+  std::string name;  // setting, prepared statement, savepoint, cursor or channel
+  std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
+  bool chain = false;
+  std::vector<std::string> arguments;  // EXECUTE: argument expressions as SQL; PREPARE: type names
+  // DECLARE CURSOR: plan of its query, whose text is inner->rewritten_sql; literal numbers count in the whole statement
+  std::shared_ptr<const struct Plan> inner;
+};
+
 // A statement that changes the schema: what each group runs, in one distributed transaction.
 struct Ddl {
   std::vector<std::string> everywhere;  // run on every group, in order (dialect clauses stripped)
@@ -74,51 +119,27 @@ struct Ddl {
   bool server_wide = false;
   // What that group runs in place of everywhere[0], where the statement names a database.
   std::string beside_home_instead;
-};
-
-// Statements that the session itself handles.
-struct SessionCommand {
-  enum class Kind : uint8_t {
-    begin,
-    commit,
-    rollback,
-    savepoint,
-    release,
-    rollback_to,
-    prepare_transaction,
-    commit_prepared,
-    rollback_prepared,
-    set,
-    set_local,
-    reset,
-    reset_all,
-    discard_all,
-    discard_plans,
-    discard_temp,
-    discard_sequences,
-    prepare,
-    execute,
-    deallocate,
-    deallocate_all,
-    listen,
-    unlisten,
-    unlisten_all,
-    declare_cursor,
-    fetch_cursor,
-    close_cursor,
-    close_all_cursors,
-    set_constraints,
-    set_transaction,
-    set_session_characteristics,
-    empty,
+  // EXPLAIN ANALYZE of a statement that makes a relation: the rows with which the home answers are the client's.
+  bool shows_rows = false;
+  // CREATE TABLE … AS and SELECT INTO. What columns the query has the home tells, and the table that is made of them is
+  // planned and created like any other; then come the rows.
+  struct FromQuery {
+    std::string sql;  // the client's text
+    std::string schema, table;
+    std::string create;   // CREATE UNLOGGED TABLE IF NOT EXISTS s.t, without columns
+    std::string clauses;  // what stands behind the columns, in our dialect
+    std::string plain;    // `create` with names of columns and PostgreSQL's own clauses, up to AS
+    std::string query;    // SELECT … or EXECUTE …
+    std::string home;     // what the home runs where it can compute the rows and keeps them; with EXPLAIN …
+    std::optional<SessionCommand> execute;
+    bool at_home = false;  // the home can compute the rows; of EXECUTE its statement tells
+    bool no_data = false;
+    bool if_not_exists = false;
+    bool temporary = false;
+    bool explain = false;       // `home` begins so, and …
+    bool explain_only = false;  // … makes no table
   };
-  Kind kind = Kind::empty;
-  std::string name;  // setting, prepared statement, savepoint, cursor or channel
-  std::string sql;   // SET: canonical statement to replay ("SET search_path TO a, b"); PREPARE: the inner statement
-  bool chain = false;
-  std::vector<std::string> arguments;  // EXECUTE: argument expressions as SQL; PREPARE: type names
-  // DECLARE CURSOR: plan of its query, whose text is inner->rewritten_sql; literal numbers count in the whole statement
-  std::shared_ptr<const struct Plan> inner;
+  std::optional<FromQuery> from_query;
 };
 
 }  // namespace pgmosaic::plan

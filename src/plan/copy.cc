@@ -224,6 +224,7 @@ Plan copy_table_out(std::string_view sql, const PgQuery__CopyStmt* copy, const I
 Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const PlanContext& context) {
   Plan query = plan_tree(sql, copy->query, context);
   if (query.kind == PlanKind::unsupported) return query;
+  if (query.kind == PlanKind::ddl) return Plan();  // SELECT INTO: PostgreSQL refuses it
   if (!query.virtual_relations.empty()) return unsupported("COPY of pgmosaic's own relations", "Use SELECT.");
   const bool at_home = query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any;
   if (query.kind != PlanKind::route || query.reference_write || (query.effects.writes && !at_home))

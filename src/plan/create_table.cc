@@ -341,6 +341,14 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
   if (tree->statement_count() != 1)
     return unsupported("several statements where one is expected", "Send them one by one.");
   auto* create = as<PgQuery__CreateStmt>(tree->statement());
+  auto* from_query = as<PgQuery__CreateTableAsStmt>(tree->statement());
+  if (from_query != nullptr && *text) {
+    if (!(*text)->by_hash.empty()) return Plan();  // PostgreSQL's syntax error
+    if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
+    Plan plan = plan_create_as(sql, **text, from_query, context);
+    note_session_state(plan, tree->statement(), context);
+    return plan;
+  }
   if (create == nullptr) {
     Plan plan = plan_tree(sql, tree->statement(), context);
     note_session_state(plan, tree->statement(), context);

@@ -330,53 +330,6 @@ Plan plan_truncate(std::string_view sql, const PgQuery__TruncateStmt* truncate, 
   return plan;
 }
 
-// The home runs the query; the other groups get an empty table of the same shape.
-Plan plan_create_as(std::string_view sql, const Node* query_node, const PgQuery__IntoClause* into,
-                    const PlanContext& context) {
-  auto* select = as<PgQuery__SelectStmt>(query_node);
-  if (select == nullptr)
-    return unsupported("CREATE TABLE ... AS EXECUTE is not supported", "Use CREATE TABLE ... AS SELECT.");
-  Arena arena;
-  auto* plain = arena.shallow(select);
-  plain->into_clause = nullptr;
-  Plan query = plan_tree(sql, arena.node(plain), context);
-  if (query.kind == PlanKind::unsupported) return query;
-  if (query.guarded)
-    return unsupported("CREATE TABLE ... AS from a function that runs SQL given as text",
-                       "Create the table first, then insert the rows.");
-  bool at_home = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home;
-  if (is_temporary(into->rel)) {
-    if (!at_home)
-      return unsupported("a temporary table from a query over sharded tables",
-                         "Create the temporary table, then insert the rows that you read.");
-    Plan plan = temporary("SELECT");
-    plan.effects.taints = query.effects.taints;
-    return plan;
-  }
-  if (!at_home)
-    return unsupported(
-        "CREATE TABLE ... AS from a query over sharded tables",
-        "Create the table first, sharded by the same key as the source, then INSERT ... SELECT into it.");
-  if (!query.virtual_relations.empty() || context.default_sharded)
-    return unsupported("this form of CREATE TABLE ... AS", "Create the table first, then insert the rows.");
-  auto text = deparse_statement(arena.node(plain));
-  auto name = deparse_from_item(arena.node(const_cast<PgQuery__RangeVar*>(into->rel)));
-  if (!text) return unsupported(text.error());
-  if (!name) return unsupported(name.error());
-  Plan plan = everywhere("SELECT", "CREATE TABLE " + *name + " AS " + *text + " WITH NO DATA");
-  if (into->n_col_names > 0) {
-    std::string columns;
-    for (const std::string& column : names_of(into->n_col_names, into->col_names))
-      columns += (columns.empty() ? "" : ", ") + quote_identifier(column);
-    plan.ddl->everywhere = {"CREATE TABLE " + *name + " (" + columns + ") AS " + *text + " WITH NO DATA"};
-  }
-  if (!into->skip_data) plan.ddl->home_instead = {std::string(sql)};
-  if (into->skip_data) plan.ddl->tag = plan.command = "CREATE TABLE AS";
-  plan.ddl->new_table = Ddl::NewTable{std::string(text_of(into->rel->schemaname)),
-                                      std::string(text_of(into->rel->relname)), TableKind::local};
-  return plan;
-}
-
 }  // namespace
 
 static std::optional<Plan> plan_privileges(std::string_view sql, const Node* root) {
@@ -437,20 +390,10 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
           make_error("42501", "schema \"" + std::string(text_of(statement->newschema)) + "\" is reserved"));
     return everywhere(alter_tag(statement->object_type), sql);
   }
-  if (auto* statement = as<PgQuery__CreateTableAsStmt>(root)) {
-    if (statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
-      return plan_materialized_view(sql, statement, context);
-    if (statement->if_not_exists) return unsupported("CREATE TABLE IF NOT EXISTS ... AS", "Leave out IF NOT EXISTS.");
-    return plan_create_as(sql, statement->query, statement->into, context);
-  }
-  if (auto* select = as<PgQuery__SelectStmt>(root)) {
-    const PgQuery__SelectStmt* first = select;
-    while (first->larg != nullptr) first = first->larg;
-    if (first->into_clause != nullptr) {
-      if (first != select) return unsupported("SELECT INTO in a set operation", "Use CREATE TABLE ... AS.");
-      return plan_create_as(sql, root, first->into_clause, context);
-    }
-  }
+  if (auto* statement = as<PgQuery__CreateTableAsStmt>(root);
+      statement != nullptr && statement->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW)
+    return plan_materialized_view(sql, statement, context);
+  if (auto* select = as<PgQuery__SelectStmt>(root)) return plan_select_into(sql, select, context);
   return std::nullopt;
 }
 

@@ -28,42 +28,9 @@ static size_t explained_at(std::string_view sql) {
   return scanner.peek().begin;
 }
 
-Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& context) {
-  auto* explain = as<PgQuery__ExplainStmt>(root);
-  size_t begin = explained_at(sql);
-  Plan query;
-  if (as<PgQuery__SelectStmt>(explain->query) || as<PgQuery__InsertStmt>(explain->query) ||
-      as<PgQuery__UpdateStmt>(explain->query) || as<PgQuery__DeleteStmt>(explain->query) ||
-      as<PgQuery__MergeStmt>(explain->query)) {
-    query = plan_statement(sql.substr(begin), context);
-  } else if (auto* execute = as<PgQuery__ExecuteStmt>(explain->query)) {
-    (void)execute;
-    query = plan_statement(sql.substr(begin), context);
-  } else {
-    return unsupported("EXPLAIN of " + construct_name(explain->query), "EXPLAIN the query in it.");
-  }
-  if (query.kind == PlanKind::unsupported) return query;
-  if (query.kind == PlanKind::fill)
-    return unsupported("EXPLAIN of an INSERT whose values are computed first",
-                       "Write the values of the distribution column and of sequences in the statement.");
-  Plan plan;
-  // What the home runs by itself PostgreSQL explains, in its own words.
-  const bool alone = query.kind == PlanKind::route && query.virtual_relations.empty() && query.rewritten_sql.empty();
-  if (alone && (query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any)) {
-    plan.command = "EXPLAIN";
-    plan.target.kind = Target::Kind::home;
-    plan.effects = query.effects;
-    plan.guarded = query.guarded;
-    plan.parameter_count = query.parameter_count;
-    return plan;
-  }
-  plan.kind = PlanKind::explain;
-  plan.command = "EXPLAIN";
-  plan.target = query.target;
-  plan.effects = query.effects;
-  plan.parameter_count = query.parameter_count;
-  // What each group runs: EXPLAIN with the client's options, in front of the text that the group would run.
-  plan.explain_prefix = std::string(sql.substr(0, begin));
+namespace {
+
+bool has_analyze(const PgQuery__ExplainStmt* explain) {
   bool analyze = false;
   for (const Node* node : each(explain->n_options, explain->options)) {
     auto* option = as<PgQuery__DefElem>(node);
@@ -73,7 +40,103 @@ Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& con
     analyze = flag != "off" && flag != "false" && flag != "0";
     if (auto* number = as<PgQuery__Integer>(option->arg)) analyze = number->ival != 0;
   }
-  if (!analyze) plan.effects.writes = false;
+  return analyze;
+}
+
+// The client's text at home, where PostgreSQL explains it in its own words.
+Plan at_home(const Effects& effects) {
+  Plan plan;
+  plan.command = "EXPLAIN";
+  plan.target.kind = Target::Kind::home;
+  plan.effects = effects;
+  return plan;
+}
+
+// What makes a table makes it with ANALYZE: everywhere, and the home's answer is the client's.
+Plan explain_making(Plan made, std::string_view sql, std::string prefix, bool analyze, const PlanContext& context) {
+  std::optional<Ddl::FromQuery>& from = made.ddl->from_query;
+  if (from && !from->at_home && !from->execute) {
+    if (analyze)
+      return unsupported("EXPLAIN ANALYZE of a CREATE TABLE ... AS whose rows come from several groups or for them",
+                         "EXPLAIN ANALYZE the query in it.");
+    Plan plan;
+    plan.kind = PlanKind::explain;
+    plan.command = "EXPLAIN";
+    plan.explain_prefix = std::move(prefix);
+    plan.session.emplace();
+    plan.session->sql = from->query;
+    Plan query = plan_statement(from->query, context);
+    query.cacheable = false;
+    plan.target = query.target;
+    plan.inner = std::make_shared<const Plan>(std::move(query));
+    return plan;
+  }
+  if (from && from->at_home && !analyze) {
+    Plan plan = at_home({});
+    if (prefix + from->home != sql) plan.rewritten_sql = prefix + from->home;
+    return plan;
+  }
+  made.command = made.ddl->tag = "EXPLAIN";
+  made.explain_prefix = prefix;
+  made.returns_rows = made.ddl->shows_rows = true;
+  if (from) {
+    from->sql = std::string(sql);
+    from->home = prefix + from->home;
+    from->explain = true;
+    from->explain_only = !analyze;
+    return made;
+  }
+  if (!analyze) return at_home({});
+  made.ddl->home_instead = {std::string(sql)};
+  return made;
+}
+
+}  // namespace
+
+Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& context) {
+  auto* explain = as<PgQuery__ExplainStmt>(root);
+  const size_t begin = explained_at(sql);
+  const bool analyze = has_analyze(explain);
+  std::string prefix(sql.substr(0, begin));
+  if (as<PgQuery__RefreshMatViewStmt>(explain->query) != nullptr) return at_home({});
+  Plan query = plan_statement(sql.substr(begin), context);
+  if (query.kind == PlanKind::unsupported) return query;
+  if (query.kind == PlanKind::ddl) return explain_making(std::move(query), sql, std::move(prefix), analyze, context);
+  if (query.kind == PlanKind::fill)
+    return unsupported("EXPLAIN of an INSERT whose values are computed first",
+                       "Write the values of the distribution column and of sequences in the statement.");
+  Plan plan;
+  plan.kind = PlanKind::explain;
+  plan.command = "EXPLAIN";
+  // What each group runs: EXPLAIN with the client's options, in front of the text that the group would run.
+  plan.explain_prefix = std::move(prefix);
+  if (query.kind == PlanKind::session && query.session->kind == SessionCommand::Kind::execute) {
+    plan.effects.writes = analyze;
+    plan.session = std::move(query.session);
+    return plan;
+  }
+  const bool cursor = query.kind == PlanKind::session;
+  if (cursor) {  // DECLARE: one group explains it as it is, several the query in it
+    plan.session = std::move(query.session);
+    Plan inside = *plan.session->inner;
+    query = std::move(inside);
+  }
+  if (!analyze) {
+    const bool taints = query.effects.taints;
+    query.effects = {};
+    query.effects.taints = taints;  // planning may run functions
+  }
+  const bool alone =
+      query.kind == PlanKind::route && query.virtual_relations.empty() && (cursor || query.rewritten_sql.empty());
+  if (alone && (query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any)) {
+    Plan whole = at_home(query.effects);
+    whole.parameter_count = query.parameter_count;
+    whole.guarded = query.guarded;
+    return whole;
+  }
+  plan.target = query.target;
+  plan.effects = query.effects;
+  plan.parameter_count = query.parameter_count;
   query.cacheable = false;
   plan.inner = std::make_shared<const Plan>(std::move(query));
   return plan;

@@ -78,7 +78,15 @@ std::string_view session_name(SessionCommand::Kind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
+void describe_from_query(const Ddl::FromQuery& from, std::string& out) {
+  out += "  make: " + from.create + " (…)" + from.clauses + "\n  as: " + from.query +
+         (from.no_data ? ", no data" : "") + "\n";
+  if (from.at_home || from.execute) out += "  at home: " + from.home + "\n";
+  if (from.explain_only) out += "  explain only\n";
+}
+
 void describe_ddl(const Ddl& ddl, std::string& out) {
+  if (ddl.from_query) describe_from_query(*ddl.from_query, out);
   for (const std::string& sql : ddl.everywhere) out += "  everywhere: " + sql + "\n";
   for (const std::string& sql : ddl.home_instead)
     if (!sql.empty()) out += "  home instead: " + sql + "\n";
@@ -106,6 +114,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     out += std::string("  new ") + (ddl.new_table->kind == catalog::TableKind::reference ? "reference" : "local") +
            " " + (ddl.new_table->schema.empty() ? "" : ddl.new_table->schema + ".") + ddl.new_table->table + "\n";
   for (const Error& notice : ddl.notices) out += "  notice: " + notice.message + "\n";
+  if (ddl.shows_rows) out += "  shows rows\n";
   if (!ddl.changes_catalog) out += "  catalog unchanged\n";
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
@@ -222,6 +231,8 @@ std::string describe_plan(const Plan& plan) {
       return out;
     case PlanKind::explain:
       out += "explain " + plan.explain_prefix + flags + "\n";
+      if (plan.session && !plan.session->sql.empty()) out += "  of: " + plan.session->sql + "\n";
+      if (plan.inner == nullptr) return out + "  execute " + plan.session->name + "\n";
       return out + "  " + describe_plan(*plan.inner);
   }
   if (!plan.rewritten_sql.empty()) out += "  sql: " + plan.rewritten_sql + "\n";

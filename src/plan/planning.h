@@ -10,6 +10,10 @@
 #include "plan/planner.h"
 #include "sql/parse.h"
 
+namespace pgmosaic::sql {
+struct CreateTableText;
+}
+
 namespace pgmosaic::plan {
 
 struct Planning {
@@ -73,6 +77,12 @@ std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, co
 Plan everywhere(std::string tag, std::string_view sql);  // a schema change that every group runs as it is
 Plan temporary(std::string command);                     // of an object of the session: on its home backend
 bool is_temporary(const PgQuery__RangeVar* range);
+// create_as.cc
+Plan plan_create_as(std::string_view sql, const sql::CreateTableText& text, const PgQuery__CreateTableAsStmt* create,
+                    const PlanContext& context);
+// nullopt: no INTO.
+std::optional<Plan> plan_select_into(std::string_view sql, const PgQuery__SelectStmt* select,
+                                     const PlanContext& context);
 // temporary.cc
 // Changes of temporary and large objects, and new ones that are made of temporary ones; nullopt: none of these.
 std::optional<Plan> plan_temporary(const sql::Node* root, const PlanContext& context);

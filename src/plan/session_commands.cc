@@ -150,6 +150,7 @@ Plan plan_declare(std::string_view sql, const PgQuery__DeclareCursorStmt* statem
   plan.session->sql = std::string(sql);
   Plan query = plan_tree(sql, statement->query, context);
   if (query.kind == PlanKind::unsupported) return query;
+  if (query.kind == PlanKind::ddl) return Plan();  // SELECT INTO: PostgreSQL refuses it
   if (query.guarded)
     return unsupported("a cursor over a function that runs SQL given as text", "SELECT its rows without a cursor.");
   bool single = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home ||

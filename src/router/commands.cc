@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "exec/control.h"
 #include "router/execution.h"
+#include "router/prepared_sql.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
@@ -185,8 +186,8 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
                    : command.kind == Kind::discard_temp ? "DISCARD TEMP"
                                                         : "DISCARD SEQUENCES");
       co_return Status{};
-    case Kind::prepare: co_return co_await run_prepare(command, sql);
-    case Kind::execute: co_return co_await run_execute(command, sql);
+    case Kind::prepare: co_return co_await PreparedSql(*this).prepare(command, sql);
+    case Kind::execute: co_return co_await PreparedSql(*this).execute(command, sql);
     case Kind::deallocate:
       if (!extended_ || extended_->statements.erase(command.name) == 0)
         co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");

@@ -25,7 +25,7 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
                          "SET client_encoding to the server's encoding.");
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
-  if (execution.where.single()) {
+  if (execution.where.single() && !copy_source_) {
     auto backend = co_await backends_.get(execution.where.one);
     if (!backend.ok()) co_return std::move(backend.error());
     note_effects(**backend, plan.effects);
@@ -37,25 +37,11 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   }
   const bool own = !backends_.in_transaction();
   if (own) begin_transaction("BEGIN", true);
-  std::vector<exec::RowReader> readers;
-  uint64_t rows = 0;
+  std::vector<exec::GroupId> groups = execution.where.groups;
+  if (execution.where.single()) groups = {execution.where.one};
+  auto rows = co_await copy_to(text, plan, std::move(groups));
   Status status;
-  for (exec::GroupId group : execution.where.groups) {
-    auto backend = co_await backends_.get(group);
-    if (!backend.ok()) {
-      status = std::move(backend.error());
-      break;
-    }
-    note_effects(**backend, plan.effects);
-    (*backend)->wrote = true;
-    readers.emplace_back(**backend);
-  }
-  if (status.ok()) {
-    exec::Request request;
-    request.sql = text;
-    for (exec::RowReader& reader : readers) reader.send(request);
-    status = co_await split_copy(plan, readers, rows);
-  }
+  if (!rows.ok()) status = std::move(rows.error());
   drop_broken_backends();
   if (own) {
     if (status.ok()) {
@@ -65,12 +51,35 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
     }
     implicit_ = false;
   }
-  if (status.ok()) put_complete("COPY " + std::to_string(rows));
+  if (status.ok() && !copy_source_) put_complete("COPY " + std::to_string(*rows));
   co_return status;
+}
+
+net::Task<Result<uint64_t>> Session::copy_to(std::string_view text, const plan::Plan& plan,
+                                             std::vector<exec::GroupId> groups) {
+  std::vector<exec::RowReader> readers;
+  for (exec::GroupId group : groups) {
+    auto backend = co_await backends_.get(group);
+    if (!backend.ok()) co_return std::move(backend.error());
+    note_effects(**backend, plan.effects);
+    (*backend)->wrote = true;
+    readers.emplace_back(**backend);
+  }
+  exec::Request request;
+  request.sql = text;
+  for (exec::RowReader& reader : readers) reader.send(request);
+  uint64_t rows = 0;
+  CO_TRY(co_await split_copy(plan, readers, rows));
+  co_return rows;
 }
 
 // The next CopyData of the client; false: CopyDone. Errors: CopyFail (57014), a client that is gone, protocol.
 net::Task<Result<bool>> Session::next_copy_data(std::string& payload) {
+  if (copy_source_) {
+    payload = copy_source_->substr(0, kCopyPiece);
+    copy_source_->remove_prefix(payload.size());
+    co_return !payload.empty();
+  }
   for (;;) {
     pg::MessageView message;
     uint32_t length = 0;
@@ -187,7 +196,7 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
   std::optional<exec::CopySplitter> splitter;
   std::vector<std::size_t> slot(readers.size(), 0);
   if (!failure) {
-    out_ += announced_copy_;
+    if (!copy_source_) out_ += announced_copy_;
     if (split) {
       splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text,
                        exec::CopyColumns(), snapshot_->any_shards_group());

@@ -84,8 +84,8 @@ net::Task<Status> Session::describe_command(const plan::Plan& plan, const Portal
     for (std::size_t i = 0; i < fields.size() && !bind.result_formats.empty(); ++i)
       fields[i].format = bind.result_formats[bind.result_formats.size() == 1 ? 0 : i];
   if (portal == nullptr) pg::MessageWriter(out_, 't').int16(0);
-  if (plan.kind == plan::PlanKind::explain) {
-    pg::write_text_row_description(out_, {"QUERY PLAN"});
+  if (plan.kind == plan::PlanKind::explain || (plan.ddl && plan.ddl->shows_rows)) {
+    put_plan_description(out_, plan.explain_prefix);
   } else if (!fields.empty()) {
     pg::write_row_description(out_, fields);
   } else {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/config.h"
 #include "exec/backends.h"
 #include "exec/keys.h"
 #include "plan/plan.h"
@@ -25,8 +26,12 @@ struct Execution {
   exec::Resolution where;
   // extended protocol:
   const pg::BindMessage* bind = nullptr;
-  std::vector<pg::Oid> types;  // of all parameters
-  bool describe = false;       // send RowDescription all the same (SQL EXECUTE)
+  std::vector<pg::Oid> types;                         // of all parameters
+  bool describe = false;                              // send RowDescription all the same (SQL EXECUTE)
+  std::vector<std::optional<std::string>> arguments;  // of EXECUTE: what `bind` points into
+  // EXECUTE where one group runs it as it is: the name by which that group knows the statement.
+  std::string_view prepared_name = {};
+  uint32_t prepared_number = 0;
   bool extended() const { return bind != nullptr; }
 };
 
@@ -41,6 +46,10 @@ Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::Group
 // A group's error position counts in the text it was sent. Where that is the client's text with another beginning or
 // end, the place can be told; else there is none: 0.
 int position_in(std::string_view client, std::string_view sent, int position);
+// Notices about a new table's key, where client_min_messages and sharding.key_notices let them through.
+void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& config, const pool::SettingsMap& settings);
+// RowDescription of an EXPLAIN with these options.
+void put_plan_description(std::string& out, const std::string& explain_prefix);
 // Statements that PostgreSQL accepts in an aborted transaction.
 bool allowed_in_failed_transaction(const plan::Plan& plan);
 

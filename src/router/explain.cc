@@ -1,5 +1,5 @@
 // EXPLAIN, and the relations that only the router knows (pgmosaic.tables and the like).
-#include <strings.h>
+#include "router/explain.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -9,9 +9,8 @@
 #include "plan/explain_plan.h"
 #include "plan/virtual_relations.h"
 #include "router/cluster_sums.h"
-#include "router/execution.h"
+#include "router/prepared_sql.h"
 #include "router/router_calls.h"
-#include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
 
@@ -27,16 +26,24 @@ std::string group_names(const catalog::Snapshot& snapshot, const std::vector<exe
   return names;
 }
 
-// EXPLAIN (FORMAT JSON) and the like: the answer is one value for programs, not lines.
-bool is_structured(const std::string& explain_prefix) {
+// "json" of EXPLAIN (FORMAT JSON); empty: text.
+std::string format_of(const std::string& explain_prefix) {
   sql::TokenScanner scanner(explain_prefix);
   for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end; token = scanner.next()) {
     if (!scanner.is_word(token, "format")) continue;
-    const sql::Token format = scanner.next();
-    const std::string_view text = scanner.text(format);
-    return !scanner.is_word(format, "text") && strcasecmp(std::string(text).c_str(), "'text'") != 0;
+    std::string format;
+    for (char c : scanner.text(scanner.next()))
+      if (std::isalpha(static_cast<unsigned char>(c)))
+        format += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return format;
   }
-  return false;
+  return {};
+}
+
+// What the home runs by itself PostgreSQL explains, in its own words.
+bool is_plain(const plan::Plan& inner) {
+  return runs_on_groups(inner) &&
+         (inner.target.kind == plan::Target::Kind::home || inner.target.kind == plan::Target::Kind::any);
 }
 
 // What the router does with the answers of several groups.
@@ -48,75 +55,151 @@ const char* way_over_groups(const plan::Plan& plan) {
 
 }  // namespace
 
-net::Task<Status> Session::run_explain(std::string_view sql, const plan::Plan& plan) {
-  const plan::Plan& inner = *plan.inner;
+void put_plan_description(std::string& out, const std::string& explain_prefix) {
+  constexpr pg::Oid kText = 25, kJson = 114, kXml = 142;
+  const std::string format = format_of(explain_prefix);
+  pg::FieldDescription field;
+  field.name = "QUERY PLAN";
+  field.type = format == "json" ? kJson : format == "xml" ? kXml : kText;
+  field.type_size = -1;
+  pg::write_row_description(out, {field});
+}
+
+void Explainer::describe() {
+  if (s_.extended_ && s_.extended_->command_bind != nullptr) return;  // Describe has told
+  put_plan_description(s_.out_, plan_.explain_prefix);
+}
+
+net::Task<Status> Explainer::run() {
+  if (plan_.inner == nullptr) co_return co_await execute();
+  const plan::Plan& inner = *plan_.inner;
   if (inner.kind == plan::PlanKind::session || inner.kind == plan::PlanKind::ddl ||
       inner.kind == plan::PlanKind::copy_in)
     co_return make_error("0A000", "EXPLAIN of this statement is not supported yet",
                          "EXPLAIN a SELECT, INSERT, UPDATE or DELETE.");
   Execution execution;
-  execution.sql = sql.substr(plan.explain_prefix.size());
+  execution.sql = plan_.session ? std::string_view(plan_.session->sql) : sql_.substr(plan_.explain_prefix.size());
   sql::scan_shape(execution.sql, execution.shape);
-  execution.values = values_of(execution.sql, execution.shape, nullptr, inner);
-  CO_TRY_ASSIGN(execution.where, co_await locate(inner, execution));
-  std::vector<exec::GroupId> groups = execution.where.groups;
-  if (execution.where.single()) groups = {execution.where.one};
-  const bool several = groups.size() > 1;
+  execution.values = s_.values_of(execution.sql, execution.shape, nullptr, inner);
+  CO_TRY_ASSIGN(execution.where, co_await s_.locate(inner, execution));
+  co_return co_await show(inner, execution, {});
+}
+
+// EXPLAIN EXECUTE: each group is told what it would run as a prepared statement, whose generic plan it may have.
+net::Task<Status> Explainer::execute() {
+  PreparedSql prepared(s_);
+  CO_TRY_ASSIGN(const PreparedPtr statement, co_await prepared.named(*plan_.session));
+  const plan::PlanPtr inner = statement->plan;
+  if (inner->kind != plan::PlanKind::route && inner->kind != plan::PlanKind::insert_split)
+    co_return make_error("0A000", "EXPLAIN of this prepared statement is not supported yet",
+                         "EXPLAIN a SELECT, INSERT, UPDATE or DELETE.");
+  pg::BindMessage bind;
+  Execution execution;
+  const std::string_view call = sql_.substr(plan_.explain_prefix.size());
+  Status bound = co_await prepared.bind(*plan_.session, call, *statement, execution, bind);
+  if (!bound.ok()) {
+    if (bound.error().position > 0) bound.error().position += static_cast<int>(plan_.explain_prefix.size());
+    co_return bound;
+  }
+  std::string arguments;
+  for (const auto& value : bind.values)
+    arguments += (arguments.empty() ? "(" : ", ") + (value ? pool::quote_literal(*value) : "NULL");
+  if (!arguments.empty()) arguments += ")";
+  execution.prepared_name = statement->wire_name;
+  execution.prepared_number = statement->id;
+  co_return co_await show(*inner, execution, std::move(arguments));
+}
+
+// INSERT of several rows.
+net::Task<Status> Explainer::split(const plan::Plan& inner, const Execution& execution) {
+  if (plan_.effects.writes)
+    co_return make_error("0A000", "EXPLAIN ANALYZE of an INSERT of several rows",
+                         "EXPLAIN shows where the rows go; to time the INSERT, run it.");
+  std::vector<Split> parts;
+  std::vector<std::size_t> order;
+  Execution own = execution;
+  CO_TRY(co_await s_.split_insert(inner, own, parts, order));
+  std::vector<exec::GroupId> targets;
+  for (const Split& part : parts) targets.push_back(part.group);
+  describe();
+  put_line(s_.out_, "Insert split over " + std::to_string(targets.size()) +
+                        (targets.size() == 1 ? " group: " : " groups: ") + group_names(*s_.snapshot_, targets));
+  s_.put_complete("EXPLAIN");
+  co_return Status{};
+}
+
+net::Task<Status> Explainer::show(const plan::Plan& inner, const Execution& execution, std::string arguments) {
+  const bool executes = execution.extended();
+  Way way;
+  way.arguments = std::move(arguments);
+  way.alone = executes && is_plain(inner);
+  way.groups = execution.where.groups;
+  if (execution.where.single()) way.groups = {execution.where.one};
+  if (way.alone) way.groups = {s_.snapshot_->home};
+  const bool several = way.groups.size() > 1;
   if (several && inner.multi_group_error) co_return Error(*inner.multi_group_error);
-  const bool structured = is_structured(plan.explain_prefix);
-  if (structured && (several || inner.kind == plan::PlanKind::insert_split))
+  const std::string format = format_of(plan_.explain_prefix);
+  way.structured = !format.empty() && format != "text";
+  if (way.structured && (several || inner.kind == plan::PlanKind::insert_split))
     co_return make_error("0A000", "EXPLAIN over several groups in another format than text", "Leave FORMAT out.");
-  if (inner.kind == plan::PlanKind::insert_split) {
-    if (plan.effects.writes)
-      co_return make_error("0A000", "EXPLAIN ANALYZE of an INSERT of several rows",
-                           "EXPLAIN shows where the rows go; to time the INSERT, run it.");
-    std::vector<Split> parts;
-    std::vector<std::size_t> order;
-    CO_TRY(co_await split_insert(inner, execution, parts, order));
-    std::vector<exec::GroupId> targets;
-    for (const Split& part : parts) targets.push_back(part.group);
-    pg::write_text_row_description(out_, {"QUERY PLAN"});
-    put_line(out_, "Insert split over " + std::to_string(targets.size()) +
-                       (targets.size() == 1 ? " group: " : " groups: ") + group_names(*snapshot_, targets));
-    pg::write_command_complete(out_, "EXPLAIN");
-    co_return Status{};
+  if (inner.kind == plan::PlanKind::insert_split) co_return co_await split(inner, execution);
+  const bool declares = plan_.session && plan_.session->kind == plan::SessionCommand::Kind::declare_cursor;
+  way.text = execution.sql;
+  if (several || !declares) {
+    CO_TRY_ASSIGN(way.text, co_await s_.text_for_group(inner, execution.sql, several));
   }
-  CO_TRY_ASSIGN(std::string text, co_await text_for_group(inner, execution.sql, several));
-  const std::string how = several ? way_over_groups(inner) : "Route";
-  const bool own = several && plan.effects.writes && !backends_.in_transaction();
-  if (own) begin_transaction("BEGIN", true);
-  const std::string group_sql = plan.explain_prefix + text;
-  pg::write_text_row_description(out_, {"QUERY PLAN"});
-  if (!structured)
-    put_line(out_, how + (several ? " over " + std::to_string(groups.size()) + " groups: " : " to group: ") +
-                       group_names(*snapshot_, groups));
-  Status status;
-  for (exec::GroupId group : groups) {
-    auto backend = co_await backends_.get(group);
-    if (!backend.ok()) {
-      status = std::move(backend.error());
-      break;
-    }
-    note_effects(**backend, plan.effects);
-    auto rows = co_await (*backend)->conn->query(group_sql);
-    if (!rows.ok()) {
-      status = std::move(rows.error());
-      break;
-    }
-    if (several) put_line(out_, "  ->  Group " + snapshot_->group(group)->name);
-    for (const auto& row : rows->rows)
-      put_line(out_, (structured ? "" : several ? "        " : "  ") + row[0].value_or(""));
+  if (executes && way.text == execution.sql && !execution.prepared_name.empty()) {
+    way.number = execution.prepared_number;
+    way.statement = execution.prepared_name;
+  } else if (executes) {
+    way.number = s_.worker_.statement_id(way.text, execution.types, s_.plan_context_id_);
+    way.statement = "pgm_" + std::to_string(way.number);
   }
+  const bool own = several && plan_.effects.writes && !s_.backends_.in_transaction();
+  if (own) s_.begin_transaction("BEGIN", true);
+  std::string lines;
+  if (!way.structured && !way.alone)
+    put_line(lines, (several ? way_over_groups(inner) + (" over " + std::to_string(way.groups.size()) + " groups: ")
+                             : "Route to group: ") +
+                        group_names(*s_.snapshot_, way.groups));
+  Status status = co_await ask(inner, execution, way, lines);
   if (own) {
     if (status.ok()) {
-      status = co_await commit_transaction();
+      status = co_await s_.commit_transaction();
     } else {
-      co_await abort_transaction();
+      co_await s_.abort_transaction();
     }
-    implicit_ = false;
+    s_.implicit_ = false;
   }
   if (!status.ok()) co_return status;
-  pg::write_command_complete(out_, "EXPLAIN");
+  describe();
+  s_.out_ += lines;
+  s_.put_complete("EXPLAIN");
+  co_return Status{};
+}
+
+// Each group's own plan.
+net::Task<Status> Explainer::ask(const plan::Plan& inner, const Execution& execution, const Way& way,
+                                 std::string& lines) {
+  const bool executes = !way.statement.empty();
+  const bool several = way.groups.size() > 1;
+  const std::string text = plan_.explain_prefix + (executes ? "EXECUTE " + way.statement + way.arguments : way.text);
+  const char* indent = way.structured || way.alone ? "" : several ? "        " : "  ";
+  for (exec::GroupId group : way.groups) {
+    auto backend = co_await s_.backends_.get(group);
+    if (!backend.ok()) co_return std::move(backend.error());
+    s_.note_effects(**backend, executes && plan_.effects.writes ? inner.effects : plan_.effects);
+    if (executes)
+      CO_TRY(co_await PreparedSql(s_).ready_on(**backend, way.number, way.statement, way.text, execution.types));
+    auto rows = co_await (*backend)->conn->query(text);
+    if (!rows.ok()) {
+      rows.error().position = position_in(sql_, text, rows.error().position);
+      co_return std::move(rows.error());
+    }
+    if (group == way.groups.front()) s_.out_ += rows->notices;
+    if (several) put_line(lines, "  ->  Group " + s_.snapshot_->group(group)->name);
+    for (const auto& row : rows->rows) put_line(lines, indent + row[0].value_or(""));
+  }
   co_return Status{};
 }
 

@@ -77,7 +77,7 @@ Result<std::string> with_layout(const LayoutContext& context, std::string_view s
   const auto created = sql::created_table(sql);
   if (!created) return same;
   const auto given = sql::read_create_table(sql);
-  if (!given.ok() || !*given || (*given)->has_clause()) return same;
+  if (!given.ok() || !*given || (*given)->has_clause() || !(*given)->as_query.empty()) return same;
   TRY_ASSIGN(const meta::Layouts layouts, context.control.layouts(context.database.name));
   const Name name = {created->schema, created->table};
   const auto layout = layouts.find(name);

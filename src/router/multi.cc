@@ -17,9 +17,11 @@ namespace {
 class ClientSink final : public exec::RowSink {
  public:
   using Put = bool (*)(void*, std::string_view);
-  ClientSink(std::string& out, const bool& gone, net::Task<bool> (*wait)(void*), void* session)
-      : out_(out), gone_(gone), wait_(wait), session_(session) {}
+  // `instead`: takes the rows, unless it is null.
+  ClientSink(std::string& out, const bool& gone, exec::RowSink* instead, net::Task<bool> (*wait)(void*), void* session)
+      : out_(out), gone_(gone), instead_(instead), wait_(wait), session_(session) {}
   bool put(std::string_view messages) override {
+    if (instead_ != nullptr) return instead_->put(messages);
     out_.append(messages);
     return !gone_;
   }
@@ -28,6 +30,7 @@ class ClientSink final : public exec::RowSink {
  private:
   std::string& out_;
   const bool& gone_;
+  exec::RowSink* instead_;
   net::Task<bool> (*wait_)(void*);
   void* session_;
 };
@@ -89,6 +92,7 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   request.bind = execution.bind;
   request.types = &execution.types;
   request.client_formats = !combines;
+  request.prepared = execution.prepared_name;
   std::vector<exec::RowReader> first;
   exec::GatherResult first_result;
   if (several && first_group_alone(plan)) {
@@ -206,7 +210,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     readers.emplace_back(**backend);
   }
   ClientSink sink(
-      out_, client_gone_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
+      out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
   std::optional<Guard> guard;

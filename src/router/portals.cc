@@ -46,16 +46,9 @@ bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::str
 // Session commands, schema changes and EXPLAIN. What columns they have was said by Describe.
 net::Task<Status> Session::execute_command(std::string_view sql, const plan::PlanPtr& plan,
                                            const pg::BindMessage& bind) {
-  if (plan->kind != plan::PlanKind::explain) {
-    ext().command_bind = &bind;
-    Status status = co_await run_plan(sql, plan);
-    ext().command_bind = nullptr;
-    co_return status;
-  }
-  std::string before = std::exchange(out_, {});
-  Status status = co_await run_explain(sql, *plan);
-  if (out_.size() > 5 && out_[0] == 'T') out_.erase(0, load_big_endian<uint32_t>(out_.data() + 1) + 1);
-  out_.insert(0, before);
+  ext().command_bind = &bind;
+  Status status = co_await run_plan(sql, plan);
+  ext().command_bind = nullptr;
   co_return status;
 }
 

@@ -1,8 +1,7 @@
-// PREPARE and EXECUTE as SQL statements. They share the names of the extended protocol's prepared statements.
+#include "router/prepared_sql.h"
+
 #include <algorithm>
 
-#include "router/execution.h"
-#include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
 
@@ -49,14 +48,14 @@ bool may_read(const Prepared& statement, const TemporaryNames& temporary) {
 
 }  // namespace
 
-net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std::string_view sql) {
-  ExtendedState& state = ext();
+net::Task<Status> PreparedSql::prepare(const plan::SessionCommand& command, std::string_view sql) {
+  ExtendedState& state = s_.ext();
   if (state.statements.contains(command.name))
     co_return make_error("42P05", "prepared statement \"" + command.name + "\" already exists");
   auto statement = std::make_shared<Prepared>();
   statement->sql = command.sql;
   if (sql.ends_with(command.sql)) statement->text_at = characters(sql.substr(0, sql.size() - command.sql.size()));
-  auto backend = co_await backends_.get(any_group());
+  auto backend = co_await s_.backends_.get(s_.any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
   if (!command.arguments.empty()) {
@@ -75,11 +74,11 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std:
     for (const auto& oid : rows->rows[0])
       statement->types.push_back(conn.type_at_home(static_cast<pg::Oid>(std::stoul(*oid))));
   }
-  CO_TRY(plan_prepared(*statement));
-  name_on_groups(*statement);
+  CO_TRY(s_.plan_prepared(*statement));
+  s_.name_on_groups(*statement);
   // A PostgreSQL checks it now, as PREPARE would.
   if (statement->plan->kind != plan::PlanKind::session) {
-    CO_TRY_ASSIGN(std::string text, co_await text_for_group(*statement->plan, statement->sql));
+    CO_TRY_ASSIGN(std::string text, co_await s_.text_for_group(*statement->plan, statement->sql));
     conn.write_parse("", text, statement->types);
     pg::write_describe(conn.out(), 'S', "");
     pg::write_sync(conn.out());
@@ -94,15 +93,15 @@ net::Task<Status> Session::run_prepare(const plan::SessionCommand& command, std:
     statement->columns = hash_of(described.fields);
   }
   state.statements[command.name] = statement;
-  put_complete("PREPARE");
+  s_.put_complete("PREPARE");
   co_return Status{};
 }
 
 // The values of EXECUTE's arguments. PostgreSQL itself computes and coerces them: it executes a statement with the same
 // parameters that gives them back.
-net::Task<Status> Session::argument_values(const plan::SessionCommand& command, std::string_view sql,
-                                           const std::vector<pg::Oid>& types,
-                                           std::vector<std::optional<std::string>>& values) {
+net::Task<Status> PreparedSql::argument_values(const plan::SessionCommand& command, std::string_view sql,
+                                               const std::vector<pg::Oid>& types,
+                                               std::vector<std::optional<std::string>>& values) {
   bool plain = true;
   std::string echo = "SELECT ";
   for (std::size_t i = 0; i < types.size(); ++i) {
@@ -114,15 +113,15 @@ net::Task<Status> Session::argument_values(const plan::SessionCommand& command, 
   if (plain) co_return Status{};
   const bool calls = std::any_of(command.arguments.begin(), command.arguments.end(),
                                  [](const std::string& argument) { return argument.find('(') != std::string::npos; });
-  const exec::GroupId group = calls ? snapshot_->home : any_group();
-  auto backend = co_await backends_.get(group);
+  const exec::GroupId group = calls ? s_.snapshot_->home : s_.any_group();
+  auto backend = co_await s_.backends_.get(group);
   if (!backend.ok()) co_return std::move(backend.error());
   (*backend)->wrote = (*backend)->wrote || calls;
   pool::ServerConn& conn = *(*backend)->conn;
-  const uint32_t number = worker_.statement_id(echo, types, 0);
+  const uint32_t number = s_.worker_.statement_id(echo, types, 0);
   const std::string wire_name = "pgm_" + std::to_string(number);
   if (!conn.has_statement(number)) {
-    prepare_on(conn, number, wire_name, echo, types, true);
+    s_.prepare_on(conn, number, wire_name, echo, types, true);
     pg::write_sync(conn.out());
     conn.expect({pool::RequestKind::sync, true});
   }
@@ -136,50 +135,87 @@ net::Task<Status> Session::argument_values(const plan::SessionCommand& command, 
     if (rows.error().position > characters(sql.substr(0, name.begin)) + 1) rows.error().position -= longer;
     co_return std::move(rows.error());
   }
-  out_ += rows->notices;
+  s_.out_ += rows->notices;
   values = std::move(rows->rows[0]);
   co_return Status{};
 }
 
-net::Task<Status> Session::run_execute(const plan::SessionCommand& command, std::string_view sql) {
-  ExtendedState& state = ext();
+net::Task<Status> PreparedSql::ready_on(exec::Backend& backend, uint32_t number, std::string_view name,
+                                        std::string_view sql, const std::vector<pg::Oid>& types) {
+  pool::ServerConn& conn = *backend.conn;
+  if (conn.has_statement(number)) co_return Status{};
+  s_.prepare_on(conn, number, name, sql, types, true);
+  pg::write_sync(conn.out());
+  conn.expect({pool::RequestKind::sync, true});
+  co_return co_await conn.drain();
+}
+
+net::Task<Result<PreparedPtr>> PreparedSql::named(const plan::SessionCommand& command) {
+  ExtendedState& state = s_.ext();
   auto found = state.statements.find(command.name);
   if (found == state.statements.end())
     co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
   PreparedPtr statement = found->second;
-  CO_TRY(co_await replan(statement));
-  CO_TRY(check_owned(*statement->plan, backends_, snapshot_->home));
-  if (statement->plan->kind == plan::PlanKind::session || statement->plan->kind == plan::PlanKind::ddl)
-    co_return co_await run_plan(statement->sql, statement->plan);
-  if (statement->columns != 0 && may_read(*statement, temporary_)) {
-    std::vector<pg::FieldDescription> fields;
-    CO_TRY(co_await columns_of_command(command, fields));
-    if (hash_of(fields) != statement->columns) co_return make_error("0A000", kOtherColumns);
-  }
+  CO_TRY(co_await s_.replan(statement));
+  CO_TRY(check_owned(*statement->plan, s_.backends_, s_.snapshot_->home));
+  co_return statement;
+}
+
+net::Task<Result<std::vector<pg::Oid>>> PreparedSql::types(const plan::SessionCommand& command, Prepared& statement) {
+  const std::size_t given = command.arguments.size();
   std::vector<pg::Oid> types;
-  if (statement->sql.find('$') != std::string::npos) {
-    auto asked = co_await parameter_types(*statement, std::max<std::size_t>(command.arguments.size(), 1));
-    if (!asked.ok()) co_return in_prepare(std::move(asked.error()), *statement);
+  if (statement.sql.find('$') != std::string::npos) {
+    auto asked = co_await s_.parameter_types(statement, std::max<std::size_t>(given, 1));
+    if (!asked.ok()) co_return in_prepare(std::move(asked.error()), statement);
     types = std::move(*asked);
   }
-  if (types.size() != command.arguments.size())
-    co_return make_error("42601", "wrong number of parameters for prepared statement \"" + command.name + "\"", {},
-                         "Expected " + std::to_string(types.size()) + " parameters but got " +
-                             std::to_string(command.arguments.size()) + ".");
-  std::vector<std::optional<std::string>> values;
-  CO_TRY(co_await argument_values(command, sql, types, values));
-  pg::BindMessage bind;
-  for (const auto& value : values) value ? bind.values.emplace_back(*value) : bind.values.emplace_back(std::nullopt);
-  if (state.command_bind != nullptr) bind.result_formats = state.command_bind->result_formats;
-  Execution execution;
-  execution.sql = statement->sql;
-  sql::scan_shape(statement->sql, execution.shape);
+  if (types.size() != given)
+    co_return make_error(
+        "42601", "wrong number of parameters for prepared statement \"" + command.name + "\"", {},
+        "Expected " + std::to_string(types.size()) + " parameters but got " + std::to_string(given) + ".");
+  co_return types;
+}
+
+net::Task<Status> PreparedSql::bind(const plan::SessionCommand& command, std::string_view sql, Prepared& statement,
+                                    Execution& execution, pg::BindMessage& bind) {
+  CO_TRY_ASSIGN(execution.types, co_await this->types(command, statement));
+  CO_TRY(co_await argument_values(command, sql, execution.types, execution.arguments));
+  for (const auto& value : execution.arguments)
+    value ? bind.values.emplace_back(*value) : bind.values.emplace_back(std::nullopt);
+  execution.sql = statement.sql;
+  sql::scan_shape(statement.sql, execution.shape);
   execution.bind = &bind;
-  execution.types = types;
+  execution.values = s_.values_of(statement.sql, execution.shape, &bind, *statement.plan);
+  CO_TRY_ASSIGN(execution.where, co_await s_.locate(*statement.plan, execution));
+  co_return Status{};
+}
+
+net::Task<Status> PreparedSql::execute(const plan::SessionCommand& command, std::string_view sql) {
+  ExtendedState& state = s_.ext();
+  CO_TRY_ASSIGN(const PreparedPtr statement, co_await named(command));
+  const plan::Plan& plan = *statement->plan;
+  if (plan.kind == plan::PlanKind::session || plan.kind == plan::PlanKind::ddl)
+    co_return co_await s_.run_plan(statement->sql, statement->plan);
+  if (statement->columns != 0 && may_read(*statement, s_.temporary_)) {
+    std::vector<pg::FieldDescription> fields;
+    CO_TRY(co_await s_.columns_of_command(command, fields));
+    if (hash_of(fields) != statement->columns) co_return make_error("0A000", kOtherColumns);
+  }
+  pg::BindMessage bind;
+  Execution execution;
+  CO_TRY(co_await this->bind(command, sql, *statement, execution, bind));
+  if (state.command_bind != nullptr) bind.result_formats = state.command_bind->result_formats;
   execution.describe = state.command_bind == nullptr;
-  execution.values = values_of(statement->sql, execution.shape, &bind, *statement->plan);
-  CO_TRY_ASSIGN(execution.where, co_await locate(*statement->plan, execution));
-  Status status = co_await run_multi(*statement->plan, execution);
+  // PostgreSQL plans a named statement for all values once it pays, and shows that plan to EXPLAIN EXECUTE.
+  if (execution.where.single() && runs_on_groups(plan) && !statement->wire_name.empty()) {
+    auto backend = co_await s_.backends_.get(execution.where.one);
+    if (!backend.ok()) co_return std::move(backend.error());
+    Status ready = co_await ready_on(**backend, statement->id, statement->wire_name, statement->sql, execution.types);
+    if (!ready.ok()) co_return in_prepare(std::move(ready.error()), *statement);
+    execution.prepared_name = statement->wire_name;
+  }
+  const plan::PlanPtr kept = statement->plan;
+  Status status = co_await s_.run_multi(*kept, execution);
   if (!status.ok()) co_return in_prepare(std::move(status.error()), *statement);
   co_return status;
 }

@@ -7,6 +7,7 @@
 #include "catalog/hashing.h"
 #include "exec/control.h"
 #include "pg/scram.h"
+#include "router/create_as.h"
 #include "router/databases.h"
 #include "router/execution.h"
 #include "router/layout.h"
@@ -166,13 +167,18 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     }
   }
   drop_broken_backends();
-  if (status.ok() && worker_.config->sharding.key_notices && wants_notices(*backends_.settings()))
-    for (const Error& notice : ddl.notices) pg::write_notice(out_, "00000", notice.message, notice.detail, notice.hint);
+  if (status.ok()) put_key_notices(out_, ddl, *worker_.config, *backends_.settings());
   if (status.ok()) put_complete(tag);
   co_return status;
 }
 
+void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& config, const pool::SettingsMap& settings) {
+  if (ddl.notices.empty() || !config.sharding.key_notices || !wants_notices(settings)) return;
+  for (const Error& notice : ddl.notices) pg::write_notice(out, "00000", notice.message, notice.detail, notice.hint);
+}
+
 net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
+  if (ddl.from_query) co_return co_await TableFromQuery(*this, ddl).run(tag);
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> home, others;
   std::vector<std::string> of_others;  // what each of `others` runs in place of ddl.everywhere[0]; empty: that
@@ -207,10 +213,15 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     }
     const bool own_text = i < ddl.home_instead.size() && !ddl.home_instead[i].empty();
     const std::string home_text = own_text ? ddl.home_instead[i] : text;
-    const std::vector<std::string> first = {home_text};
     std::string of_home;
-    auto ran = co_await run_on_groups(home, first, &out_, &of_home);
-    if (!ran.ok()) co_return ddl.server_wide ? without_shards_database(std::move(ran.error())) : std::move(ran.error());
+    if (i == 0 && ddl.shows_rows) {
+      CO_TRY(co_await TableFromQuery(*this, ddl).at_home(home_text, tag));
+    } else {
+      const std::vector<std::string> first = {home_text};
+      auto ran = co_await run_on_groups(home, first, &out_, &of_home);
+      if (!ran.ok())
+        co_return ddl.server_wide ? without_shards_database(std::move(ran.error())) : std::move(ran.error());
+    }
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)

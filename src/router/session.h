@@ -63,6 +63,9 @@ class Session {
 
  private:
   friend class Worker;
+  friend class PreparedSql;                              // prepared_sql.h
+  friend class Explainer;                                // explain.h
+  friend class TableFromQuery;                           // create_as.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 
@@ -145,10 +148,6 @@ class Session {
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
-  net::Task<Status> run_prepare(const plan::SessionCommand& command, std::string_view sql);
-  net::Task<Status> run_execute(const plan::SessionCommand& command, std::string_view sql);
-  net::Task<Status> argument_values(const plan::SessionCommand& command, std::string_view sql,
-                                    const std::vector<pg::Oid>& types, std::vector<std::optional<std::string>>& values);
   // --- set_commands.cc ---
   net::Task<Status> run_setting(const plan::SessionCommand& command);
   net::Task<Status> set_on_backends(const std::vector<std::string>& statements, std::vector<exec::Backend*>& targets);
@@ -221,12 +220,12 @@ class Session {
   net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql, bool several = false);
   net::Task<Result<std::string>> virtual_rows(const std::string& relation);
   net::Task<Status> run_copy_in(std::string_view sql, const plan::Plan& plan);
+  net::Task<Result<uint64_t>> copy_to(std::string_view text, const plan::Plan& plan, std::vector<exec::GroupId> groups);
   net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
   net::Task<Result<bool>> next_copy_data(std::string& payload);
   std::optional<Error> heard_during_copy(pool::ServerConn& conn);
   net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
   net::Task<Result<std::string>> activity_rows();
-  net::Task<Status> run_explain(std::string_view sql, const plan::Plan& plan);
 
   Worker& worker_;
   net::Stream client_;
@@ -261,10 +260,11 @@ class Session {
   bool implicit_ = false;  // the open transaction is of one query string
   bool hold_complete_ = false, suppress_ready_ = false, timed_out_ = false, cancelled_ = false;  // of a statement
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false;
-  uint32_t pid_ = 0, secret_ = 0,
-           copy_rest_ = 0;      // copy_rest_: bytes of a CopyData message still to come from the client
-  bool copy_ended_ = false;     // the client has sent CopyDone or CopyFail
-  bool router_failed_ = false;  // the batch failed by an error of the router, not of a group
+  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;  // copy_rest_: bytes of a CopyData message still to come
+  bool copy_ended_ = false;                        // the client has sent CopyDone or CopyFail
+  bool router_failed_ = false;                     // the batch failed by an error of the router, not of a group
+  exec::RowSink* rows_to_ = nullptr;               // in place of the client: rows that the router wants for itself …
+  std::optional<std::string_view> copy_source_;    // … and rows that it copies, what is left of them
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
   bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
   bool buffering_ = false;            // out_ collects a portal's rows: do not send them yet

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "plan/virtual_relations.h"
 #include "router/execution.h"
+#include "router/explain.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -299,7 +300,7 @@ net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& p
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
     case plan::PlanKind::session: command_effects_ = plan->effects; co_return co_await run_command(*plan->session, sql);
     case plan::PlanKind::ddl: co_return co_await run_ddl(*plan);
-    case plan::PlanKind::explain: co_return co_await run_explain(sql, *plan);
+    case plan::PlanKind::explain: co_return co_await Explainer(*this, *plan, sql).run();
     case plan::PlanKind::copy_in: co_return co_await run_copy_in(sql, *plan);
     case plan::PlanKind::route:
     case plan::PlanKind::copy_out:

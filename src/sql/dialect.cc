@@ -72,6 +72,7 @@ Result<std::optional<CreateTableText>> Reader::run() {
   std::optional<CreateTableText> none;
   if (!skip_to_name()) return none;
   skip_qualified_name();
+  const std::size_t behind_name = scanner_.position();
   if (scanner_.is_word(scanner_.peek(), "of")) {
     scanner_.next();
     skip_qualified_name();
@@ -80,19 +81,24 @@ Result<std::optional<CreateTableText>> Reader::run() {
   if (scanner_.is_symbol(token, '(')) {
     scanner_.next();
     if (skip_parentheses(scanner_).kind != Kind::symbol) return none;
-  } else if (token.kind != Kind::word || scanner_.is_word(token, "partition") || scanner_.is_word(token, "as")) {
+  } else if (token.kind != Kind::word || scanner_.is_word(token, "partition")) {
     return none;
   }
+  const std::size_t behind_columns = scanner_.position();
   result_.head = std::string(sql_.substr(0, scanner_.position()));
   bool go_on = true;
   while (go_on) {
+    const std::size_t behind_clauses = scanner_.position();
     Token first = scanner_.peek();
     if (first.kind == Kind::end) break;
     if (scanner_.is_word(first, "as")) {
-      if (result_.has_clause())
-        return make_error("0A000", "CREATE TABLE ... AS cannot make a sharded or reference table",
+      if (result_.shard_by_bounds)
+        return make_error("0A000", "CREATE TABLE ... AS cannot make a table by ranges or lists",
                           "Create the table first, then INSERT ... SELECT into it.");
-      return none;
+      result_.create = std::string(sql_.substr(0, behind_name));
+      result_.clauses = std::string(sql_.substr(behind_columns, behind_clauses - behind_columns));
+      result_.as_query = " " + std::string(sql_.substr(first.begin));
+      break;
     }
     TRY(clause(first, go_on));
   }

@@ -8,7 +8,8 @@
 //   PARTITION BY RANGE | LIST (k, …) (PARTITION name VALUES LESS THAN (a) | FROM a TO b | IN (…) | DEFAULT, …)
 //   WITH (shard_count = n, table_type = 'reference' | 'local' | 'sharded', colocate_with = 'none' | 'table', …)
 //
-// in any order, mixed with PostgreSQL's own clauses. Hints (/*+ … */) are comments to PostgreSQL and stay.
+// in any order, mixed with PostgreSQL's own clauses; in CREATE TABLE … AS all but lists of partitions, before AS. Hints
+// (/*+ … */) are comments to PostgreSQL and stay.
 #pragma once
 
 #include <cstdint>
@@ -44,13 +45,17 @@ struct CreateTableText {
   std::optional<std::string> table_type;     // reference, local or sharded
   std::optional<std::string> colocate_with;  // "none" or a table's name as written
 
+  // CREATE TABLE … AS: " AS …", what stands before the names of the columns, and the clauses behind them as written.
+  std::string as_query, create, clauses;
+
   bool keyed() const { return !key_columns.empty() || !key_expressions.empty() || by_hash_error; }
   bool has_clause() const {
     return (keyed() && by_hash.empty()) || shard_count || table_type || colocate_with || shard_by_bounds ||
            !partitions.empty();
   }
   // For PostgreSQL's parser, and for tables that are not partitioned.
-  std::string plain_sql() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }
+  std::string plain_sql() const { return plain_table() + as_query; }
+  std::string plain_table() const { return head + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail; }
   // The same, partitioned as declared.
   std::string declared_sql() const {
     return head + by_hash + method + (storage.empty() ? "" : " WITH (" + storage + ")") + tail;
@@ -60,7 +65,7 @@ struct CreateTableText {
 // True if the statement begins CREATE [GLOBAL | LOCAL] [TEMP | TEMPORARY | UNLOGGED] TABLE.
 bool is_create_table(std::string_view sql);
 
-// Reads the clauses. nullopt: no clauses can stand in this form (PARTITION OF, CREATE TABLE … AS); take it as it is.
+// Reads the clauses. nullopt: no clauses can stand in this form (PARTITION OF); take it as it is.
 // REQUIRES: is_create_table(sql)
 Result<std::optional<CreateTableText>> read_create_table(std::string_view sql);
 

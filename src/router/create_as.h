@@ -1,0 +1,38 @@
+// CREATE TABLE … AS and SELECT INTO (plan::Ddl::FromQuery), within the transaction that Session::run_ddl has open.
+#pragma once
+
+#include "router/session.h"
+
+namespace pgmosaic::router {
+
+// Of one statement, on its session's thread.
+class TableFromQuery {
+ public:
+  TableFromQuery(Session& session, const plan::Ddl& ddl) : s_(session), ddl_(ddl) {}
+
+  // REQUIRES: ddl.from_query
+  net::Task<Status> run(std::string& tag);
+  // Runs what the home makes by itself: notices and the tag are the client's, rows too where ddl.shows_rows.
+  net::Task<Status> at_home(const std::string& text, std::string& tag);
+
+ private:
+  // What the rows are read from.
+  struct Source {
+    PreparedPtr statement;  // of EXECUTE
+    plan::PlanPtr plan;
+    std::string sql;     // as planned
+    std::string text;    // what the home can run in place of the client's query
+    std::string sample;  // the same, where no row is wanted
+    bool at_home = false;
+  };
+  net::Task<Result<Source>> source();
+  net::Task<Result<bool>> exists();
+  net::Task<Result<std::string>> columns(const Source& source);
+  net::Task<Status> read_rows(const Source& source, std::string& rows);
+  net::Task<Status> copy_rows(std::string_view rows);
+
+  Session& s_;
+  const plan::Ddl& ddl_;
+};
+
+}  // namespace pgmosaic::router
