@@ -232,9 +232,8 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     const std::vector<std::string> texts(others.size(), sql);
     if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts, nullptr));
   }
-  if (ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE") {
-    if (!renew_pools_) renew_pools_.emplace();
-  }
+  const bool of_logins = ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE";
+  if (of_logins && !renew_pools_) renew_pools_.emplace();
   if (temporary) home[0]->not_preparable = true;
   if (temporary) temporary_.known = false;
   if (temporary || !ddl.changes_catalog) co_return Status{};
