@@ -63,7 +63,7 @@ Result<LayoutCommand> read_layout_command(std::string_view sql) {
   command.clauses = std::string(sql.substr(begin, end - begin));
   TRY_ASSIGN(const CreateTableText text, read_layout_clauses(command.clauses));
   if (!text.has_clause() || text.head != kBareTable || !text.storage.empty() || !text.method.empty() ||
-      !text.tail.empty())
+      !text.tail.empty() || !text.as_query.empty())
     return misuse("a layout is SHARD BY with shard_count and colocate_with, or a table_type");
   return command;
 }
