@@ -452,6 +452,20 @@ Result<catalog::ColocationId> Cluster::new_colocation() {
   return static_cast<catalog::ColocationId>(id);
 }
 
+net::Task<Status> Cluster::index_built(net::EventLoop& loop, std::string database, catalog::Oid index) {
+  // What is touched of the table lets those who have planned a statement over it hear of the index.
+  const std::string sql =
+      "WITH made AS (UPDATE pg_catalog.pg_index SET indisvalid = true WHERE indexrelid = " + std::to_string(index) +
+      " AND indisready AND indislive RETURNING indrelid) "
+      "UPDATE pg_catalog.pg_attribute SET attcacheoff = attcacheoff WHERE attrelid IN (SELECT indrelid FROM made) AND "
+      "attnum = 1";
+  auto home = co_await connect(loop, home_, database);
+  if (!home.ok()) co_return std::move(home.error());
+  auto done = co_await (*home)->query(sql);
+  if (!done.ok()) co_return group_error(home_, std::move(done.error()));
+  co_return co_await reload(loop, database);
+}
+
 net::Task<Status> Cluster::database_created(net::EventLoop& loop, std::string database) {
   CO_TRY(co_await install(loop, database));
   co_return co_await reload(loop, database);

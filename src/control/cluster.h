@@ -58,6 +58,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                     const std::vector<catalog::Oid>& key_collations, uint32_t shard_count,
                                     const plan::Ddl::NewSharded& wish) override;
   Result<catalog::ColocationId> new_colocation() override;
+  net::Task<Status> index_built(net::EventLoop& loop, std::string database, catalog::Oid index) override;
   net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
   net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
   Result<meta::Layouts> layouts(const std::string& database) override;

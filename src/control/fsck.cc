@@ -72,6 +72,11 @@ net::Task<Status> Fsck::compare(Site& site, const Recorded& recorded, Findings& 
     if (at_home.contains("sequence " + sequence))
       findings.push_back(
           {site.group.name, "sequence " + sequence, "is not at its end: numbers could be given out twice"});
+  for (const std::string& index : site.look.unfinished_indexes)
+    findings.push_back({site.group.name, "index " + index,
+                        home ? "is not valid: it is being built, or that was interrupted (REINDEX INDEX CONCURRENTLY "
+                               "goes on, DROP INDEX drops it)"
+                             : "belongs to no index: one is being built, or that was interrupted"});
   const auto occupied =
       co_await find_rows(*site.conn, tables_without_rows(site.look.facts, at_home, recorded, site.group));
   if (!occupied.ok()) co_return at_group(site.group, occupied.error());

@@ -30,6 +30,17 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETUR
     END IF;
     RETURN nextval(sequence::regclass);
   END $$;
+-- Marks an index whose parts the groups are yet to build; the internal role makes it valid (Cluster::index_built).
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_begin_index(index oid) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = index AND pg_has_role(session_user, c.relowner, 'MEMBER')) THEN
+      RAISE insufficient_privilege USING MESSAGE = format('must be owner of index %s', index::regclass);
+    END IF;
+    UPDATE pg_index SET indisvalid = false WHERE indexrelid = index
+      AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = index);
+  END $$;
 RESET session_replication_role;
 )";
 

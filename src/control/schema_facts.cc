@@ -64,6 +64,8 @@ net::Task<Result<Look>> read_look(pool::ServerConn& conn, bool home, std::vector
   read_facts(facts, look.facts);
   CO_TRY_ASSIGN(const Rows stuck, co_await conn.query(kStuck));
   for (const auto& row : stuck.rows) look.stuck.push_back({*row[0], *row[1]});
+  CO_TRY_ASSIGN(const Rows unfinished, co_await conn.query(home ? kUnfinishedAtHome : kUnfinishedParts));
+  for (const auto& row : unfinished.rows) look.unfinished_indexes.push_back(*row[0]);
   if (home) {
     const std::string question = relations_sql(oids);
     CO_TRY_ASSIGN(const Rows relations, co_await conn.query(question));

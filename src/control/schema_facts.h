@@ -45,6 +45,7 @@ struct Look {
   std::vector<StuckTransaction> stuck;             // anybody's
   std::vector<Leaf> leaves;                        // not of the home
   std::vector<std::string> open_sequences;         // not of the home: those that could still give out a number
+  std::vector<std::string> unfinished_indexes;     // at home: not valid; else parts of indexes that belong to none
   std::map<catalog::Oid, HomeRelation> relations;  // home only: those asked for
 };
 

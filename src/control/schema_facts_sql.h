@@ -192,6 +192,17 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'p
      LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
 WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S'))";
 
+// Indexes that were not finished: at home, and parts on a group that belong to no index of their table.
+inline constexpr const char* kUnfinishedAtHome = R"(
+SELECT c.oid::regclass
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND n.nspname NOT IN ('pg_catalog', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_')";
+inline constexpr const char* kUnfinishedParts = R"(
+SELECT c.oid::regclass
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid AND NOT c.relispartition
+     JOIN pg_class t ON t.oid = i.indrelid AND t.relispartition JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'pgmosaic_shards')";
+
 inline constexpr const char* kOpenSequences = R"(
 SELECT q.seqrelid::regclass
 FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid AND c.relpersistence <> 't'

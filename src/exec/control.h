@@ -55,6 +55,9 @@ class ClusterControl {
   // The number of a colocation that `place` does not make.
   virtual Result<catalog::ColocationId> new_colocation() = 0;
 
+  // An index is complete on every group: the home's becomes valid, and the catalog is published.
+  virtual net::Task<Status> index_built(net::EventLoop& loop, std::string database, catalog::Oid index) = 0;
+
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;

@@ -98,6 +98,20 @@ struct Ddl {
     catalog::Oid table = 0;
   };
   std::optional<ReplacedLeaves> replaced_leaves;
+  // CREATE INDEX CONCURRENTLY, and REINDEX: in steps, each of which is committed (router/index_work.h).
+  struct IndexWork {
+    enum class Verb : uint8_t { create, rebuild_index, rebuild_table } verb = Verb::create;
+    bool concurrently = true;
+    catalog::Oid table = 0;  // at home; rebuild_index: not known here
+    std::string name;        // create: of the index as it will be, empty: PostgreSQL chooses; else as it is written
+    std::string statement;   // as the client wrote it
+    std::string options;     // REINDEX: "(TABLESPACE x) " for the parts of an index
+  };
+  std::optional<IndexWork> index;
+  // The groups lose what an interrupted IndexWork has left of indexes that are gone.
+  bool drops_indexes = false;
+  std::string not_partitioned;  // DROP INDEX CONCURRENTLY: of this index PostgreSQL refuses it, where it is partitioned
+  bool gentle = false;          // waits for locks by moments, so that nobody waits for it for longer
   bool changes_catalog = true;  // tables or columns may differ afterwards: introspect the home, publish an epoch
   bool moves_owner = false;     // tables get another owner: their leaves follow
   bool transactional = true;    // false: CREATE DATABASE and the like

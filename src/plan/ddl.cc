@@ -53,24 +53,6 @@ Plan server_wide(Plan plan) {
   return plan;
 }
 
-TableUnderDefinition describe(const catalog::Table* table, const PgQuery__RangeVar* range, const PlanContext& context) {
-  TableUnderDefinition result;
-  result.schema = text_of(range->schemaname);
-  result.name = text_of(range->relname);
-  if (table == nullptr) return result;
-  result.kind = table->kind == TableKind::view ? TableKind::local : table->kind;
-  result.schema = table->schema;
-  result.colocation = table->colocation;
-  const catalog::Colocation* shards = context.database->colocation(table->colocation);
-  result.by_partition = shards != nullptr && shards->by_partition;
-  result.by_expression = shards != nullptr && shards->computed;
-  for (int key : table->key_columns) {
-    result.key_columns.push_back(table->columns[key].name);
-    result.key_types.push_back(table->columns[key].base_type);
-  }
-  return result;
-}
-
 bool is_key(const TableUnderDefinition& table, std::string_view column) {
   return std::find(table.key_columns.begin(), table.key_columns.end(), column) != table.key_columns.end();
 }
@@ -191,7 +173,7 @@ bool touches_sequences(const PgQuery__AlterTableStmt* alter) {
 Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter, const PlanContext& context) {
   const std::string tag = alter_tag(alter->objtype);
   const catalog::Table* table = lookup(context, alter->relation);
-  TableUnderDefinition definition = describe(table, alter->relation, context);
+  TableUnderDefinition definition = under_definition(table, alter->relation, context);
   for (const Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     if (command == nullptr) continue;
@@ -215,20 +197,6 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
   return plan;
 }
 
-Plan plan_index(std::string_view sql, const PgQuery__IndexStmt* index, const PlanContext& context) {
-  if (index->concurrent)
-    return unsupported("CREATE INDEX CONCURRENTLY is not supported yet", "Use CREATE INDEX without CONCURRENTLY.");
-  const catalog::Table* table = lookup(context, index->relation);
-  if (index->unique) {
-    std::vector<std::string> columns;
-    for (const Node* node : each(index->n_index_params, index->index_params))
-      if (auto* element = as<PgQuery__IndexElem>(node)) columns.emplace_back(text_of(element->name));
-    auto status = check_unique(describe(table, index->relation, context), columns, "a unique index");
-    if (!status) return unsupported(status.error());
-  }
-  Plan plan = everywhere("CREATE INDEX", sql);
-  plan.ddl->unknown_relation = table == nullptr;
-  return plan;
 }
 
 Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanContext& context) {
@@ -240,7 +208,6 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     plan.ddl->changes_catalog = true;
     return plan;
   }
-  if (drop->concurrent) return unsupported("DROP INDEX CONCURRENTLY is not supported yet", "Leave out CONCURRENTLY.");
   Plan plan = everywhere(tag, sql);
   std::size_t temporary = 0;
   for (const Node* node : each(drop->n_objects, drop->objects)) {
@@ -261,6 +228,8 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
   if (temporary > 0 && temporary < drop->n_objects)
     return unsupported(tag + " of temporary and other objects together", "DROP them with statements of their own.");
   plan.ddl->unknown_relation = plan.ddl->unknown_relation || temporary > 0;
+  if (tag == "DROP INDEX")
+    if (auto status = drop_indexes(plan, drop); !status) return unsupported(status.error());
   return plan;
 }
 
@@ -371,7 +340,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto plan = plan_sequence(sql, root)) return plan;
   if (auto plan = plan_object(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__AlterTableStmt>(root)) return plan_alter_table(sql, statement, context);
-  if (auto* statement = as<PgQuery__IndexStmt>(root)) return plan_index(sql, statement, context);
+  if (auto plan = plan_index(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);
   if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
   if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);

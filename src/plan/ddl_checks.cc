@@ -102,6 +102,25 @@ const catalog::Table* lookup(const PlanContext& context, const PgQuery__RangeVar
   return nullptr;
 }
 
+TableUnderDefinition under_definition(const catalog::Table* table, const PgQuery__RangeVar* range,
+                                      const PlanContext& context) {
+  TableUnderDefinition result;
+  result.schema = text_of(range->schemaname);
+  result.name = text_of(range->relname);
+  if (table == nullptr) return result;
+  result.kind = table->kind == TableKind::view ? TableKind::local : table->kind;
+  result.schema = table->schema;
+  result.colocation = table->colocation;
+  const catalog::Colocation* shards = context.database->colocation(table->colocation);
+  result.by_partition = shards != nullptr && shards->by_partition;
+  result.by_expression = shards != nullptr && shards->computed;
+  for (int key : table->key_columns) {
+    result.key_columns.push_back(table->columns[key].name);
+    result.key_types.push_back(table->columns[key].base_type);
+  }
+  return result;
+}
+
 bool reserved_schema(std::string_view schema) { return schema == "pgmosaic" || schema == "pgmosaic_shards"; }
 
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what) {

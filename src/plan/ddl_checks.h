@@ -25,6 +25,9 @@ struct TableUnderDefinition {
   std::string must_colocate_with;        // set by a foreign key: the table it must share shards with
 };
 
+// A table that is there; null: it is not known.
+TableUnderDefinition under_definition(const catalog::Table* table, const PgQuery__RangeVar* range,
+                                      const PlanContext& context);
 // 0A000 with the way out.
 Error refused(std::string message, std::string hint);
 // One constraint, written with a column (`column` is its name) or by itself.

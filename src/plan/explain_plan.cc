@@ -106,6 +106,14 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     if (ddl.new_sharded->if_not_exists) out += ", if not exists";
     out += "\n";
   }
+  if (ddl.index) {
+    const bool creates = ddl.index->verb == Ddl::IndexWork::Verb::create;
+    out += std::string("  ") + (creates ? "builds" : "rebuilds") + (ddl.index->concurrently ? " concurrently" : "") +
+           (ddl.index->verb == Ddl::IndexWork::Verb::rebuild_table ? " all indexes of " : " the index ") +
+           (ddl.index->name.empty() ? "without name" : ddl.index->name) + "\n";
+  }
+  if (ddl.drops_indexes) out += std::string("  drops indexes") + (ddl.gentle ? ", giving way\n" : "\n");
+  if (!ddl.alone.empty()) out += "  not in a transaction block: " + ddl.alone + "\n";
   if (ddl.replaced_leaves) out += "  replaces the table's leaves\n";
   for (const Ddl::NewPartition& partition : ddl.new_partitions)
     out += "  " + std::string(partition.adopted ? "adopted" : "new") + " partition " +

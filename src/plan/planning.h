@@ -93,6 +93,10 @@ std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, con
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
 // code.cc
 std::optional<Plan> plan_code(std::string_view sql, const sql::Node* root, const PlanContext& context);  // DO and CALL
+// ddl_indexes.cc
+// CREATE INDEX and REINDEX; nullopt: neither, or each group does it by itself.
+std::optional<Plan> plan_index(std::string_view sql, const sql::Node* root, const PlanContext& context);
+Status drop_indexes(Plan& plan, const PgQuery__DropStmt* drop);  // what DROP INDEX needs besides
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
 Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate);  // TRUNCATE … RESTART IDENTITY

@@ -16,7 +16,7 @@ struct VirtualRelation {
 
 inline constexpr std::string_view kVirtualSchema = "pgmosaic";
 
-inline constexpr std::array<VirtualRelation, 4> kVirtualRelations{{
+inline constexpr std::array<VirtualRelation, 5> kVirtualRelations{{
     {"tables",
      "schema_name text, table_name text, table_type text, distribution_column text, colocation_id int, "
      "shard_count int"},
@@ -29,6 +29,9 @@ inline constexpr std::array<VirtualRelation, 4> kVirtualRelations{{
      "pid int, group_name text, backend_pid int, datname text, usename text, application_name text, client_addr text, "
      "client_port int, state text, wait_event_type text, wait_event text, query text, xact_start timestamptz, "
      "query_start timestamptz"},
+    {"operations",
+     "operation_id bigint, kind text, datname text, usename text, pid int, object text, group_name text, state text, "
+     "done bigint, total bigint, started_at timestamptz"},
 }};
 
 inline const VirtualRelation* find_virtual_relation(std::string_view schema, std::string_view name) {

@@ -1,7 +1,5 @@
 // What SHOW shows on the admin database.
 #include <algorithm>
-#include <chrono>
-#include <ctime>
 #include <set>
 
 #include "exec/control.h"
@@ -20,16 +18,9 @@ using Rows = std::vector<AdminRow>;
 
 const char* yes_no(bool value) { return value ? "yes" : "no"; }
 
-// Wall-clock time, in UTC, of a moment of the loops' clock.
 std::optional<std::string> time_text(const Worker& worker, int64_t at_us) {
   if (at_us == 0) return std::nullopt;
-  const auto ago = std::chrono::microseconds(worker.loop.now_us() - at_us);
-  const std::time_t at = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now() - ago);
-  std::tm parts{};
-  gmtime_r(&at, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S+00", &parts);
-  return text;
+  return utc_text(worker.loop.now_us() - at_us);
 }
 
 std::string group_name(const Worker& worker, catalog::GroupId id) {
@@ -231,6 +222,16 @@ net::Task<Rows> show_layouts(Worker& worker) {
   co_return rows;
 }
 
+net::Task<Rows> show_operations(Worker& worker) {
+  Rows rows;
+  for (const OperationInfo& info : worker.context.operations.list())
+    for (const auto& [group, part] : info.parts)
+      rows.push_back({std::to_string(info.id), info.kind, info.database, info.user, std::to_string(info.pid),
+                      info.object, group_name(worker, group), part.state, std::to_string(part.done),
+                      std::to_string(part.total), time_text(worker, info.started_us)});
+  co_return rows;
+}
+
 net::Task<Rows> show_version(Worker&) {
   Rows rows;
   rows.push_back({std::string(kVersion)});
@@ -291,6 +292,8 @@ const std::vector<AdminView>& admin_views() {
        columns("name tables# sharded_tables# clients# in_use# idle# waiting_clients# paused"), show_databases},
       {"layouts", "Layouts of tables that are yet to be created", columns("database schema table clauses"),
        show_layouts},
+      {"operations", "Commands that run in steps, and how far each group is",
+       columns("id# kind database user client_pid# object group state done# total# started_at"), show_operations},
       {"version", "Version of the router", columns("version"), show_version},
       {"help", "The commands of this console", columns("command description"), show_help},
   };

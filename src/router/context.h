@@ -17,6 +17,7 @@
 #include "net/tls.h"
 #include "pool/pool.h"
 #include "router/name_gate.h"
+#include "router/operations.h"
 
 namespace pgmosaic::exec {
 class ClusterControl;
@@ -88,6 +89,7 @@ struct RouterContext {
   pool::ConnectionCounter connections;
   SessionDirectory sessions;
   NameGate names;
+  Operations operations;
   std::shared_ptr<net::TlsContext> tls;  // null: no TLS for clients
   std::vector<std::unique_ptr<Worker>> workers;
   exec::CommitServices* commit = nullptr;

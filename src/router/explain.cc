@@ -280,6 +280,28 @@ nlohmann::json shard_rows(const catalog::Snapshot& snapshot, const catalog::Data
   return rows;
 }
 
+nlohmann::json operation_rows(const Worker& worker, const catalog::Snapshot& snapshot) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const OperationInfo& info : worker.context.operations.list()) {
+    const std::string started = utc_text(worker.loop.now_us() - info.started_us);
+    for (const auto& [id, part] : info.parts) {
+      const catalog::Group* group = snapshot.group(id);
+      rows.push_back({{"operation_id", info.id},
+                      {"kind", info.kind},
+                      {"datname", info.database},
+                      {"usename", info.user},
+                      {"pid", info.pid},
+                      {"object", info.object},
+                      {"group_name", group != nullptr ? group->name : std::to_string(id)},
+                      {"state", part.state},
+                      {"done", part.done},
+                      {"total", part.total},
+                      {"started_at", started}});
+    }
+  }
+  return rows;
+}
+
 // What the cluster calls a database of the group's server; nothing: it belongs to the other group on this server.
 std::optional<std::string> database_of(const catalog::Group& group, const catalog::Snapshot& snapshot,
                                        const std::string& name) {
@@ -308,6 +330,7 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
     }
     co_return rows.dump();
   }
+  if (relation == "operations") co_return operation_rows(worker_, *snapshot_).dump();
   if (relation == plan::kClusterSums) co_return co_await cluster_sums(backends_, *snapshot_, *database_);
   co_return co_await activity_rows();
 }

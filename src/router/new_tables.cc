@@ -51,14 +51,13 @@ std::string leaves_sql(const catalog::Colocation& colocation, exec::GroupId grou
   return sql;
 }
 
-// At most 40 bytes of the table's name, cut at a character's border.
+}  // namespace
+
 std::string short_name(const std::string& name) {
   std::size_t length = std::min<std::size_t>(name.size(), 40);
   while (length < name.size() && length > 0 && (static_cast<unsigned char>(name[length]) & 0xC0) == 0x80) --length;
   return name.substr(0, length);
 }
-
-}  // namespace
 
 std::string leaf_prefix(const std::string& table, catalog::Oid oid) {
   return short_name(table) + "_" + std::to_string(oid);
@@ -248,6 +247,7 @@ net::Task<Status> NewTables::create_leaves(const catalog::Colocation& colocation
 }
 
 net::Task<Status> NewTables::before(const plan::Ddl& ddl) {
+  if (!ddl.not_partitioned.empty()) CO_TRY(co_await refuse_partitioned(ddl.not_partitioned));
   if (ddl.replaced_leaves) CO_TRY(co_await replace_leaves(*ddl.replaced_leaves));
   for (const auto& partition : ddl.new_partitions)
     if (partition.adopted) CO_TRY(co_await adopt(partition));
@@ -262,6 +262,17 @@ net::Task<Status> NewTables::after(const plan::Ddl& ddl) {
   if (ddl.new_table) CO_TRY(co_await other(*ddl.new_table));
   for (const auto& made : ddl.new_partitions) CO_TRY(co_await partition(made));
   co_return Status{};
+}
+
+net::Task<Status> NewTables::refuse_partitioned(const std::string& index) {
+  const std::string question =
+      "SELECT relname FROM pg_catalog.pg_class WHERE relkind = 'I' AND oid = "
+      "pg_catalog.to_regclass(" +
+      pool::quote_literal(index) + ")";
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return Status{};
+  co_return make_error("0A000", "cannot drop partitioned index \"" + *rows->rows[0][0] + "\" concurrently");
 }
 
 net::Task<Result<bool>> NewTables::exists(const plan::Ddl::NewSharded& wish) {

@@ -15,6 +15,8 @@ namespace pgmosaic::router {
 // schema.name, quoted; name alone where the schema is empty.
 std::string qualified_name(const std::string& schema, const std::string& name);
 
+// At most 40 bytes of a name, cut at a character's border.
+std::string short_name(const std::string& name);
 // Of the names of a table's leaves.
 std::string leaf_prefix(const std::string& table, catalog::Oid oid);
 
@@ -35,6 +37,7 @@ class NewTables {
   net::Task<Status> after(const plan::Ddl& ddl);
 
  private:
+  net::Task<Status> refuse_partitioned(const std::string& index);
   net::Task<Result<bool>> exists(const plan::Ddl::NewSharded& wish);
   net::Task<Status> sharded(const plan::Ddl::NewSharded& wish);
   // A reference table is recorded; a local one is what the catalog takes for granted.

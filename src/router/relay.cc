@@ -2,6 +2,7 @@
 // keeps up. Whole runs of messages are sent with one system call.
 #include "base/log.h"
 #include "router/execution.h"
+#include "router/new_tables.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -18,13 +19,32 @@ bool may_be_the_leafs(const pg::MessageView& error) {
          (parsed.sqlstate == "0A000" && error.body.find("RRevalidateCachedQuery") != std::string_view::npos);
 }
 
+// Parts of a unique index that was built concurrently: "name_16423_i3".
+void rename_parts(std::string& message, const catalog::Table& table) {
+  const auto skip_digits = [&message](std::size_t at) {
+    while (at < message.size() && std::isdigit(static_cast<unsigned char>(message[at]))) ++at;
+    return at;
+  };
+  for (const catalog::UniqueKey& key : table.unique_keys) {
+    const std::string prefix = short_name(key.name) + "_";
+    for (std::size_t at = message.find(prefix); at != std::string::npos; at = message.find(prefix, at + 1)) {
+      const std::size_t oid = at + prefix.size(), middle = skip_digits(oid);
+      if (middle == oid || message.compare(middle, 2, "_i") != 0) continue;
+      const std::size_t end = skip_digits(middle + 2);
+      if (end > middle + 2) message.replace(at, end - at, key.name);
+    }
+  }
+}
+
 }  // namespace
 
 // Errors of the groups name the leaves of sharded tables; the client knows the table.
 void Session::rename_leaves(std::string& message) const {
   if (database_ == nullptr) return;
+  const bool parts = message.find("_i") != std::string::npos;
   for (const auto& [oid, table] : database_->tables_by_oid) {
     if (table->shard_prefix.empty()) continue;
+    if (parts) rename_parts(message, *table);
     const std::string prefix = table->shard_prefix + "_";
     for (std::size_t at = message.find(prefix); at != std::string::npos;
          at = message.find(prefix, at + table->name.size())) {

@@ -10,8 +10,10 @@
 #include "router/create_as.h"
 #include "router/databases.h"
 #include "router/execution.h"
+#include "router/index_work.h"
 #include "router/layout.h"
 #include "router/new_tables.h"
+#include "router/patience.h"
 #include "router/server_ddl.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -56,14 +58,6 @@ BEGIN
     PERFORM pg_catalog.setval(s.name, s.last, true);
   END LOOP;
 END $pgmosaic$)";
-
-#define PGMOSAIC_WAITS_FOR_EVER \
-  "pg_catalog.current_setting('lock_timeout') = '0' AND pg_catalog.current_setting('statement_timeout') = '0'"
-constexpr const char* kWaitsForEver = "SELECT " PGMOSAIC_WAITS_FOR_EVER;
-constexpr const char* kGiveWay =
-    "SELECT pg_catalog.set_config('lock_timeout', '400ms', true) WHERE " PGMOSAIC_WAITS_FOR_EVER;
-#undef PGMOSAIC_WAITS_FOR_EVER
-constexpr uint64_t kGiveWayUs = 50'000;
 
 // PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
 Result<std::string> hash_password(const std::string& sql, const std::vector<std::string>& roles,
@@ -119,32 +113,46 @@ Error without_shards_database(Error error) {
   return error;
 }
 
-// Has neither the session nor its role or database a limit for waiting?
-net::Task<bool> waits_for_ever(exec::Backend& backend) {
-  auto rows = co_await backend.conn->query(kWaitsForEver);
-  co_return rows.ok() && rows->rows[0][0] == "t";
-}
-
 }  // namespace
 
 net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const plan::Ddl& ddl = *plan.ddl;
   if (ddl.hash_password) last_query_ = ddl.tag;  // the text holds a password
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
-  const bool own = !backends_.in_transaction();
-  if (!ddl.alone.empty() && (!own || implicit_))
+  if (!ddl.alone.empty() && (backends_.in_transaction() || implicit_))
     co_return make_error("25001", ddl.alone + " cannot run inside a transaction block");
-  // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
-  // that is on its own therefore gives way after a while, and comes back, unless its user has set a limit.
   std::string tag = ddl.tag;
   Status status;
+  if (ddl.index) {
+    const StopFlags stop{cancelled_, timed_out_, client_gone_, closing_};
+    IndexWork work(worker_, backends_, snapshot_, *ddl.index, stop, pid_);
+    status = co_await work.look();
+    if (status.ok() && work.begins_everywhere()) status = co_await change_schema(ddl, tag, &work);
+    if (!status.ok() && !ddl.home_instead.empty())
+      status.error().position = position_in(ddl.index->statement, ddl.home_instead[0], status.error().position);
+    if (status.ok()) status = co_await work.run(out_);
+  } else {
+    status = co_await change_schema(ddl, tag, nullptr);
+  }
+  drop_broken_backends();
+  if (status.ok()) put_key_notices(out_, ddl, *worker_.config, *backends_.settings());
+  if (status.ok()) put_complete(tag);
+  co_return status;
+}
+
+// A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
+// that is on its own therefore gives way after a while, and comes back, unless its user has set a limit.
+net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag, IndexWork* index) {
+  const bool own = !backends_.in_transaction();
+  Status status;
+  Patience patience(ddl.gentle);
   const std::size_t said = out_.size();
   for (;;) {
     if (own) {
       begin_transaction("BEGIN", true);
-      backends_.record_local(kGiveWay);
+      backends_.record_local(patience.give_way());
     }
-    status = co_await apply_ddl(ddl, tag);
+    status = co_await apply_ddl(ddl, tag, index);
     if (!own) break;
     if (status.ok()) {
       status = co_await commit_transaction();
@@ -159,16 +167,13 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     backends_.release_idle();
     if (!again) break;
     if (out_.size() > said) out_.resize(said);  // notices of the attempt
-    co_await worker_.loop.sleep(static_cast<int64_t>(kGiveWayUs / 2 + random_u64() % kGiveWayUs));
+    co_await worker_.loop.sleep(patience.pause_us());
     if (cancelled_ || timed_out_) {
       status = make_error(
           "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
       break;
     }
   }
-  drop_broken_backends();
-  if (status.ok()) put_key_notices(out_, ddl, *worker_.config, *backends_.settings());
-  if (status.ok()) put_complete(tag);
   co_return status;
 }
 
@@ -177,7 +182,7 @@ void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& confi
   for (const Error& notice : ddl.notices) pg::write_notice(out, "00000", notice.message, notice.detail, notice.hint);
 }
 
-net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
+net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, IndexWork* index) {
   if (ddl.from_query) co_return co_await TableFromQuery(*this, ddl).run(tag);
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> home, others;
@@ -199,6 +204,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
   changes.database = backends_.database();
   NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
   CO_TRY(co_await made.before(ddl));
+  if (index != nullptr) CO_TRY(co_await index->before());
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
@@ -226,9 +232,12 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag) {
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
       if (!of_others[other].empty()) rest[other] = of_others[other];
+    if (index != nullptr) CO_TRY(co_await index->begun(others, rest));
     CO_TRY(co_await run_on_groups(others, rest, nullptr));
   }
-  for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences), {ddl.moves_owner, kFollowOwner}}) {
+  for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences),
+                                    {ddl.moves_owner, kFollowOwner},
+                                    {ddl.drops_indexes, kDropLeftIndexes}}) {
     const std::vector<std::string> texts(others.size(), sql);
     if (wanted && !temporary) CO_TRY(co_await run_on_groups(others, texts, nullptr));
   }

@@ -41,6 +41,7 @@ namespace pgmosaic::router {
 struct Execution;
 struct Split;
 class AdminConsole;
+class IndexWork;
 
 class Session {
  public:
@@ -211,7 +212,8 @@ class Session {
   net::Task<Status> run_signal(Execution& execution);
   // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
-  net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag);
+  net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, IndexWork* index);
+  net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag, IndexWork* index);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);
