@@ -118,6 +118,7 @@ net::Task<Status> IndexWork::look() {
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     if (group.home) waits_for_ever_ = co_await waits_for_ever(**backend);
+    if (!group.home) operation_.part(group.id, "waiting");
   }
   if (plan_.verb == Verb::rebuild_index) co_return co_await look_at_index();
   place(plan_.table);

@@ -41,7 +41,6 @@ namespace pgmosaic::router {
 struct Execution;
 struct Split;
 class AdminConsole;
-class IndexWork;
 
 class Session {
  public:
@@ -205,14 +204,13 @@ class Session {
   void name_on_groups(Prepared& statement);
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
-  // --- multi.cc: several groups; fill.cc; router_calls.cc ---
+  // --- multi.cc: several groups; fill.cc; router_calls.cc; schema.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
-  // --- schema.cc ---
   net::Task<Status> run_ddl(const plan::Plan& plan);
-  net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, IndexWork* index);
+  net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, class IndexWork* index);
   net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag, IndexWork* index);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
