@@ -23,6 +23,8 @@ namespace {
 
 bool is_moment(catalog::Oid type) { return type == oid::date || type == oid::timestamp || type == oid::timestamptz; }
 
+bool is_text(catalog::Oid type) { return type == oid::text || type == oid::varchar || type == oid::bpchar; }
+
 // Types whose text is the same under every setting of a session. Others are written as the session wants to see them.
 bool exact_text(catalog::Oid type) {
   constexpr std::array<catalog::Oid, 10> kExact{16, 20, 21, 23, 25, 1042, 1043, 1700, 2950, 19};
@@ -132,6 +134,9 @@ FillPlanner::Asked FillPlanner::asks(int index, const Node* value) const {
                                   column.identity != Column::Identity::none;
   if (value == nullptr || as<PgQuery__SetToDefault>(value) != nullptr || user_value_ignored)
     return asks_default(index) ? Asked::default_value : Asked::no;
+  auto* constant = as<PgQuery__AConst>(value);
+  if (constant != nullptr && constant->val_case == PG_QUERY__A__CONST__VAL_SVAL && is_text(column.base_type))
+    return Asked::no;  // 'today' is a word there
   if (!stands_alone(value, context_.database)) return Asked::no;
   const bool wanted = calls_home_only(value, context_.database) || (keys_ && is_key(index)) ||
                       (differs() && !immutable_expression(value, context_.database));
