@@ -98,6 +98,26 @@ struct Ddl {
     catalog::Oid table = 0;
   };
   std::optional<ReplacedLeaves> replaced_leaves;
+  // ADD COLUMN with values that groups must not compute by themselves (router/new_columns.h). In everywhere[0] stand
+  // string constants '/*<mark>v<n>*/' for values[n] and '/*<mark>o<n>*/' for once[n].
+  struct NewColumns {
+    struct Column {
+      std::string name;
+      bool own_sequence = false;  // serial, identity
+    };
+    struct Values {
+      std::string column;
+      std::string sequence;  // whose numbers they are, as nextval() has it; empty: the column's own
+    };
+    catalog::Oid table = 0;
+    std::string name;     // qualified and quoted
+    bool copies = false;  // a reference table: each row gets the value that it has at home
+    std::vector<Column> columns;
+    std::vector<Values> values;
+    std::vector<std::string> once;  // expressions
+    std::string mark;
+  };
+  std::optional<NewColumns> new_columns;
   // CREATE INDEX CONCURRENTLY, and REINDEX: in steps, each of which is committed (router/index_work.h).
   struct IndexWork {
     enum class Verb : uint8_t { create, rebuild_index, rebuild_table } verb = Verb::create;

@@ -61,20 +61,7 @@ Status check_add_column(TableUnderDefinition& table, const PgQuery__AlterTableCm
                         const PlanContext& context) {
   auto* column = as<PgQuery__ColumnDef>(command->def);
   if (column == nullptr) return {};
-  TRY(check_column(table, column, context));
-  if (table.kind == TableKind::local) return {};
-  // A default is computed once per group for the rows that exist.
-  if (makes_sequence(column))
-    return refused("ADD COLUMN of serial or identity to a sharded or reference table is not supported yet",
-                   "Add an integer column, number the rows with UPDATE, then SET DEFAULT nextval('...').");
-  for (const Node* node : each(column->n_constraints, column->constraints)) {
-    auto* constraint = as<PgQuery__Constraint>(node);
-    if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) continue;
-    if (!immutable_expression(constraint->raw_expr, context.database))
-      return refused("ADD COLUMN with a default that may differ between groups",
-                     "Add the column without default, UPDATE the rows, then SET DEFAULT.");
-  }
-  return {};
+  return check_column(table, column, context);
 }
 
 // What every group does alike, whichever kind of table it is. Of storage see alter_leaves(); rules and foreign tables
@@ -184,7 +171,17 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
       return unsupported(status.error());
   }
   Plan plan = everywhere(tag, sql);
-  plan.ddl->seals_sequences = touches_sequences(alter);
+  Arena arena;
+  auto filled = fill_new_columns(sql, tag == "ALTER TABLE" ? table : nullptr, alter, context, arena, *plan.ddl);
+  if (!filled) return unsupported(filled.error());
+  if (*filled != alter) {
+    alter = *filled;
+    auto text = deparse_statement(arena.node(arena.shallow(alter)));
+    if (!text) return unsupported(text.error());
+    plan.ddl->home_instead = {std::string(sql)};
+    plan.ddl->everywhere[0] = std::move(*text);
+  }
+  plan.ddl->seals_sequences = touches_sequences(alter) || plan.ddl->new_columns;
   if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
   if (auto status = change_partition(table, alter, context, *plan.ddl); !status) return unsupported(status.error());
   if (auto status = include_leaves(table, alter, sql, *plan.ddl); !status) return unsupported(status.error());
@@ -195,8 +192,6 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     return command != nullptr && command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_ChangeOwner;
   });
   return plan;
-}
-
 }
 
 Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanContext& context) {

@@ -91,7 +91,7 @@ Status strip_identity_options(Plan& plan, const PgQuery__AlterTableStmt* alter) 
     commands.push_back(arena.node(copy));
   }
   if (!changed) return {};
-  plan.ddl->home_instead = {plan.ddl->everywhere[0]};
+  if (plan.ddl->home_instead.empty()) plan.ddl->home_instead = {plan.ddl->everywhere[0]};
   plan.ddl->everywhere[0].clear();
   if (commands.empty()) return {};
   auto* others = arena.shallow(alter);

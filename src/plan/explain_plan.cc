@@ -106,6 +106,18 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
     if (ddl.new_sharded->if_not_exists) out += ", if not exists";
     out += "\n";
   }
+  if (ddl.new_columns) {
+    out += "  new columns of " + ddl.new_columns->name + ":";
+    for (const auto& column : ddl.new_columns->columns) out += " " + column.name;
+    out += "\n";
+    for (const auto& values : ddl.new_columns->values)
+      out += "  values of " + values.column +
+             (ddl.new_columns->copies   ? ": as at home"
+              : values.sequence.empty() ? ": of its sequence"
+                                        : ": of " + values.sequence) +
+             "\n";
+    for (const std::string& expression : ddl.new_columns->once) out += "  once: " + expression + "\n";
+  }
   if (ddl.index) {
     const bool creates = ddl.index->verb == Ddl::IndexWork::Verb::create;
     out += std::string("  ") + (creates ? "builds" : "rebuilds") + (ddl.index->concurrently ? " concurrently" : "") +

@@ -93,6 +93,12 @@ std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, con
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
 // code.cc
 std::optional<Plan> plan_code(std::string_view sql, const sql::Node* root, const PlanContext& context);  // DO and CALL
+std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
+// ddl_columns.cc
+// What the groups run for ALTER TABLE: the statement itself, or one with marks in it for ddl.new_columns.
+Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, const catalog::Table* table,
+                                                        const PgQuery__AlterTableStmt* alter,
+                                                        const PlanContext& context, sql::Arena& arena, Ddl& ddl);
 // ddl_indexes.cc
 // CREATE INDEX and REINDEX; nullopt: neither, or each group does it by itself.
 std::optional<Plan> plan_index(std::string_view sql, const sql::Node* root, const PlanContext& context);

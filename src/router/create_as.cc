@@ -273,7 +273,7 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
     if (by_home) made.home_instead = {home_text};
     made.shows_rows = ddl_.shows_rows;
     if (by_home && !made.shows_rows) made.tag = "SELECT";
-    CO_TRY(co_await s_.apply_ddl(made, tag));
+    CO_TRY(co_await s_.apply_ddl(made, tag, nullptr));
     put_key_notices(s_.out_, made, *s_.worker_.config, *s_.backends_.settings());
   }
   if (by_home) co_return Status{};

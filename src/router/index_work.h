@@ -17,6 +17,7 @@
 #include "net/task.h"
 #include "plan/commands.h"
 #include "router/operations.h"
+#include "router/schema_step.h"
 
 namespace pgmosaic::router {
 
@@ -30,7 +31,7 @@ struct StopFlags {
   const bool &cancelled, &timed_out, &client_gone, &closing;
 };
 
-class IndexWork {
+class IndexWork final : public SchemaStep {
  public:
   IndexWork(Worker& worker, exec::Backends& backends, catalog::SnapshotPtr snapshot, const plan::Ddl::IndexWork& plan,
             StopFlags stop, uint32_t pid);
@@ -38,9 +39,10 @@ class IndexWork {
   // What the statement is about. REQUIRES: nothing else of this before it.
   net::Task<Status> look();
   bool begins_everywhere() const;
-  // Around the home's CREATE INDEX in that schema change, maybe several times. `texts`: what each of `groups` runs.
-  net::Task<Status> before();
-  net::Task<Status> begun(const std::vector<exec::Backend*>& groups, std::vector<std::string>& texts);
+  // Around CREATE INDEX in that schema change.
+  net::Task<Status> before() override;
+  net::Task<Status> begun(const std::vector<exec::Backend*>& groups, std::vector<std::string>& texts) override;
+  net::Task<Status> done(const std::vector<exec::Backend*>&) override { co_return Status{}; }
   // Notices for the client are added to `out`.
   net::Task<Status> run(std::string& out);
 

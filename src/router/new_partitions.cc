@@ -21,7 +21,10 @@ std::string partition_question(const std::string& name) {
          pool::quote_literal(name) + "::pg_catalog.regclass AND c.relispartition";
 }
 
-// Values in text keep every digit and character. Returns what brings the settings back.
+catalog::Oid oid_in(const std::optional<std::string>& text) { return static_cast<catalog::Oid>(std::stoul(*text)); }
+
+}  // namespace
+
 net::Task<Result<std::string>> write_exactly(pool::ServerConn& conn) {
   const std::string question =
       "SELECT pg_catalog.string_agg(pg_catalog.format('SET LOCAL %I = %L', name, setting), ';') FROM "
@@ -36,10 +39,6 @@ net::Task<Result<std::string>> write_exactly(pool::ServerConn& conn) {
   if (!set.ok()) co_return std::move(set.error());
   co_return rows->rows.at(0)[0].value_or("");
 }
-
-catalog::Oid oid_in(const std::optional<std::string>& text) { return static_cast<catalog::Oid>(std::stoul(*text)); }
-
-}  // namespace
 
 void NewTables::record(catalog::Oid oid, exec::GroupId group) {
   meta::ShardedTableRecord record;

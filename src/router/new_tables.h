@@ -25,6 +25,10 @@ std::string leaf_prefix(const std::string& table, catalog::Oid oid);
 net::Task<Status> run_on_groups(const std::vector<exec::Backend*>& backends, const std::vector<std::string>& texts,
                                 std::string* notices, std::string* tag = nullptr);
 
+// Values in text keep every digit and character, and row security hides none, in the transaction that is open. Returns
+// what brings the settings back.
+net::Task<Result<std::string>> write_exactly(pool::ServerConn& conn);
+
 // Of one schema change, on its session's thread. REQUIRES: `backends` holds one of every group.
 class NewTables {
  public:

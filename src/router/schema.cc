@@ -12,6 +12,7 @@
 #include "router/execution.h"
 #include "router/index_work.h"
 #include "router/layout.h"
+#include "router/new_columns.h"
 #include "router/new_tables.h"
 #include "router/patience.h"
 #include "router/server_ddl.h"
@@ -131,6 +132,9 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     if (!status.ok() && !ddl.home_instead.empty())
       status.error().position = position_in(ddl.index->statement, ddl.home_instead[0], status.error().position);
     if (status.ok()) status = co_await work.run(out_);
+  } else if (ddl.new_columns) {
+    NewColumns columns(backends_, snapshot_->home, *ddl.new_columns);
+    status = co_await change_schema(ddl, tag, &columns);
   } else {
     status = co_await change_schema(ddl, tag, nullptr);
   }
@@ -142,7 +146,7 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
 
 // A statement over all groups that takes the tables in another order may wait for this one for ever. A schema change
 // that is on its own therefore gives way after a while, and comes back, unless its user has set a limit.
-net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag, IndexWork* index) {
+net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag, SchemaStep* step) {
   const bool own = !backends_.in_transaction();
   Status status;
   Patience patience(ddl.gentle);
@@ -152,7 +156,7 @@ net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag,
       begin_transaction("BEGIN", true);
       backends_.record_local(patience.give_way());
     }
-    status = co_await apply_ddl(ddl, tag, index);
+    status = co_await apply_ddl(ddl, tag, step);
     if (!own) break;
     if (status.ok()) {
       status = co_await commit_transaction();
@@ -182,7 +186,7 @@ void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& confi
   for (const Error& notice : ddl.notices) pg::write_notice(out, "00000", notice.message, notice.detail, notice.hint);
 }
 
-net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, IndexWork* index) {
+net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, SchemaStep* step) {
   if (ddl.from_query) co_return co_await TableFromQuery(*this, ddl).run(tag);
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> home, others;
@@ -204,7 +208,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Ind
   changes.database = backends_.database();
   NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
   CO_TRY(co_await made.before(ddl));
-  if (index != nullptr) CO_TRY(co_await index->before());
+  if (step != nullptr) CO_TRY(co_await step->before());
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
@@ -232,8 +236,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Ind
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
       if (!of_others[other].empty()) rest[other] = of_others[other];
-    if (index != nullptr) CO_TRY(co_await index->begun(others, rest));
+    if (step != nullptr) CO_TRY(co_await step->begun(others, rest));
     CO_TRY(co_await run_on_groups(others, rest, nullptr));
+    if (step != nullptr) CO_TRY(co_await step->done(others));
   }
   for (const auto& [wanted, sql] : {std::pair(ddl.seals_sequences, kSealSequences),
                                     {ddl.moves_owner, kFollowOwner},

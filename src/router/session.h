@@ -210,8 +210,8 @@ class Session {
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
   net::Task<Status> run_ddl(const plan::Plan& plan);
-  net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, class IndexWork* index);
-  net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag, IndexWork* index);
+  net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, struct SchemaStep* step);
+  net::Task<Status> apply_ddl(const plan::Ddl& ddl, std::string& tag, SchemaStep* step);
   net::Task<Status> run_database_ddl(const plan::Ddl& ddl);
   net::Task<Status> split_insert(const plan::Plan& plan, Execution& execution, std::vector<Split>& parts,
                                  std::vector<std::size_t>& order);

@@ -139,7 +139,8 @@ def operations(endpoint):
 
 
 def waiting_at_home(endpoint):
-    return group_endpoints(endpoint)["home"].run("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")[0][0]
+    return group_endpoints(endpoint)["home"].run("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND database = "
+                                                  "(SELECT oid FROM pg_database WHERE datname = current_database())")[0][0]
 
 
 def one_waits(endpoint, groups):
