@@ -16,6 +16,7 @@ TABLES = [
     "CREATE TABLE note (id bigint PRIMARY KEY, owner int, text text)",
     "INSERT INTO kind VALUES " + ", ".join(f"({number}, 'kind {number}')" for number in range(10)),
     "INSERT INTO rate VALUES (0, 5)",
+    "CREATE SEQUENCE numbers",
 ]
 ANSWERS = {  # what all transactions together must have left
     "SELECT count(*) FROM account WHERE owner < 0 OR owner IS NULL": [(0,)],

@@ -181,7 +181,7 @@ class Changer(Session):
         if slot.shape is None:
             return self.create(slot)
         actions = [(self.drop, 2), (self.replace, 2), (self.rename, 1), (self.add_column, 6), (self.drop_column, 3),
-                   (self.change_column, 2), (self.rename_column, 1), (self.add_index, 3), (self.drop_index, 2), (self.add_constraint, 2),
+                   (self.change_column, 2), (self.rename_column, 1), (self.add_index, 3), (self.drop_index, 2), (self.rebuild_index, 1), (self.add_constraint, 2),
                    (self.drop_constraint, 1), (self.change_view, 2), (self.several, 2), (self.taken_back, 2), (self.refused, 1)]
         [action] = self.random.choices([action for action, _ in actions], [weight for _, weight in actions])
         return action(slot)
@@ -243,8 +243,11 @@ class Changer(Session):
     def added_column(self, shape):
         name = self.new_name("x")
         enum = (self.type[0], f"'{self.type[1][-1]}'")
-        kind, default = self.random.choice([("integer", "7"), ("text", "'seven'"), ("numeric", None), enum])
+        kind, default = self.random.choice([("integer", "7"), ("text", "'seven'"), ("numeric", None), enum, ("double precision", "random()"),
+                                            ("timestamp with time zone", "now()"), ("bigint", "nextval('numbers')")])
         sql = f"ADD COLUMN {name} {kind}" + (f" DEFAULT {default}" if default else "")
+        if default and default.endswith(")"):  # COPY would have to compute it
+            sql += f", ALTER COLUMN {name} DROP DEFAULT"
         return sql, shape.but(columns=shape.columns | {(name, kind)})
 
     def add_column(self, slot):
@@ -274,13 +277,20 @@ class Changer(Session):
 
     def add_index(self, slot):
         name = self.new_name("i")
-        sql = self.random.choice([f"CREATE INDEX {name} ON {slot.name} (v)", f"CREATE INDEX {name} ON {slot.name} (owner) WHERE v > 5",
-                                  f"CREATE UNIQUE INDEX {name} ON {slot.name} (id, owner, v)"])
+        how = self.random.choice(["INDEX", "INDEX CONCURRENTLY"])
+        sql = self.random.choice([f"CREATE {how} {name} ON {slot.name} (v)", f"CREATE {how} {name} ON {slot.name} (owner) WHERE v > 5",
+                                  f"CREATE UNIQUE {how} {name} ON {slot.name} (id, owner, v)"])
         self.change(slot, [sql], slot.shape.but(indexes=slot.shape.indexes | {name}))
 
     def drop_index(self, slot):
         for name in sorted(slot.shape.indexes)[:1]:
-            self.change(slot, [f"DROP INDEX {name}"], slot.shape.but(indexes=slot.shape.indexes - {name}))
+            how = self.random.choice(["INDEX", "INDEX CONCURRENTLY"])
+            self.change(slot, [f"DROP {how} {name}"], slot.shape.but(indexes=slot.shape.indexes - {name}))
+
+    def rebuild_index(self, slot):
+        for name in sorted(slot.shape.indexes)[:1]:
+            self.change(slot, [self.random.choice([f"REINDEX INDEX CONCURRENTLY {name}", f"REINDEX TABLE CONCURRENTLY {slot.name}"])],
+                        slot.shape)
 
     def add_constraint(self, slot):
         name = self.new_name("k")
