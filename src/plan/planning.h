@@ -93,7 +93,6 @@ std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, con
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);
 // code.cc
 std::optional<Plan> plan_code(std::string_view sql, const sql::Node* root, const PlanContext& context);  // DO and CALL
-std::string object_drop_tag(PgQuery__ObjectType type);  // "DROP FUNCTION", …; empty: none of these
 // ddl_columns.cc
 // What the groups run for ALTER TABLE: the statement itself, or one with marks in it for ddl.new_columns.
 Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, const catalog::Table* table,
