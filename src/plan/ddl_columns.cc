@@ -117,11 +117,24 @@ Node* ColumnFiller::replacement(const Node* node, const std::string& column, Sta
   return nullptr;
 }
 
+// A function of which only running it tells what it does: rows of sharded tables may matter.
+bool tells_nothing(const Node* expression, const catalog::Database* database) {
+  bool found = false;
+  walk(expression, [&](const Message* message) {
+    auto* call = as<PgQuery__FuncCall>(message);
+    found = found || (call != nullptr && function_traits(call, database).unknown);
+    return !found;
+  });
+  return found;
+}
+
 Result<Node*> ColumnFiller::default_of(Node* expression, const PgQuery__ColumnDef* definition) {
   const std::string column(text_of(definition->colname));
   if (is_text(definition->type_name) && as<PgQuery__AConst>(expression) != nullptr) return expression;
   if (names_a_moment(expression))
     return refused("ADD COLUMN with a default that names a moment ('now')", "Write now(), or a constant.");
+  if (tells_nothing(expression, database_))
+    return refused("ADD COLUMN with a default that runs SQL given as text", kWayOut);
   if (copies_ && differs_by_row(expression, database_)) return values(column, "");
   Status status;
   Node* copy = arena_.copy(expression, [&](const Node* node) { return replacement(node, column, status); });

@@ -78,11 +78,10 @@ bool is_on(const PgQuery__DefElem* option) {
 std::optional<Plan> plan_rebuild(std::string_view sql, const PgQuery__ReindexStmt* reindex,
                                  const PlanContext& context) {
   if (reindex->relation == nullptr) return std::nullopt;
-  Ddl::IndexWork index{Verb::rebuild_index, false, 0, "", std::string(sql), ""};
+  Ddl::IndexWork index{Verb::rebuild_index, is_concurrent(reindex), 0, "", std::string(sql), ""};
   for (const Node* node : each(reindex->n_params, reindex->params)) {
     auto* option = as<PgQuery__DefElem>(node);
     if (option == nullptr) continue;
-    if (text_of(option->defname) == "concurrently") index.concurrently = is_on(option);
     if (auto* name = as<PgQuery__String>(option->arg); name != nullptr && text_of(option->defname) == "tablespace")
       index.options = "(TABLESPACE " + quote_identifier(text_of(name->sval)) + ") ";
   }
@@ -102,6 +101,14 @@ std::optional<Plan> plan_rebuild(std::string_view sql, const PgQuery__ReindexStm
 }
 
 }  // namespace
+
+bool is_concurrent(const PgQuery__ReindexStmt* reindex) {
+  bool concurrent = false;
+  for (const Node* node : each(reindex->n_params, reindex->params))
+    if (auto* option = as<PgQuery__DefElem>(node); option != nullptr && text_of(option->defname) == "concurrently")
+      concurrent = is_on(option);
+  return concurrent;
+}
 
 std::optional<Plan> plan_index(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* create = as<PgQuery__IndexStmt>(root)) return plan_create(sql, create, context);

@@ -101,6 +101,7 @@ Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, co
 // ddl_indexes.cc
 // CREATE INDEX and REINDEX; nullopt: neither, or each group does it by itself.
 std::optional<Plan> plan_index(std::string_view sql, const sql::Node* root, const PlanContext& context);
+bool is_concurrent(const PgQuery__ReindexStmt* reindex);
 Status drop_indexes(Plan& plan, const PgQuery__DropStmt* drop);  // what DROP INDEX needs besides
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);

@@ -74,6 +74,7 @@ Plan plan_reindex_many(std::string_view sql, const Node* root, const PgQuery__Re
   plan.no_transaction = true;
   plan.ddl->transactional = plan.ddl->changes_catalog = false;
   plan.ddl->object = std::string(text_of(reindex->name));
+  plan.ddl->gentle = is_concurrent(reindex);
   const char* kind = reindex->kind == PG_QUERY__REINDEX_OBJECT_TYPE__REINDEX_OBJECT_SCHEMA   ? "SCHEMA"
                      : reindex->kind == PG_QUERY__REINDEX_OBJECT_TYPE__REINDEX_OBJECT_SYSTEM ? "SYSTEM"
                                                                                              : "DATABASE";

@@ -93,11 +93,27 @@ net::Task<Status> ServerDdl::reindex_leaves(exec::Backend& backend) {
       named(ddl);
   auto tables = co_await backend.conn->query(question);
   if (!tables.ok()) co_return std::move(tables.error());
-  for (const auto& row : tables->rows) CO_TRY(co_await run(backend, "REINDEX TABLE " + *row[0]));
+  for (const auto& row : tables->rows)
+    CO_TRY(co_await run(backend, (ddl.gentle ? "REINDEX TABLE CONCURRENTLY " : "REINDEX TABLE ") + *row[0]));
   co_return Status{};
 }
 
+// The home would take for valid what groups have yet to build (router/index_work.h). CONCURRENTLY passes over it.
+net::Task<Status> ServerDdl::refuse_unfinished() {
+  const std::string question =
+      "SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+      "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND c.relkind = 'i' AND "
+      "c.relpersistence <> 't' AND " +
+      (ddl.alone == "REINDEX SCHEMA" ? "n.nspname = " + named(ddl) : "true");
+  auto rows = co_await home.conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return Status{};
+  co_return make_error("55000", "the building of index " + *rows->rows[0][0] + " was interrupted",
+                       "REINDEX INDEX CONCURRENTLY builds the rest of it, DROP INDEX drops it.");
+}
+
 net::Task<Status> ServerDdl::reindex() {
+  if (!ddl.gentle && ddl.alone != "REINDEX SYSTEM") CO_TRY(co_await refuse_unfinished());
   CO_TRY(co_await run(home, ddl.everywhere[0]));
   for (exec::Backend* backend : others) {
     const bool renamed = backend == beside && !ddl.beside_home_instead.empty();

@@ -28,6 +28,7 @@ struct ServerDdl {
   net::Task<Status> run(exec::Backend& backend, std::string sql);
   net::Task<Result<std::string>> tablespace_definition(exec::Backend& backend);
   net::Task<Status> reindex_leaves(exec::Backend& backend);
+  net::Task<Status> refuse_unfinished();
 };
 
 // One of these, by its command tag, on all servers.
