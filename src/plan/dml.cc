@@ -96,6 +96,7 @@ void finish_write(Planning& p, Level* level, const Instance& target, size_t n_re
   }
   choose_target(p);
   if (plan.kind == PlanKind::unsupported || p.statement.sharded.empty()) return set_cacheable(p);
+  if (target.placement == Placement::sharded) plan.written = target.table->oid;
   check_several_groups(p, level->from_distribution);
   if (target.table != nullptr && target.table->has_statement_triggers)
     forbid_several_groups(p, "statement-level triggers on \"" + target.display + "\"",
@@ -134,30 +135,31 @@ static std::string changed_key(const Statement& s, const Level* level, const Ins
   return {};
 }
 
-static Plan key_change(const std::string& column) {
-  return unsupported("changing the distribution column \"" + column + "\" is not supported yet",
+static Plan refuse_key_change(const std::string& column) {
+  return unsupported("MERGE that changes the distribution column \"" + column + "\" is not supported yet",
                      "Delete the row and insert it again with the new key, in one transaction.");
 }
 
-// SET gives the distribution columns, all of them, values that are known when it runs: it may run where they belong to
-// the shard that WHERE names (mappers write all columns of a row, changed or not). False: not of this form.
-static bool read_new_key(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update) {
+// The new distribution key, where its values are known when the statement runs; else empty. Mappers write all columns
+// of a row, changed or not.
+static KeyTuple constant_key(const Planning& p, const Level* level, const Instance& target,
+                             const PgQuery__UpdateStmt* update) {
   KeyTuple key;
   for (int column : target.table->key_columns) {
     auto* assignment = assigned(p.statement, level, target, column, update->n_target_list, update->target_list);
     const catalog::Column& definition = target.table->columns[column];
     const catalog::Oid type = definition.base_type != 0 ? definition.base_type : definition.type;
+    const Node* written = assignment == nullptr || assignment->n_indirection > 0 ? nullptr : assigned_value(assignment);
     ConstValue value;
-    if (assignment == nullptr || assignment->n_indirection > 0 || !p.statement.read_constant(assignment->val, value) ||
+    if (inner(written) == nullptr || !p.statement.read_constant(written, value) ||
         !p.statement.comparable(value, Var{target.id, column}) || !p.statement.parameter_type_certain(value, type))
-      return false;
+      return {};
     KeySource source = value.source;
     source.type = type;
     source.typmod = definition.typmod;
     key.push_back(std::move(source));
   }
-  p.plan.new_key = std::move(key);
-  return true;
+  return key;
 }
 
 // DEFAULT in what SET assigns, where the groups cannot compute it. Empty: none.
@@ -230,11 +232,9 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   for (const Node* node : each(update->n_target_list, update->target_list))
     if (auto* assignment = as<PgQuery__ResTarget>(node)) s.bind_expression(level, assignment->val);
   s.bind_targets(level, update->n_returning_list, update->returning_list);
-  std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
-  if (!key.empty() && !read_new_key(p, level, target, update)) {
-    p.plan = key_change(key);
-    return;
-  }
+  const std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
+  KeyTuple constants;
+  if (!key.empty()) constants = constant_key(p, level, target, update);
   if (std::string column = default_of_home(target.table, update->n_target_list, update->target_list, p.context);
       !column.empty()) {
     p.plan = refuse_default(column);
@@ -242,8 +242,8 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   }
   p.plan.command = "UPDATE";
   finish_write(p, level, target, update->n_returning_list);
-  if (!key.empty() && p.plan.kind != PlanKind::unsupported && p.plan.target.kind != Target::Kind::keys)
-    p.plan = key_change(key);
+  if (!key.empty() && p.plan.kind != PlanKind::unsupported)
+    plan_key_change(p, level, target, update, std::move(constants));
 }
 
 void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {
@@ -275,7 +275,7 @@ void plan_merge(Planning& p, const PgQuery__MergeStmt* merge) {
     if (when->command_type == PG_QUERY__CMD_TYPE__CMD_UPDATE) {
       std::string key = changed_key(s, level, target, when->n_target_list, when->target_list);
       if (!key.empty()) {
-        p.plan = key_change(key);
+        p.plan = refuse_key_change(key);
         return;
       }
     }

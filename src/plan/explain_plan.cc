@@ -1,5 +1,6 @@
 #include "plan/explain_plan.h"
 
+#include "plan/row_moves.h"
 #include "plan/types.h"
 
 namespace pgmosaic::plan {
@@ -145,7 +146,19 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (ddl.unknown_relation) out += "  unknown relation\n";
 }
 
+void describe_key_change(const KeyChange& change, std::string& out) {
+  if (!change.constants.empty()) out += "  new key " + key_text(change.constants) + "\n";
+  if (change.refusal) {
+    out += "  no moves: " + change.refusal->message + "\n";
+    return;
+  }
+  out += "  claim: " + change.claim + "\n  lock: " + change.lock + "\n  take: " + change.take + "\n  key:";
+  for (const std::string& value : change.new_key) out += " " + value;
+  out += "\n  put: " + change.put + "<rows>" + change.put_end + "\n";
+}
+
 void describe_shape(const Plan& plan, std::string& out) {
+  if (plan.key_change) describe_key_change(*plan.key_change, out);
   if (plan.point) {
     out += "  point: " + plan.point->before_leaf + "<leaf>" + plan.point->after_leaf;
     for (catalog::Oid type : plan.point->literal_types) out += " " + std::string(type_name(type));

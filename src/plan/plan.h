@@ -162,6 +162,8 @@ struct CopyIn {
   std::vector<bool> force_null, force_not_null;  // CSV, of each key column
 };
 
+struct KeyChange;  // plan/row_moves.h
+
 enum class PlanKind : uint8_t {
   route,  // client's bytes to the one group that `target` gives; several groups: `gather`/`combine`/sum of tags
   insert_split,
@@ -192,8 +194,8 @@ struct Plan {
   std::optional<SessionCommand> session;
   // Differs where the result's columns may be others than those of the same statement under another schema; 0: no rows.
   uint64_t result_signature = 0;
-  // UPDATE that sets the distribution columns: their new values, which must belong to the one shard of `target`.
-  KeyTuple new_key;
+  std::shared_ptr<const KeyChange> key_change;  // UPDATE that sets distribution columns: rows may leave their group
+  catalog::Oid written = 0;  // the sharded table whose rows it changes or locks, where these may be on several groups
   bool reference_write = false;  // runs everywhere; the client gets the rows and the tag of one group only
   bool single_tag = false;  // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
   bool no_transaction = false;  // VACUUM and the like: refused inside a transaction block by PostgreSQL

@@ -56,6 +56,13 @@ void forbid_several_groups(Planning& p, std::string reason, std::string hint = {
 void check_several_groups(Planning& p, const Distribution& distribution);
 // A ctid names a row of one leaf only: over several groups it is refused.
 void forbid_physical_places(Planning& p);
+// row_moves.cc
+// Sets plan.key_change of an UPDATE of distribution columns. `constants`: see KeyChange.
+void plan_key_change(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update,
+                     KeyTuple constants);
+Error cannot_move(const std::string& why);
+// The value that SET gives a column, also where it gives several at once; null: it cannot be told.
+const sql::Node* assigned_value(const PgQuery__ResTarget* assignment);
 void set_cacheable(Planning& p);
 // A string literal of a cached write might be 'now' the next time.
 void set_reference_cacheable(Planning& p);

@@ -11,6 +11,8 @@ void plan_select(Planning& p, const PgQuery__SelectStmt* select) {
   p.plan.effects.writes = p.plan.effects.writes || p.statement.row_locks || p.statement.dml_in_cte;
   choose_target(p);
   if (p.plan.kind == PlanKind::unsupported) return;
+  if (p.statement.row_locks && p.statement.sharded.size() == 1)
+    p.plan.written = p.statement.instance(p.statement.sharded[0]).table->oid;
   if (!p.statement.sharded.empty()) {
     // A UNION without the distribution column gets its chance in gather_select.
     Distribution rows = p.distribution.rows_of(top);

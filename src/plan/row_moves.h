@@ -1,0 +1,29 @@
+// UPDATE of distribution columns: what moves the rows whose new key belongs to another group (docs/design/006).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace pgmosaic::plan {
+
+struct KeyChange {
+  catalog::Oid table = 0;
+  // The new key, where its values are known when the statement runs; else empty. Such a statement needs nothing else
+  // where they belong to the group that has the rows.
+  KeyTuple constants;
+  std::optional<Error> refusal;  // why no row can move: the statement runs as it is, and fails where one should
+
+  // Else the statements that move rows. `mark` stands in `take` for the shard that a row moves to, NULL if it stays.
+  std::string mark;
+  std::string claim;                 // makes sure of the right to UPDATE, and that the table's definition stays
+  std::string lock;                  // locks the rows that the statement is about
+  std::string take;                  // deletes those that leave; returns the shard and what INSERT lists
+  std::vector<std::string> new_key;  // the expressions of the new key, in the scope of `take`
+  std::string put, put_end;          // INSERT; rows of VALUES come between
+};
+
+}  // namespace pgmosaic::plan
