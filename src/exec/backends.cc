@@ -243,6 +243,7 @@ void Backends::end_transaction(bool committed) {
     backend->begun = backend->wrote = backend->not_preparable = false;
   }
   replay_.clear();
+  moved_tables_.clear();
 }
 
 net::Task<Status> Backends::run_on(Backend& backend, std::string_view sql, const char* expected_tag) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -90,6 +91,8 @@ class Backends {
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
   void begin_around(std::string begin_sql, const std::vector<Backend*>& joined);
   void add_begin_option(const std::string& sql) { record_local(sql); }
+  // Of which it has moved rows to other groups.
+  std::set<catalog::Oid>& moved_tables() { return moved_tables_; }
   // A statement that a group joining later must run too (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS).
   void record_local(std::string sql) { replay_.push_back({Replay::Kind::local, {}, std::move(sql), settings_}); }
   // `staged`: the schema as the transaction has changed it so far.
@@ -190,6 +193,7 @@ class Backends {
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   std::string begin_sql_;
   std::vector<Replay> replay_;
+  std::set<catalog::Oid> moved_tables_;
   pool::PoolWaiter* waiting_ = nullptr;
 };
 

@@ -10,7 +10,7 @@ void write_bind(std::string& out, const Request& request) {
   const pg::BindMessage& bind = request.bind != nullptr ? *request.bind : kNothing;
   const std::size_t extra = request.extra != nullptr ? request.extra->size() : 0;
   pg::MessageWriter writer(out, 'B');
-  writer.string("").string(request.prepared).int16(static_cast<int16_t>(bind.values.size() + extra));
+  writer.string(request.portal).string(request.prepared).int16(static_cast<int16_t>(bind.values.size() + extra));
   for (std::size_t i = 0; i < bind.values.size(); ++i) writer.int16(bind.binary(i) ? 1 : 0);
   for (std::size_t i = 0; i < extra; ++i) writer.int16(0);
   writer.int16(static_cast<int16_t>(bind.values.size() + extra));
@@ -50,12 +50,23 @@ void RowReader::send(const Request& request) {
       backend_->unnamed_statement = 0;
     }
     write_bind(conn.out(), request);
-    pg::write_describe(conn.out(), 'P', "");
-    pg::write_execute(conn.out(), "", 0);
+    pg::write_describe(conn.out(), 'P', request.portal);
+    pg::write_execute(conn.out(), request.portal, request.max_rows);
     pg::write_sync(conn.out());
     for (RequestKind kind : {RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
       conn.expect({kind, true});
   }
+  conn.flush();
+}
+
+void RowReader::send_more(std::string_view portal, int32_t max_rows) {
+  pool::ServerConn& conn = *backend_->conn;
+  own_requests_ = 2;
+  poisoned_before_ = conn.poisoned;
+  ended_ = rows_left_ = false;
+  pg::write_execute(conn.out(), portal, max_rows);
+  pg::write_sync(conn.out());
+  for (pool::RequestKind kind : {pool::RequestKind::execute, pool::RequestKind::sync}) conn.expect({kind, true});
   conn.flush();
 }
 
@@ -90,6 +101,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
             error_->node = "group " + std::to_string(backend_->group);
           }
           break;
+        case 's': rows_left_ = true; break;
         case 'N': notices_ += reply_.message.whole; break;
         case 'Z':
           if (conn.idle()) ended_ = true;

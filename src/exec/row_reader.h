@@ -21,6 +21,8 @@ struct Request {
   bool client_formats = true;                   // extended: results in the client's formats; else text
   // further text parameters behind the client's
   const std::vector<std::optional<std::string>>* extra = nullptr;
+  std::string_view portal = {};  // extended: its name, where rows are fetched in parts
+  int32_t max_rows = 0;          // extended: of the first part; 0: all
 };
 
 class RowReader {
@@ -31,6 +33,9 @@ class RowReader {
 
   // Queues and flushes the statement; its replies are the reader's, not the client's.
   void send(const Request& request);
+  // Asks for the next part of a portal whose last part ended with rows left. REQUIRES: all events of that are read.
+  void send_more(std::string_view portal, int32_t max_rows);
+  bool rows_left() const { return rows_left_; }
   // The next event; `message()` is valid until the next call. An error of the group is returned once all of its
   // replies are read, so that the backend is in step again; a lost connection as 08006.
   net::Task<Result<Event>> next();
@@ -51,7 +56,7 @@ class RowReader {
   std::optional<Error> error_;
   std::size_t own_requests_ = 1;  // more pending: the reply is to something queued before this statement
   bool poisoned_before_ = false;
-  bool ended_ = false;
+  bool ended_ = false, rows_left_ = false;
 };
 
 // Where rows for the client go.

@@ -113,7 +113,7 @@ std::vector<Error> key_notices(const PgQuery__CreateStmt* create, std::vector<st
     if (looks_changeable(key))
       notices.push_back(
           notice("distribution column " + quoted + " looks as if it were often updated",
-                 "A row whose key changes has to move; an UPDATE that moves it to another group is refused.",
+                 "A row whose key changes has to move to the group that owns the new one, in a transaction over both.",
                  "Shard by a column that stays, such as the primary key."));
   }
   return notices;

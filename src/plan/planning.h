@@ -60,7 +60,6 @@ void forbid_physical_places(Planning& p);
 // Sets plan.key_change of an UPDATE of distribution columns. `constants`: see KeyChange.
 void plan_key_change(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update,
                      KeyTuple constants);
-Error cannot_move(const std::string& why);
 // The value that SET gives a column, also where it gives several at once; null: it cannot be told.
 const sql::Node* assigned_value(const PgQuery__ResTarget* assignment);
 void set_cacheable(Planning& p);

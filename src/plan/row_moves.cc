@@ -36,6 +36,8 @@ bool is_system_column(std::string_view name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
+std::string default_value(const Column& column) { return column.default_sql.empty() ? "NULL" : column.default_sql; }
+
 class MovePlanner {
  public:
   MovePlanner(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update)
@@ -58,17 +60,17 @@ class MovePlanner {
   Status write_take(const Node* where);
   Status write_lock();
   Status write_put();
-  std::string default_value(const Column& column) const;
+  bool steady_value(const Node* value, const Column& column) const;
 
   Planning& p_;
   const Level* level_;
   const Instance& target_;
   const catalog::Table& table_;
   const PgQuery__UpdateStmt* update_;
-  std::string name_;                        // of the table in the statement
-  std::vector<const Node*> values_;         // of each column; null: unchanged
-  std::vector<std::string> written_;        // the same as text
-  std::string claimed_;                     // a distribution column that SET names
+  std::string name_;                  // of the table in the statement
+  std::vector<const Node*> values_;   // of each column; null: unchanged
+  std::vector<std::string> written_;  // the same as text
+  std::string claimed_;               // a distribution column that SET names
   Arena arena_;
   KeyChange change_;
 };
@@ -117,8 +119,9 @@ std::string MovePlanner::obstacle_in_values() {
     if (value == nullptr) return "SET of several columns from a sub-query";
     if (column.type != column.base_type && cut_by_cast(column.base_type))
       return "SET of column \"" + column.name + "\", whose domain has a length";
-    const bool is_key = std::find(table_.key_columns.begin(), table_.key_columns.end(), index) != table_.key_columns.end();
-    if (is_key && !steady(inner(value))) return "a new key that would be another when it is computed again";
+    const bool is_key =
+        std::find(table_.key_columns.begin(), table_.key_columns.end(), index) != table_.key_columns.end();
+    if (is_key && !steady_value(value, column)) return "a new key that would be another when it is computed again";
     if (is_key) claimed_ = column.name;
     values_[static_cast<std::size_t>(index)] = value;
   }
@@ -138,8 +141,7 @@ std::string MovePlanner::obstacle_in_returning() {
       const bool star = as<PgQuery__AStar>(column->fields[column->n_fields - 1]) != nullptr;
       const bool whole = star && column->n_fields == 2 && string_value(column->fields[0]) == name_;
       if (update_->n_from_clause == 0 || whole) return true;
-      if (p_.statement.resolve(column, level_).instance != target_.id)
-        obstacle = "RETURNING of other tables' columns";
+      if (p_.statement.resolve(column, level_).instance != target_.id) obstacle = "RETURNING of other tables' columns";
       return true;
     });
   }
@@ -156,8 +158,7 @@ std::string MovePlanner::obstacle() {
   for (const Node* item : each(update_->n_from_clause, update_->from_clause))
     steady_rows = steady_rows && steady(inner(item));
   const std::size_t ctes = update_->with_clause == nullptr ? 0 : update_->with_clause->n_ctes;
-  if (ctes > 0)
-    steady_rows = steady_rows && steady(reinterpret_cast<const Message*>(update_->with_clause));
+  if (ctes > 0) steady_rows = steady_rows && steady(reinterpret_cast<const Message*>(update_->with_clause));
   for (const Node* node : each(ctes, update_->with_clause == nullptr ? nullptr : update_->with_clause->ctes)) {
     auto* cte = as<PgQuery__CommonTableExpr>(node);
     if (cte != nullptr && text_of(cte->ctename) == table_.name) return "WITH under the table's own name";
@@ -173,8 +174,10 @@ std::string MovePlanner::obstacle() {
   return obstacle_in_returning();
 }
 
-std::string MovePlanner::default_value(const Column& column) const {
-  return column.default_sql.empty() ? "NULL" : column.default_sql;
+bool MovePlanner::steady_value(const Node* value, const Column& column) const {
+  if (as<PgQuery__SetToDefault>(value) == nullptr) return steady(inner(value));
+  auto tree = ParseTree::parse("SELECT " + default_value(column));
+  return tree.ok() && steady(inner(tree->statement()));
 }
 
 // Assignments do what a cast to the column's type does; its length or precision is the INSERT's business.
@@ -188,7 +191,7 @@ Status MovePlanner::write_values() {
     }
     std::string expression = default_value(column);
     if (as<PgQuery__SetToDefault>(values_[i]) == nullptr) {
-      TRY_ASSIGN(expression, deparse_expression(values_[i]));
+      TRY_ASSIGN(expression, deparse_expression_exactly(values_[i]));
     }
     written = "(" + expression + ")::" + column.type_name;
   }
@@ -202,10 +205,15 @@ Status MovePlanner::write_take(const Node* where) {
   test->nulltesttype = PG_QUERY__NULL_TEST_TYPE__IS_NOT_NULL;
   Node* leaves = arena_.node(test);
   if (inner(where) != nullptr) {
+    auto* conjunction = as<PgQuery__BoolExpr>(where);
+    std::vector<Node*> conditions{const_cast<Node*>(where)};
+    if (conjunction != nullptr && conjunction->boolop == PG_QUERY__BOOL_EXPR_TYPE__AND_EXPR)
+      conditions.assign(conjunction->args, conjunction->args + conjunction->n_args);
+    conditions.push_back(leaves);
     auto* both = arena_.make<PgQuery__BoolExpr>();
     both->boolop = PG_QUERY__BOOL_EXPR_TYPE__AND_EXPR;
-    both->n_args = 2;
-    both->args = arena_.list({const_cast<Node*>(where), leaves});
+    both->n_args = conditions.size();
+    both->args = arena_.list(conditions);
     leaves = arena_.node(both);
   }
   auto* remove = arena_.make<PgQuery__DeleteStmt>();
@@ -214,7 +222,7 @@ Status MovePlanner::write_take(const Node* where) {
   remove->n_using_clause = update_->n_from_clause;
   remove->using_clause = update_->from_clause;
   remove->where_clause = leaves;
-  TRY_ASSIGN(change_.take, deparse_statement(arena_.node(remove)));
+  TRY_ASSIGN(change_.take, deparse_statement_exactly(arena_.node(remove)));
   change_.take += " RETURNING " + quote_literal(change_.mark);
   for (std::size_t i = 0; i < table_.columns.size(); ++i)
     if (!table_.columns[i].generated) change_.take += ", " + written_[i];
@@ -244,7 +252,7 @@ Status MovePlanner::write_lock() {
   select->with_clause = update_->with_clause;
   select->n_locking_clause = 1;
   select->locking_clause = arena_.list({arena_.node(locking)});
-  TRY_ASSIGN(const std::string rows, deparse_statement(arena_.node(select)));
+  TRY_ASSIGN(const std::string rows, deparse_statement_exactly(arena_.node(select)));
   change_.lock = "SELECT pg_catalog.count(*) FROM (" + rows + ") AS pgmosaic_locked";
   return {};
 }
@@ -273,7 +281,7 @@ Status MovePlanner::write_put() {
   insert->override = PG_QUERY__OVERRIDING_KIND__OVERRIDING_SYSTEM_VALUE;
   insert->n_returning_list = update_->n_returning_list;
   insert->returning_list = update_->returning_list;
-  TRY_ASSIGN(change_.put, deparse_statement(arena_.node(insert)));
+  TRY_ASSIGN(change_.put, deparse_statement_exactly(arena_.node(insert)));
   const std::string marked = "(" + quote_literal(change_.mark) + ")";
   const std::size_t at = change_.put.find(marked);
   CHECK(at != std::string::npos);
@@ -303,16 +311,16 @@ KeyChange MovePlanner::run(KeyTuple constants) {
   if (!found.empty()) {
     change_.refusal = cannot_move(found);
   } else if (Status written = write_statements(); !written.ok()) {
-    change_.refusal = std::move(written.error());
+    change_.refusal = cannot_move(written.error().message);
   }
   return std::move(change_);
 }
 
 }  // namespace
 
-Error cannot_move(const std::string& why) {
-  return make_error("0A000", "an UPDATE cannot move rows to another group here: " + why,
-                    "Delete the rows and insert them again with the new key, in one transaction.");
+Error cannot_move(const std::string& why, std::string hint) {
+  if (hint.empty()) hint = "Delete the rows and insert them again with the new key, in one transaction.";
+  return make_error("0A000", "an UPDATE cannot move rows to another group here: " + why, std::move(hint));
 }
 
 const Node* assigned_value(const PgQuery__ResTarget* assignment) {

@@ -1,4 +1,4 @@
-// UPDATE of distribution columns: what moves the rows whose new key belongs to another group (docs/design/006).
+// UPDATE of distribution columns: what moves the rows whose new key belongs to another group (docs/design/007).
 #pragma once
 
 #include <memory>
@@ -25,5 +25,8 @@ struct KeyChange {
   std::vector<std::string> new_key;  // the expressions of the new key, in the scope of `take`
   std::string put, put_end;          // INSERT; rows of VALUES come between
 };
+
+// The error for a statement that would have to. `hint` empty: the usual way out.
+Error cannot_move(const std::string& why, std::string hint = {});
 
 }  // namespace pgmosaic::plan

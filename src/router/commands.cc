@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "exec/control.h"
 #include "router/execution.h"
+#include "router/move_rows.h"
 #include "router/prepared_sql.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -125,6 +126,11 @@ net::Task<Status> Session::commit_transaction() {
   }
   const exec::GroupId watched = watch_parameters();
   const uint64_t distributed = backends_.two_phase_commits();
+  std::optional<MovesCommitting> committing;
+  if (!backends_.moved_tables().empty()) {
+    co_await may_commit_moves(worker_.loop, worker_.context.moves, backends_.database(), backends_.moved_tables());
+    committing.emplace(worker_.context.moves, backends_.database(), backends_.moved_tables());
+  }
   if (staged_) {
     names_.leave();
     std::optional<NamesClosed> closed;

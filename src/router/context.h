@@ -16,6 +16,7 @@
 #include "exec/backends.h"
 #include "net/tls.h"
 #include "pool/pool.h"
+#include "router/move_log.h"
 #include "router/name_gate.h"
 #include "router/operations.h"
 
@@ -90,6 +91,7 @@ struct RouterContext {
   SessionDirectory sessions;
   NameGate names;
   Operations operations;
+  MoveLog moves;
   std::shared_ptr<net::TlsContext> tls;  // null: no TLS for clients
   std::vector<std::unique_ptr<Worker>> workers;
   exec::CommitServices* commit = nullptr;

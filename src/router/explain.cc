@@ -9,6 +9,7 @@
 #include "plan/explain_plan.h"
 #include "plan/virtual_relations.h"
 #include "router/cluster_sums.h"
+#include "router/move_rows.h"
 #include "router/prepared_sql.h"
 #include "router/router_calls.h"
 #include "router/worker.h"
@@ -137,6 +138,10 @@ net::Task<Status> Explainer::show(const plan::Plan& inner, const Execution& exec
   if (execution.where.single()) way.groups = {execution.where.one};
   if (way.alone) way.groups = {s_.snapshot_->home};
   const bool several = way.groups.size() > 1;
+  const bool moves = !keeps_group(inner, execution, *s_.database_);
+  if (moves && plan_.effects.writes)
+    co_return make_error("0A000", "EXPLAIN ANALYZE of an UPDATE that may move rows to other groups",
+                         "EXPLAIN shows what the groups do with rows that stay; to time the UPDATE, run it.");
   if (several && inner.multi_group_error) co_return Error(*inner.multi_group_error);
   const std::string format = format_of(plan_.explain_prefix);
   way.structured = !format.empty() && format != "text";
@@ -163,14 +168,8 @@ net::Task<Status> Explainer::show(const plan::Plan& inner, const Execution& exec
                              : "Route to group: ") +
                         group_names(*s_.snapshot_, way.groups));
   Status status = co_await ask(inner, execution, way, lines);
-  if (own) {
-    if (status.ok()) {
-      status = co_await s_.commit_transaction();
-    } else {
-      co_await s_.abort_transaction();
-    }
-    s_.implicit_ = false;
-  }
+  if (moves && !way.structured) put_line(lines, "Rows that then belong to another group move there");
+  if (own) status = co_await s_.end_own_transaction(std::move(status));
   if (!status.ok()) co_return status;
   describe();
   s_.out_ += lines;

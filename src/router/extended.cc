@@ -509,7 +509,7 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
 bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
-         plan.new_key.empty() && !plan.guarded;
+         !plan.key_change && !plan.guarded;
 }
 
 bool runs_in_parts(const plan::Plan& plan) {

@@ -5,26 +5,8 @@
 
 namespace pgmosaic::router {
 
-namespace {
-
-// An UPDATE of the distribution columns stays within its group.
-Status check_new_key(const plan::Plan& plan, const Execution& execution, const exec::Resolution& where,
-                     const catalog::Colocation& colocation) {
-  bool is_null = false;
-  const auto shard = exec::shard_of(plan.new_key, execution.values, colocation, is_null);
-  const bool stays =
-      where.proven() && shard && *shard < colocation.shards.size() && colocation.shards[*shard].group == where.one;
-  if (stays) return {};
-  return make_error("0A000", "changing the distribution column to a value of another group is not supported yet",
-                    "Delete the row and insert it again with the new key, in one transaction.");
-}
-
-}  // namespace
-
 net::Task<Result<exec::Resolution>> Session::locate(const plan::Plan& plan, Execution& execution) {
   exec::Resolution where = exec::resolve(plan.target, execution.values, *snapshot_, *database_);
-  if (!plan.new_key.empty())
-    CO_TRY(check_new_key(plan, execution, where, *database_->colocation(plan.target.colocation)));
   if (!where.undecided || plan.command != "INSERT") co_return where;
   // An INSERT must know its shard.
   const catalog::Colocation& colocation = *database_->colocation(plan.target.colocation);

@@ -4,8 +4,10 @@
 #include "base/log.h"
 #include "exec/combine.h"
 #include "exec/gather.h"
+#include "router/client_sink.h"
 #include "router/execution.h"
 #include "router/guard.h"
+#include "router/move_rows.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -13,33 +15,6 @@
 namespace pgmosaic::router {
 
 namespace {
-
-class ClientSink final : public exec::RowSink {
- public:
-  using Put = bool (*)(void*, std::string_view);
-  // `instead`: takes the rows, unless it is null.
-  ClientSink(std::string& out, const bool& gone, exec::RowSink* instead, net::Task<bool> (*wait)(void*), void* session)
-      : out_(out), gone_(gone), instead_(instead), wait_(wait), session_(session) {}
-  bool put(std::string_view messages) override {
-    if (instead_ != nullptr) return instead_->put(messages);
-    out_.append(messages);
-    return !gone_;
-  }
-  net::Task<bool> throttle() override { return wait_(session_); }
-
- private:
-  std::string& out_;
-  const bool& gone_;
-  exec::RowSink* instead_;
-  net::Task<bool> (*wait_)(void*);
-  void* session_;
-};
-
-class Nowhere final : public exec::RowSink {
- public:
-  bool put(std::string_view) override { return true; }
-  net::Task<bool> throttle() override { co_return true; }
-};
 
 std::optional<uint64_t> bound_value(const plan::Gather::Bound& bound, const Execution& execution) {
   if (bound.constant) return bound.constant;
@@ -119,10 +94,11 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   co_return co_await exec::combine(readers, *plan.combine, final_request, options.describe, loss, sink);
 }
 
-net::Task<Result<exec::GatherResult>> run_parts(const plan::Plan& plan, const Execution& execution,
-                                                const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
-                                                const exec::GatherOptions& options, exec::OutputLoss loss,
-                                                exec::RowSink& sink, std::optional<Guard>& guard) {
+net::Task<Result<exec::GatherResult>> read_guarded(const plan::Plan& plan, const Execution& execution,
+                                                   const std::vector<Split>& parts,
+                                                   std::vector<exec::RowReader>& readers,
+                                                   const exec::GatherOptions& options, exec::OutputLoss loss,
+                                                   exec::RowSink& sink, std::optional<Guard>& guard) {
   if (guard) CO_TRY(co_await guard->begin());
   auto result = co_await read_parts(plan, execution, parts, readers, options, loss, sink);
   if (!result.ok())
@@ -171,6 +147,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   }
   const plan::Plan& plan = *chosen;
   WorkerStats::add(worker_.stats.multi_group);
+  if (!keeps_group(plan, execution, *database_)) co_return co_await run_key_change(plan, execution);
 
   // What each group runs.
   std::vector<Split> parts;
@@ -195,46 +172,69 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
     CO_TRY(co_await check_with_postgres(execution.sql));
   if (several) CO_TRY(check_place(plan, backends_.in_transaction(), implicit_));
 
+  co_return co_await run_parts(plan, execution, parts, std::move(order));
+}
+
+// Rows that moved beside a write may be rows that it has missed: where nobody knows of it yet, it runs again.
+net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& execution,
+                                     const std::vector<Split>& parts, std::vector<std::size_t> order) {
+  const bool several = parts.size() > 1;
   // A write to several groups is atomic: a transaction of its own, if none is open.
-  const bool own_transaction =
+  const bool own =
       (plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !backends_.in_transaction();
-  if (own_transaction) begin_transaction("BEGIN", true);
-  std::vector<exec::RowReader> readers;
-  for (const Split& part : parts) {
-    auto backend = co_await backends_.get(part.group);
-    if (!backend.ok()) {
-      if (own_transaction) co_await abort_transaction();
-      co_return std::move(backend.error());
-    }
-    note_effects(**backend, plan.effects);
-    readers.emplace_back(**backend);
-  }
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
-  std::optional<Guard> guard;
-  exec::Backend& first = *backends_.held(parts[0].group);
-  if (plan.guarded) guard.emplace(*first.conn, *database_);
-  auto result = co_await run_parts(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard);
-  Status status;
-  if (!result.ok()) status = std::move(result.error());
-  if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
-  drop_broken_backends();
-  if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
-  if (own_transaction) {
-    if (status.ok()) {
-      status = co_await commit_transaction();
+  std::vector<exec::GroupId> groups;
+  for (const Split& part : parts) groups.push_back(part.group);
+  std::optional<MovesGiveWay> way;
+  for (int attempt = 1;; ++attempt) {
+    const MoveWatch watch(worker_.context.moves, backends_.database(), several ? plan.written : 0);
+    if (own) begin_transaction("BEGIN", true);
+    auto backends = co_await backends_.get_all(groups);
+    Result<exec::GatherResult> result = exec::GatherResult();
+    std::optional<Guard> guard;
+    if (backends.ok()) {
+      std::vector<exec::RowReader> readers;
+      for (exec::Backend* backend : *backends) note_effects(readers.emplace_back(*backend).backend(), plan.effects);
+      exec::Backend& first = *backends->front();
+      if (plan.guarded) guard.emplace(*first.conn, *database_);
+      result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard);
+      if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
     } else {
-      co_await abort_transaction();
+      result = std::move(backends.error());
     }
-    implicit_ = false;
+    drop_broken_backends();
+    const bool missed = result.ok() && watch.moved();
+    Status status;
+    if (!result.ok()) status = std::move(result.error());
+    if (missed) status = moved_beside();
+    if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
+    if (own) status = co_await end_own_transaction(std::move(status));
+    if (own && guard && status.ok()) status = co_await read_back_settings("");
+    if (missed && own && !plan.returns_rows && attempt < kAttempts && !cancelled_ && !client_gone_) {
+      MoveLog::Key key(backends_.database(), plan.written);
+      if (!way) way.emplace(worker_.context.moves, key);
+      co_await moves_settled(worker_.loop, worker_.context.moves, std::move(key));
+      continue;
+    }
+    if (!status.ok()) co_return status;
+    const std::string& tag = result->tag.empty() ? plan.command : result->tag;
+    pg::write_command_complete(hold_complete_ ? held_complete_ : out_, tag);
+    co_return Status{};
   }
-  if (own_transaction && guard && status.ok()) status = co_await read_back_settings("");
-  if (!status.ok()) co_return status;
-  const std::string& tag = result->tag.empty() ? plan.command : result->tag;
-  pg::write_command_complete(hold_complete_ ? held_complete_ : out_, tag);
-  co_return Status{};
+}
+
+// Of a transaction that one statement needed for itself.
+net::Task<Status> Session::end_own_transaction(Status status) {
+  if (status.ok()) {
+    status = co_await commit_transaction();
+  } else {
+    co_await abort_transaction();
+  }
+  implicit_ = false;
+  co_return status;
 }
 
 void Session::drop_broken_backends() {

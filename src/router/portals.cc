@@ -30,15 +30,30 @@ bool taken_back_with_batch(const plan::Plan& plan) {
   return plan.kind == plan::PlanKind::session && (plan.session->kind == Kind::set || plan.session->kind == Kind::reset);
 }
 
-// Nothing else before Sync. A schema change is then committed at once, so that it can give way (Session::run_ddl); an
-// INSERT that is computed first needs no transaction but its own, a setting none.
+// Nothing else before Sync. A schema change is then committed at once, so that it can give way (Session::run_ddl); a
+// write that may have missed rows which moved can run again (Session::run_parts); an INSERT that is computed first
+// needs no transaction but its own, a setting none.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  const bool may_be =
-      plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill || plan.kind == plan::PlanKind::session;
-  if (!may_be || state.executed_in_batch || state.implicit || !state.batch.empty()) return false;
+  const bool write = plan.written != 0 && !plan.returns_rows;
+  const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill ||
+                      plan.kind == plan::PlanKind::session || write;
+  if (!may_be || state.executed_in_batch || state.implicit || (!state.batch.empty() && !write)) return false;
   pg::MessageView next;
   uint32_t length = 0;
   return pg::peek_message(rest, next, length) == pg::FrameStatus::complete && next.type == 'S';
+}
+
+// Groups that have only parsed and described something leave the batch.
+net::Task<Status> leave_batch(exec::Backends& backends, ExtendedState& state) {
+  for (exec::GroupId group : std::exchange(state.batch, {})) {
+    exec::Backend* backend = backends.held(group);
+    if (backend == nullptr) continue;
+    pg::write_sync(backend->conn->out());
+    backend->conn->expect({RequestKind::sync, true});
+    CO_TRY(co_await backend->conn->drain());
+  }
+  state.current = nullptr;
+  co_return Status{};
 }
 
 }  // namespace
@@ -74,6 +89,7 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
+    if (alone && !backends_.in_transaction()) CO_TRY(co_await leave_batch(backends_, state));
     Execution execution;
     execution.sql = statement->sql;
     sql::scan_shape(statement->sql, execution.shape);

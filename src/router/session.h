@@ -206,6 +206,10 @@ class Session {
   ExtendedState& ext();
   // --- multi.cc: several groups; fill.cc; router_calls.cc; schema.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
+  net::Task<Status> run_parts(const plan::Plan& plan, const Execution& execution, const std::vector<Split>& parts,
+                              std::vector<std::size_t> order);
+  net::Task<Status> end_own_transaction(Status status);
+  net::Task<Status> run_key_change(const plan::Plan& plan, Execution& execution);  // move_rows.cc
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
@@ -235,9 +239,8 @@ class Session {
   exec::Backends backends_;
   std::unique_ptr<ExtendedState> extended_;
   std::unique_ptr<AdminConsole> admin_;  // not null: this session is on the admin database
-  std::string announced_copy_;           // CopyInResponse of a group, for the client
-  std::string held_complete_;            // CommandComplete withheld until the implicit transaction has committed
-
+  // A group's CopyInResponse, for the client; CommandComplete withheld until the implicit transaction has committed.
+  std::string announced_copy_, held_complete_;
   catalog::SnapshotPtr snapshot_;  // the worker's, or the open transaction's own
   const catalog::Database* database_ = nullptr;
   exec::StagedPtr staged_;  // schema changed in the open transaction
@@ -256,18 +259,15 @@ class Session {
   std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
-  bool failed_ = false;    // the open transaction is aborted (25P02)
-  bool implicit_ = false;  // the open transaction is of one query string
+  bool failed_ = false, implicit_ = false;  // the open transaction is aborted (25P02); is of one query string
   bool hold_complete_ = false, suppress_ready_ = false, timed_out_ = false, cancelled_ = false;  // of a statement
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false;
-  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;  // copy_rest_: bytes of a CopyData message still to come
-  bool copy_ended_ = false;                        // the client has sent CopyDone or CopyFail
-  bool router_failed_ = false;                     // the batch failed by an error of the router, not of a group
-  exec::RowSink* rows_to_ = nullptr;               // in place of the client: rows that the router wants for itself …
-  std::optional<std::string_view> copy_source_;    // … and rows that it copies, what is left of them
+  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
+  bool copy_ended_ = false, router_failed_ = false;  // by the client; of a batch, by an error not of a group
+  exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
+  std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
-  bool parse_complete_owed_ = false;  // the router's own ParseComplete, before the group's first reply
-  bool buffering_ = false;            // out_ collects a portal's rows: do not send them yet
+  bool parse_complete_owed_ = false, buffering_ = false;  // the router's own; out_ keeps a portal's rows for later
   bool statement_failed_ = false;     // an ErrorResponse went to the client during this statement
   bool leaf_failed_ = false;          // a leaf's statement failed where the table's might not: run again_
   exec::GroupId wanted_group_ = 0;    // no backend of it was free for the fast way

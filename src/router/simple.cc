@@ -9,6 +9,7 @@
 #include "plan/virtual_relations.h"
 #include "router/execution.h"
 #include "router/explain.h"
+#include "router/move_rows.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -317,7 +318,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan))
+  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) || !keeps_group(plan, execution, *database_))
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));

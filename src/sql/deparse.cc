@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "sql/parse.h"
+
 namespace pgmosaic::sql {
 
 Result<std::string> deparse_statement(const Node* statement) {
@@ -47,6 +49,25 @@ Result<std::string> deparse_expression(const Node* expression) {
   select->n_target_list = 1;
   select->target_list = arena.list({arena.target(const_cast<Node*>(expression), "")});
   return deparse_select(arena, select, "SELECT ");
+}
+
+Result<std::string> deparse_statement_exactly(const Node* statement) {
+  TRY_ASSIGN(std::string sql, deparse_statement(statement));
+  auto again = ParseTree::parse(sql);
+  const auto plain = [](const PgQuery__ColumnRef*) { return std::string(); };
+  if (again.ok() && fingerprint(inner(again->statement()), plain) == fingerprint(inner(statement), plain)) return sql;
+  return make_error("0A000", "the statement cannot be rewritten exactly");
+}
+
+Result<std::string> deparse_expression_exactly(const Node* expression) {
+  Arena arena;
+  auto* select = arena.make<PgQuery__SelectStmt>();
+  select->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
+  select->op = PG_QUERY__SET_OPERATION__SETOP_NONE;
+  select->n_target_list = 1;
+  select->target_list = arena.list({arena.target(const_cast<Node*>(expression), "")});
+  TRY(deparse_statement_exactly(arena.node(select)));
+  return deparse_expression(expression);
 }
 
 Result<std::string> deparse_from_item(const Node* item) {
