@@ -219,6 +219,26 @@ def test_a_move_can_be_cancelled(endpoint):
     assert complete(endpoint)
 
 
+@pytest.mark.skipif(SELF_CHECK, reason="what the router refuses")
+def test_text_in_another_encoding(endpoint):
+    endpoint.run("CREATE TABLE words (k int PRIMARY KEY, v text) SHARD BY (k)",
+                 "INSERT INTO words SELECT i, 'plain' FROM generate_series(1, 20) i",
+                 "INSERT INTO words SELECT i, 'ü' FROM generate_series(21, 40) i")
+    with endpoint.connect(client_encoding="LATIN1") as connection:
+        assert connection.execute("UPDATE words SET k = k + 1000 WHERE v = 'plain'").rowcount == 20
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="client_encoding"):
+            connection.execute("UPDATE words SET k = k + 1000 WHERE k < 1000")
+    assert endpoint.run("SELECT v, count(*), min(k), max(k) FROM words GROUP BY v ORDER BY v") == [
+        ("plain", 20, 1001, 1020), ("ü", 20, 21, 40)]
+
+
+@pytest.mark.skipif(SELF_CHECK, reason="about EXPLAIN of the router")
+def test_explain_says_that_rows_move(endpoint):
+    words = "Rows that then belong to another group move there"
+    assert (words,) in endpoint.run("EXPLAIN UPDATE acc SET region = region + 1")
+    assert (words,) not in endpoint.run("EXPLAIN UPDATE acc SET region = 7 WHERE region = 7")
+
+
 @pytest.mark.skipif(SELF_CHECK, reason="about several servers")
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_group_dies_in_the_middle(make_server, make_router, victim):
