@@ -296,16 +296,44 @@ net::Task<Status> Backends::commit_participants(CommitHook* hook) {
     status = co_await commit_one_phase(readers, nullptr);
     if (status.ok()) status = co_await commit_two_phase(writers, hook);
   }
-  if (!status.ok() && in_transaction_) {
-    Error error = std::move(status.error());
-    co_await rollback();
-    co_return error;
-  }
+  if (!status.ok() && in_transaction_) co_return co_await undone(std::move(status.error()));
   end_transaction(true);
   co_return status;
 }
 
-net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& readers, Backend* writer) {
+net::Task<Status> Backends::undone(Error error) {
+  co_await rollback();
+  co_return error;
+}
+
+net::Task<Status> Backends::prepare_transaction(GroupId group, std::string_view sql) {
+  auto joined = co_await get(group);  // it may have had nothing to do yet
+  if (!joined.ok()) co_return co_await undone(std::move(joined.error()));
+  std::vector<Backend*> others;
+  bool wrote = false;
+  for (auto& backend : held_) {
+    if (!backend->begun || backend->group == group) continue;
+    wrote = wrote || backend->wrote;
+    others.push_back(backend.get());
+  }
+  if (lost_participant_)
+    co_return co_await undone(make_error("08006", "the transaction lost its connection to a group and was rolled back",
+                                         "Retry the transaction."));
+  if (wrote)
+    co_return co_await undone(
+        make_error("0A000", "PREPARE TRANSACTION of a transaction that wrote to sharded or reference tables",
+                   "Use COMMIT, which is atomic over all groups of the transaction."));
+  Backend& writer = *held(group);
+  writer.conn->finishing = true;
+  Status status = co_await commit_one_phase(others, &writer, sql, "PREPARE TRANSACTION");
+  if (writer.conn->alive()) writer.conn->finishing = false;
+  if (!status.ok()) co_return co_await undone(std::move(status.error()));
+  end_transaction(true);
+  co_return Status{};
+}
+
+net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& readers, Backend* writer,
+                                             std::string_view sql, const char* tag) {
   for (Backend* reader : readers) {
     reader->conn->add_internal_query("COMMIT");
     reader->conn->flush();
@@ -318,11 +346,11 @@ net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& reader
     if (!status.ok() && result.ok()) result = std::move(status);
   }
   if (result.ok() && writer != nullptr) {
-    result = co_await run_on(*writer, "COMMIT", "COMMIT");
+    result = co_await run_on(*writer, sql, tag);
     if (!result.ok() && result.error().sqlstate == "08006") {
       result.error().sqlstate = "08007";
-      result.error().message =
-          "the connection to the group was lost during COMMIT: the outcome of the transaction is unknown";
+      result.error().message = std::string("the connection to the group was lost during ") + tag +
+                               ": the outcome of the transaction is unknown";
     }
   }
   co_return result;

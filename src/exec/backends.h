@@ -106,6 +106,9 @@ class Backends {
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
   net::Task<Status> commit(CommitHook* hook = nullptr);
+  // PREPARE TRANSACTION of the client's own, `sql`, on the one group that may have written. Error: it was rolled back,
+  // or the outcome is unknown (08007).
+  net::Task<Status> prepare_transaction(GroupId group, std::string_view sql);
   // What the groups have said meanwhile (deferred triggers), as whole messages; since the last call.
   std::string take_notices() { return std::exchange(notices_, {}); }
   uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
@@ -173,7 +176,9 @@ class Backends {
   net::Task<Result<Backend*>> settle(Backend* backend);
   void end_transaction(bool committed);
   net::Task<Status> commit_participants(CommitHook* hook);
-  net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer);
+  net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer,
+                                     std::string_view sql = "COMMIT", const char* tag = "COMMIT");
+  net::Task<Status> undone(Error error);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
   net::Task<void> phase_two(const TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);

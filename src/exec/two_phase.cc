@@ -25,6 +25,8 @@ std::string Gid::text() const {
          std::to_string(number);
 }
 
+bool Gid::reserved(std::string_view text) { return text.starts_with(kPrefix); }
+
 std::string Gid::prepared_text(uint32_t group) const { return text() + "_" + std::to_string(group); }
 
 std::optional<PreparedGid> PreparedGid::parse(std::string_view text) {

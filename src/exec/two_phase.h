@@ -28,6 +28,8 @@ struct Gid {
   std::string prepared_text(uint32_t group) const;
   // nullopt: not one of ours (foreign prepared transactions are left alone).
   static std::optional<Gid> parse(std::string_view text);
+  // Begins as ours do: not for users.
+  static bool reserved(std::string_view text);
 };
 
 // The name of a prepared transaction, taken apart.

@@ -256,6 +256,7 @@ Plan copy_on_server(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   if (copy->relation == nullptr) {
     Plan query = plan_tree(sql, copy->query, context);
     if (query.kind == PlanKind::unsupported) return query;
+    if (query.kind == PlanKind::ddl) return Plan();  // SELECT INTO: PostgreSQL refuses it
     target = query.target;
   } else {
     Planning p(sql, context, nullptr);

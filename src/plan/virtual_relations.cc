@@ -41,12 +41,13 @@ bool is_own_pid(const PgQuery__FuncCall* call) {
   return call != nullptr && last_name(call->n_funcname, call->funcname) == "pg_backend_pid" && call->n_args == 0;
 }
 
-// Catalogs with a row for each database of the server, in a column datname.
+// Catalogs with a row for each database of the server, in a column datname, or for each prepared transaction.
 bool lists_databases(const PgQuery__RangeVar* range) {
   if (range == nullptr || (!text_of(range->schemaname).empty() && text_of(range->schemaname) != "pg_catalog"))
     return false;
   const std::string_view name = text_of(range->relname);
-  return name == "pg_database" || name == "pg_stat_database" || name == "pg_stat_activity";
+  return name == "pg_database" || name == "pg_stat_database" || name == "pg_stat_activity" ||
+         name == "pg_prepared_xacts";
 }
 
 // (SELECT * FROM json_to_recordset('marker') AS r(columns)) AS alias
@@ -68,6 +69,8 @@ std::string of_users(bool with_system_columns) {
 }
 
 std::string without_ours(const PgQuery__RangeVar* range) {
+  if (text_of(range->relname) == "pg_prepared_xacts")
+    return "SELECT * FROM pg_catalog.pg_prepared_xacts WHERE NOT pg_catalog.starts_with(gid, 'pgmosaic')";
   return "SELECT * FROM pg_catalog." + std::string(text_of(range->relname)) +
          " AS d WHERE datname IS NULL OR NOT pg_catalog.starts_with(datname::pg_catalog.text, '" +
          pg::kShardsDatabasePrefix + "')";

@@ -50,7 +50,8 @@ using Kind = plan::SessionCommand::Kind;
 bool allowed_in_failed_transaction(const plan::Plan& plan) {
   if (plan.kind != plan::PlanKind::session) return false;
   const Kind kind = plan.session->kind;
-  return kind == Kind::commit || kind == Kind::rollback || kind == Kind::rollback_to || kind == Kind::empty;
+  return kind == Kind::commit || kind == Kind::rollback || kind == Kind::rollback_to || kind == Kind::empty ||
+         kind == Kind::prepare_transaction;
 }
 
 namespace {
@@ -105,8 +106,7 @@ void Session::end_of_transaction(bool committed) {
     for (auto& [name, cursor] : cursors_) cursor.committed = cursor.committed || cursor.hold;
   std::erase_if(cursors_, [this](const auto& entry) {
     const SqlCursor& cursor = entry.second;
-    exec::Backend* backend = cursor.group != 0 ? backends_.held(cursor.group) : nullptr;
-    return cursor.group == 0 ? !cursor.committed : backend == nullptr || !backend->pinned;
+    return !cursor.committed || (cursor.group != 0 && !backends_.pinned(cursor.group));
   });
 }
 
@@ -286,23 +286,47 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       put_complete(commit && !was_failed ? "COMMIT" : "ROLLBACK");
       co_return Status{};
     }
-    case Kind::prepare_transaction: {
-      if (!backends_.in_transaction() || implicit_) {
-        pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
-        put_complete("ROLLBACK");
-        co_return Status{};
-      }
-      int participants = 0;
-      for (auto& backend : backends_.all())
-        if (backend->begun) ++participants;
-      co_await abort_transaction();  // as PREPARE TRANSACTION that fails does
-      co_return make_error("0A000", "PREPARE TRANSACTION through the router is not supported yet",
-                           participants > 1 ? "COMMIT is atomic over all groups of the transaction." : "Use COMMIT.");
-    }
-    default:
-      co_return make_error("0A000", "COMMIT PREPARED and ROLLBACK PREPARED through the router are not supported yet",
-                           "The router commits transactions over several groups itself.");
+    case Kind::prepare_transaction: co_return co_await run_prepare_transaction(command, sql);
+    default:  // COMMIT PREPARED, ROLLBACK PREPARED
+      if (exec::Gid::reserved(command.name))
+        co_return make_error("42704", "prepared transaction with identifier \"" + command.name + "\" does not exist");
+      co_return co_await cursor_on_group(snapshot_->home, sql, {.writes = true});
   }
+}
+
+// The client's own two-phase commit, of what concerns the home alone: there it stays, as in one PostgreSQL, and
+// recovery does not look at it.
+net::Task<Status> Session::run_prepare_transaction(const plan::SessionCommand& command, std::string_view sql) {
+  if (!backends_.in_transaction() || implicit_) {
+    pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
+    put_complete("ROLLBACK");
+    co_return Status{};
+  }
+  const bool holds = std::any_of(cursors_.begin(), cursors_.end(), [](const auto& entry) {
+    return entry.second.group == 0 && entry.second.hold && !entry.second.committed;
+  });
+  Status refused;
+  if (exec::Gid::reserved(command.name))
+    refused = make_error("42939", "transaction identifier \"" + command.name + "\" is reserved",
+                         "Identifiers that begin with pgmosaic belong to the router.");
+  if (staged_ || renew_pools_)
+    refused = make_error("0A000", "PREPARE TRANSACTION of a transaction that changed the schema or a role",
+                         "Use COMMIT, which is atomic over all groups of the transaction.");
+  if (holds) refused = make_error("0A000", "cannot PREPARE a transaction that has created a cursor WITH HOLD");
+  if (failed_ || !refused.ok()) {
+    const bool was_failed = failed_;
+    co_await abort_transaction();
+    if (!was_failed) co_return refused;
+    put_complete("ROLLBACK");
+    co_return Status{};
+  }
+  const exec::GroupId watched = watch_parameters();
+  Status status = co_await backends_.prepare_transaction(snapshot_->home, sql);
+  out_ += backends_.take_notices();
+  report_changes(watched);
+  end_of_transaction(status.ok());
+  if (status.ok()) put_complete("PREPARE TRANSACTION");
+  co_return status;
 }
 
 // Runs a statement on every backend of the transaction; one reply is enough for the client.

@@ -119,7 +119,13 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
     effects.pins = effects.pins || command_effects_.pins;
     effects.not_preparable = effects.not_preparable || command_effects_.not_preparable;
     Status status = co_await cursor_on_group(execution.where.one, sql, effects);
-    if (status.ok() && !statement_failed_) cursors_[command.name].group = execution.where.one;
+    if (status.ok() && !statement_failed_) {
+      SqlCursor& cursor = cursors_[command.name];
+      cursor = {};
+      cursor.group = execution.where.one;
+      cursor.hold = command_effects_.pins;
+      cursor.committed = cursor.hold && !backends_.in_transaction();
+    }
     co_return status;
   }
   const bool hold = command_effects_.pins;

@@ -62,7 +62,7 @@ struct SqlCursor {
   exec::GroupId group = 0;  // 0: the router's
   std::string description;  // RowDescription message
   std::string rows;         // DataRow messages not yet fetched
-  bool hold = false;        // WITH HOLD: the router's stay when their transaction commits
+  bool hold = false;        // WITH HOLD: it stays when its transaction commits
   bool committed = false;   // made by a transaction that has committed
 };
 

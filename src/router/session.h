@@ -92,8 +92,7 @@ class Session {
   // --- planning.cc ---
   net::Task<Status> refresh_context();  // snapshot, search path → plan context
   net::Task<Status> enter_names(bool planning = true);
-  // The same; where that fails, the last context has to do for a statement that may mend it.
-  net::Task<Status> refresh_context_for(std::string_view sql);
+  net::Task<Status> refresh_context_for(std::string_view sql);  // the last one has to do for what may mend it
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
@@ -147,6 +146,7 @@ class Session {
   // --- commands.cc ---
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
+  net::Task<Status> run_prepare_transaction(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   // --- set_commands.cc ---
   net::Task<Status> run_setting(const plan::SessionCommand& command);

@@ -166,6 +166,7 @@ Status Reader::keys(const Token& first, std::string_view keyword) {
   for (std::string_view other : {"directory", "geo"})
     if (scanner_.is_word(method, other))
       return later(std::string(keyword) + " " + std::string(scanner_.text(method)) + " is not supported yet");
+  if (!ours && is_identifier(method)) return by_bounds(method, ours);  // PostgreSQL says that it knows none
   return misuse("unknown distribution method in " + std::string(keyword),
                 "The clause is " + std::string(keyword) + " HASH (column, ...).");
 }
