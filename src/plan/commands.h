@@ -155,8 +155,8 @@ struct Ddl {
   std::string beside_home_instead;
   // EXPLAIN ANALYZE of a statement that makes a relation: the rows with which the home answers are the client's.
   bool shows_rows = false;
-  // CREATE TABLE … AS and SELECT INTO. What columns the query has the home tells, and the table that is made of them is
-  // planned and created like any other; then come the rows.
+  // CREATE TABLE … AS and SELECT INTO, and LIKE of a temporary table. What columns the query has the home tells, and
+  // the table that is made of them is planned and created like any other; then come the rows.
   struct FromQuery {
     std::string sql;  // the client's text
     std::string schema, table;
@@ -166,6 +166,7 @@ struct Ddl {
     std::string query;    // SELECT … or EXECUTE …
     std::string home;     // what the home runs where it can compute the rows and keeps them; with EXPLAIN …
     std::optional<SessionCommand> execute;
+    bool like = false;     // no query: `plain` is the whole statement
     bool at_home = false;  // the home can compute the rows; of EXECUTE its statement tells
     bool no_data = false;
     bool if_not_exists = false;

@@ -90,6 +90,26 @@ Plan plan_create_as(std::string_view sql, const CreateTableText& text, const PgQ
   return plan_from_query(std::move(from), create->query, context);
 }
 
+// Only the home knows what columns it gets.
+Plan plan_create_like(const CreateTableText& text, const PgQuery__CreateStmt* create) {
+  auto* like = as<PgQuery__TableLikeClause>(create->table_elts[0]);
+  if (create->n_table_elts > 1 || like == nullptr || like->options != 0 || create->n_inh_relations > 0 ||
+      text.partitioned || !text.by_hash.empty())
+    return unsupported("CREATE TABLE ... (LIKE ...) of a temporary table together with other clauses",
+                       "Create the table LIKE it alone, then ALTER TABLE.");
+  Plan plan = everywhere("CREATE TABLE", "");
+  plan.ddl->everywhere.clear();
+  Ddl::FromQuery& from = plan.ddl->from_query.emplace();
+  from.sql = from.home = from.plain = text.plain_sql();
+  from.schema = text_of(create->relation->schemaname);
+  from.table = text_of(create->relation->relname);
+  from.create = text.create;
+  from.clauses = text.clauses;
+  from.if_not_exists = create->if_not_exists;
+  from.like = from.no_data = true;
+  return plan;
+}
+
 std::optional<Plan> plan_select_into(std::string_view sql, const PgQuery__SelectStmt* select,
                                      const PlanContext& context) {
   // Of UNION and its kin the first arm has it.

@@ -354,8 +354,9 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     note_session_state(plan, tree->statement(), context);
     return plan;
   }
-  if (!*text || !(*text)->has_clause())
-    if (auto plan = plan_temporary_table(create, context)) return std::move(*plan);
+  if (is_temporary(create->relation) && (!*text || !(*text)->has_clause())) return temporary("CREATE TABLE");
+  if (*text && !is_temporary(create->relation) && likes_temporary(create, context))
+    return plan_create_like(**text, create);
   if (create->partbound != nullptr) return plan_partition(sql, create, context);
   if (!*text && create->of_typename != nullptr && text_of(create->relation->relpersistence) != "t") {
     Plan plan = everywhere("CREATE TABLE", sql);  // CREATE TABLE … OF type: local

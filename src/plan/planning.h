@@ -86,14 +86,16 @@ bool is_temporary(const PgQuery__RangeVar* range);
 // create_as.cc
 Plan plan_create_as(std::string_view sql, const sql::CreateTableText& text, const PgQuery__CreateTableAsStmt* create,
                     const PlanContext& context);
+// REQUIRES: likes_temporary(create)
+Plan plan_create_like(const sql::CreateTableText& text, const PgQuery__CreateStmt* create);
 // nullopt: no INTO.
 std::optional<Plan> plan_select_into(std::string_view sql, const PgQuery__SelectStmt* select,
                                      const PlanContext& context);
 // temporary.cc
 // Changes of temporary and large objects, and new ones that are made of temporary ones; nullopt: none of these.
 std::optional<Plan> plan_temporary(const sql::Node* root, const PlanContext& context);
-// CREATE TABLE without clauses of ours.
-std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, const PlanContext& context);
+// CREATE TABLE … (LIKE …) of a temporary one.
+bool likes_temporary(const PgQuery__CreateStmt* create, const PlanContext& context);
 // ddl_objects.cc
 std::optional<Plan> plan_object(std::string_view sql, const sql::Node* root, const PlanContext& context);
 Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsStmt* create, const PlanContext& context);

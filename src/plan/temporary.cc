@@ -1,6 +1,7 @@
 // Schema changes of temporary objects, and of what hangs on them: only the session's backend of the home has them, and
 // it runs the statement as it is. So does the home with those of large objects. Temporary tables and views that are
 // made are in create_table.cc and ddl.cc.
+#include <algorithm>
 #include <set>
 
 #include "plan/planning.h"
@@ -177,14 +178,12 @@ std::optional<Plan> plan_temporary(const Node* root, const PlanContext& context)
   return temporary(construct_name(root));
 }
 
-std::optional<Plan> plan_temporary_table(const PgQuery__CreateStmt* create, const PlanContext& context) {
-  if (is_temporary(create->relation)) return temporary("CREATE TABLE");
+bool likes_temporary(const PgQuery__CreateStmt* create, const PlanContext& context) {
   const Names names(nullptr, context);
-  for (const Node* node : each(create->n_table_elts, create->table_elts))
-    if (auto* like = as<PgQuery__TableLikeClause>(node); like != nullptr && names.relation(like->relation))
-      return unsupported("CREATE TABLE ... (LIKE ...) of a temporary table is not supported",
-                         "Other groups do not know its columns: write them out.");
-  return std::nullopt;
+  return std::any_of(create->table_elts, create->table_elts + create->n_table_elts, [&](const Node* node) {
+    auto* like = as<PgQuery__TableLikeClause>(node);
+    return like != nullptr && names.relation(like->relation);
+  });
 }
 
 }  // namespace pgmosaic::plan

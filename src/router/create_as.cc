@@ -78,11 +78,15 @@ std::string name_for_copy(const plan::Ddl::FromQuery& from) {
   return qualified_name(from.temporary ? "pg_temp" : from.schema, from.table);
 }
 
+// Floats, times with zones and what may hold them are written otherwise in some styles.
 constexpr const char* kColumns =
     "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, "
     "a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || "
-    "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname) ELSE '' END, ', ' ORDER BY "
-    "a.attnum) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN "
+    "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname) ELSE '' END || CASE WHEN "
+    "a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum), "
+    "coalesce(pg_catalog.bool_and(t.typtype IN ('b', 'e') AND t.typcategory NOT IN ('A', 'G') AND t.oid NOT IN (700, "
+    "701, 1184, 1266)), true) "
+    "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN "
     "pg_catalog.pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = "
     "l.collnamespace WHERE a.attnum > 0 AND a.attrelid = ";
 
@@ -97,6 +101,7 @@ std::string name_at_home(const plan::Ddl::FromQuery& from) {
 net::Task<Result<TableFromQuery::Source>> TableFromQuery::source() {
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
   Source source;
+  if (from.like) co_return source;
   if (!from.execute) {
     source.sql = from.query;
     source.plan = s_.plan_text(source.sql, {});
@@ -145,15 +150,15 @@ net::Task<Status> TableFromQuery::at_home(const std::string& text, std::string& 
 }
 
 // The columns as the home sees them: it makes the table and takes it back.
-net::Task<Result<std::string>> TableFromQuery::columns(const Source& source) {
+net::Task<Result<TableFromQuery::Columns>> TableFromQuery::columns(const Source& source) {
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
   auto backend = co_await s_.backends_.get(s_.snapshot_->home);
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& home = *(*backend)->conn;
-  if (!from.explain && !sql::is_create_table(from.sql))
+  if (!from.explain && !from.like && !sql::is_create_table(from.sql))
     CO_TRY(co_await s_.check_with_postgres(from.sql));  // SELECT INTO
   const std::string execute = from.execute ? "EXECUTE " : "";
-  const std::string text = from.plain + execute + source.sample + " WITH NO DATA";
+  const std::string text = from.plain + (from.like ? "" : execute + source.sample + " WITH NO DATA");
   auto saved = co_await home.query("SAVEPOINT pgmosaic_columns");
   if (!saved.ok()) co_return std::move(saved.error());
   auto made = co_await home.query(text);
@@ -165,15 +170,21 @@ net::Task<Result<std::string>> TableFromQuery::columns(const Source& source) {
   if (!columns.ok()) co_return std::move(columns.error());
   auto undone = co_await home.query("ROLLBACK TO SAVEPOINT pgmosaic_columns; RELEASE SAVEPOINT pgmosaic_columns");
   if (!undone.ok()) co_return std::move(undone.error());
-  co_return columns->rows.at(0)[0].value_or("");
+  const auto& row = columns->rows.at(0);
+  co_return Columns{row[0].value_or(""), row[1] == "t"};
+}
+
+Status TableFromQuery::check_styles(const Columns& columns) const {
+  const PlanSettings& settings = *s_.plan_settings_;
+  if (settings.encoding != PlanSettings::Encoding::unscannable &&
+      (columns.exact || (!settings.loss.floats && !settings.loss.zones)))
+    return {};
+  return make_error("0A000", "CREATE TABLE ... AS whose rows are read first, with these settings",
+                    "RESET extra_float_digits, DateStyle and client_encoding.");
 }
 
 net::Task<Status> TableFromQuery::read_rows(const Source& source, std::string& rows) {
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
-  if (s_.plan_settings_->loss.floats || s_.plan_settings_->loss.zones ||
-      s_.plan_settings_->encoding == PlanSettings::Encoding::unscannable)
-    co_return make_error("0A000", "CREATE TABLE ... AS whose rows are read first, with these settings",
-                         "RESET extra_float_digits, DateStyle and client_encoding.");
   Execution execution;
   pg::BindMessage bind;
   if (source.statement) {
@@ -244,16 +255,19 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
                            "EXPLAIN EXECUTE the statement in it.");
     co_return co_await at_home(home_text, tag);
   }
-  plan::Ddl made;
   plan::Effects effects;
   effects.writes = true;
-  effects.taints = source.plan->effects.taints;
+  effects.taints = source.plan && source.plan->effects.taints;
+  effects.pins = from.temporary;
+  effects.not_preparable = from.temporary || !s_.temporary_.names.empty();
   bool by_home = source.at_home;
-  if (from.temporary) {
-    effects.pins = effects.not_preparable = true;
-  } else {
-    CO_TRY_ASSIGN(const std::string columns, co_await this->columns(source));
-    const plan::PlanPtr plan = s_.plan_text(from.create + " (" + columns + ")" + from.clauses, {});
+  plan::Ddl made;
+  Columns columns;
+  if (!from.temporary || !by_home) {
+    CO_TRY_ASSIGN(columns, co_await this->columns(source));
+  }
+  if (!from.temporary) {
+    const plan::PlanPtr plan = s_.plan_text(from.create + " (" + columns.text + ")" + from.clauses, {});
     if (plan->kind == plan::PlanKind::unsupported) co_return Error(*plan->error);
     if (plan->kind != plan::PlanKind::ddl || plan->ddl->from_query)
       co_return make_error("XX000", "a table's columns cannot be read");
@@ -265,10 +279,12 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
     co_return make_error("0A000", "EXPLAIN ANALYZE of a CREATE TABLE ... AS of a sharded table, or from one",
                          "EXPLAIN ANALYZE the query in it.");
   std::string rows;
-  if (!by_home && !from.no_data) CO_TRY(co_await read_rows(source, rows));
+  if (!by_home && !from.no_data) {
+    CO_TRY(check_styles(columns));
+    CO_TRY(co_await read_rows(source, rows));
+  }
   if (from.temporary) {
-    const std::string empty = from.plain + (from.execute ? "EXECUTE " : "") + source.sample + " WITH NO DATA";
-    CO_TRY(co_await at_home(by_home ? home_text : empty, tag));
+    CO_TRY(co_await make_temporary(source, by_home, tag));
   } else {
     if (by_home) made.home_instead = {home_text};
     made.shows_rows = ddl_.shows_rows;
@@ -278,8 +294,15 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
   }
   if (by_home) co_return Status{};
   const auto count = static_cast<std::size_t>(std::count(rows.begin(), rows.end(), '\n'));
-  tag = from.no_data ? "CREATE TABLE AS" : "SELECT " + std::to_string(count);
+  tag = from.like ? "CREATE TABLE" : from.no_data ? "CREATE TABLE AS" : "SELECT " + std::to_string(count);
   co_return co_await copy_rows(rows);
+}
+
+net::Task<Status> TableFromQuery::make_temporary(const Source& source, bool by_home, std::string& tag) {
+  const plan::Ddl::FromQuery& from = *ddl_.from_query;
+  if (by_home) co_return co_await at_home(from.execute ? with_statement(from.home, source.text) : from.home, tag);
+  const std::string empty = from.plain + (from.execute ? "EXECUTE " : "") + source.sample + " WITH NO DATA";
+  co_return co_await at_home(empty, tag);
 }
 
 }  // namespace pgmosaic::router

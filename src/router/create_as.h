@@ -27,7 +27,13 @@ class TableFromQuery {
   };
   net::Task<Result<Source>> source();
   net::Task<Result<bool>> exists();
-  net::Task<Result<std::string>> columns(const Source& source);
+  struct Columns {
+    std::string text;    // as in CREATE TABLE
+    bool exact = false;  // their values keep their meaning in any output style
+  };
+  net::Task<Result<Columns>> columns(const Source& source);
+  Status check_styles(const Columns& columns) const;
+  net::Task<Status> make_temporary(const Source& source, bool by_home, std::string& tag);
   net::Task<Status> read_rows(const Source& source, std::string& rows);
   net::Task<Status> copy_rows(std::string_view rows);
 

@@ -85,7 +85,9 @@ Result<std::optional<CreateTableText>> Reader::run() {
     return none;
   }
   const std::size_t behind_columns = scanner_.position();
-  result_.head = std::string(sql_.substr(0, scanner_.position()));
+  result_.create = std::string(sql_.substr(0, behind_name));
+  result_.head = std::string(sql_.substr(0, behind_columns));
+  result_.clauses = std::string(sql_.substr(behind_columns));
   bool go_on = true;
   while (go_on) {
     const std::size_t behind_clauses = scanner_.position();
@@ -95,7 +97,6 @@ Result<std::optional<CreateTableText>> Reader::run() {
       if (result_.shard_by_bounds)
         return make_error("0A000", "CREATE TABLE ... AS cannot make a table by ranges or lists",
                           "Create the table first, then INSERT ... SELECT into it.");
-      result_.create = std::string(sql_.substr(0, behind_name));
       result_.clauses = std::string(sql_.substr(behind_columns, behind_clauses - behind_columns));
       result_.as_query = " " + std::string(sql_.substr(first.begin));
       break;

@@ -45,8 +45,8 @@ struct CreateTableText {
   std::optional<std::string> table_type;     // reference, local or sharded
   std::optional<std::string> colocate_with;  // "none" or a table's name as written
 
-  // CREATE TABLE … AS: " AS …", what stands before the names of the columns, and the clauses behind them as written.
-  std::string as_query, create, clauses;
+  std::string create, clauses;  // what stands before the columns, and behind them up to AS, as written
+  std::string as_query;         // CREATE TABLE … AS: " AS …"
 
   bool keyed() const { return !key_columns.empty() || !key_expressions.empty() || by_hash_error; }
   bool has_clause() const {
