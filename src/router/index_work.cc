@@ -128,13 +128,15 @@ net::Task<Status> IndexWork::look() {
 
 net::Task<Status> IndexWork::look_at_index() {
   const std::string question =
-      "SELECT i.indrelid, i.indexrelid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+      "SELECT i.indrelid, i.indexrelid, c.relpersistence = 't' FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c "
+      "ON c.oid = i.indexrelid "
       "WHERE c.relkind = 'i' AND c.oid = pg_catalog.to_regclass(" +
       literal(plan_.name) + ")";
   auto rows = co_await conn(snapshot_->home).query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   if (rows->rows.empty()) co_return Status{};
   place(static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0])));
+  if (rows->rows[0][2] == "t") place_ = Place::home;
   const std::string condition = "c.oid = " + *rows->rows[0][1];
   CO_TRY_ASSIGN(index_, co_await find(condition));
   co_return Status{};
@@ -214,6 +216,15 @@ net::Task<Status> IndexWork::begun(const std::vector<exec::Backend*>& groups, st
 }
 
 // --- the rest ---
+
+net::Task<Status> IndexWork::run_in_block(std::string& out) {
+  const bool unknown = plan_.verb == Verb::rebuild_index && index_.oid == 0;  // the home says so
+  if (plan_.verb == Verb::create || plan_.concurrently || (place_ != Place::home && !unknown))
+    co_return make_error("25001", "REINDEX of a table with rows on other servers cannot run inside a transaction block",
+                         "Run it by itself; it then takes the locks that it needs, one server after the other.");
+  backends_.held(snapshot_->home)->wrote = true;
+  co_return co_await at_home(plan_.statement, out);
+}
 
 net::Task<Status> IndexWork::run(std::string& out) {
   if (done_) co_return Status{};

@@ -45,6 +45,8 @@ class IndexWork final : public SchemaStep {
   net::Task<Status> done(const std::vector<exec::Backend*>&) override { co_return Status{}; }
   // Notices for the client are added to `out`.
   net::Task<Status> run(std::string& out);
+  // REINDEX in the client's transaction, in place of run(): where the home has all there is. REQUIRES: look()
+  net::Task<Status> run_in_block(std::string& out);
 
  private:
   // Where the table's rows are.

@@ -100,6 +100,18 @@ bool wants_notices(const pool::SettingsMap& settings) {
   return sql.find("warning") == std::string::npos && sql.find("error") == std::string::npos;
 }
 
+// The text of CREATE or ALTER ROLE … PASSWORD.
+net::Task<Result<std::string>> with_hashed_password(const plan::Ddl& ddl, pool::ServerConn& home,
+                                                    std::vector<PasswordChange>& changes) {
+  std::vector<std::string> roles = {ddl.object};
+  if (ddl.object.empty()) {  // CURRENT_USER or SESSION_USER
+    auto names = co_await home.query("SELECT current_user, session_user");
+    if (!names.ok()) co_return std::move(names.error());
+    roles = {*names->rows[0][0], *names->rows[0][1]};
+  }
+  co_return hash_password(ddl.everywhere[0], roles, changes);
+}
+
 // What depends on a role or a tablespace is named once: the database for shards on the home's server has it as well.
 Error without_shards_database(Error error) {
   std::string detail;
@@ -120,7 +132,9 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const plan::Ddl& ddl = *plan.ddl;
   if (ddl.hash_password) last_query_ = ddl.tag;  // the text holds a password
   if (!ddl.transactional) co_return co_await run_database_ddl(ddl);
-  if (!ddl.alone.empty() && (backends_.in_transaction() || implicit_))
+  const bool in_block = backends_.in_transaction() || implicit_;
+  const bool rebuilds = ddl.index && ddl.index->verb != plan::Ddl::IndexWork::Verb::create && !ddl.index->concurrently;
+  if (!ddl.alone.empty() && in_block && !rebuilds)
     co_return make_error("25001", ddl.alone + " cannot run inside a transaction block");
   std::string tag = ddl.tag;
   Status status;
@@ -128,6 +142,11 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     const StopFlags stop{cancelled_, timed_out_, client_gone_, closing_};
     IndexWork work(worker_, backends_, snapshot_, *ddl.index, stop, pid_);
     status = co_await work.look();
+    if (status.ok() && in_block) {
+      status = co_await work.run_in_block(out_);
+      if (status.ok()) put_complete(tag);
+      co_return status;
+    }
     if (status.ok() && work.begins_everywhere()) status = co_await change_schema(ddl, tag, &work);
     if (!status.ok() && !ddl.home_instead.empty())
       status.error().position = position_in(ddl.index->statement, ddl.home_instead[0], status.error().position);
@@ -212,14 +231,8 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   for (std::size_t i = 0; i < ddl.everywhere.size(); ++i) {
     std::string text = ddl.everywhere[i];
     if (ddl.hash_password && i == 0) {
-      std::vector<std::string> roles = {ddl.object};
-      if (ddl.object.empty()) {  // CURRENT_USER or SESSION_USER
-        auto names = co_await home[0]->conn->query("SELECT current_user, session_user");
-        if (!names.ok()) co_return std::move(names.error());
-        roles = {*names->rows[0][0], *names->rows[0][1]};
-      }
       if (!renew_pools_) renew_pools_.emplace();
-      CO_TRY_ASSIGN(text, hash_password(text, roles, *renew_pools_));
+      CO_TRY_ASSIGN(text, co_await with_hashed_password(ddl, *home[0]->conn, *renew_pools_));
     }
     const bool own_text = i < ddl.home_instead.size() && !ddl.home_instead[i].empty();
     const std::string home_text = own_text ? ddl.home_instead[i] : text;

@@ -1,4 +1,5 @@
 """Rows that move between groups while others change them, while a group dies, and when there are many of them."""
+import collections
 import random
 import re
 import signal
@@ -301,3 +302,25 @@ def test_many_rows_are_moved_in_parts(make_server, make_router):
     assert count == different == rows and bytes_ > rows * (width - 32)
     assert endpoint.run("SELECT count(*) FROM big WHERE v <> repeat(md5((k - 100000)::text), length(v) / 32)") == [(0,)]
     assert peak_kib(router) - peak < 40 * 1024, "the router held the rows"
+
+
+def test_children_follow_the_key_of_their_parent(endpoint):
+    """ON DELETE CASCADE must not take children whose parent only moves to another shard."""
+    endpoint.run("CREATE TABLE parent (k int PRIMARY KEY) SHARD BY (k)",
+                 "CREATE TABLE child (k int REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE, id int) SHARD BY (k)",
+                 "INSERT INTO parent SELECT generate_series(1, 20)",
+                 "INSERT INTO child SELECT 1 + i % 20, i FROM generate_series(1, 60) i")
+    outcomes = collections.Counter()
+    with endpoint.connect() as connection:
+        for old in range(1, 21):
+            new = old + 100
+            try:
+                connection.execute(f"UPDATE parent SET k = {new} WHERE k = {old}")
+                outcome, there = "moved", new
+            except psycopg.errors.FeatureNotSupported:
+                outcome, there = "refused", old
+            outcomes[outcome] += 1
+            assert connection.execute("SELECT count(*) FROM child WHERE k = %s", [there]).fetchone() == (3,), outcome
+            assert connection.execute("SELECT count(*) FROM child").fetchone() == (60,), outcome
+    # Twenty keys over four groups and many shards: some stay in a group with another shard, some would leave it.
+    assert outcomes["moved"] > 0 and outcomes["refused"] > 0
