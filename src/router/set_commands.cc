@@ -73,7 +73,7 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   if (!backends_.in_transaction()) {
     // A value that a group refuses must not stand in the way of the one that replaces it.
     pool::SettingsMap others = change.map;
-    others.erase(command.name);
+    if (command.name != "datestyle") others.erase(command.name);  // SET DateStyle = DMY keeps half of what was there
     if (!local) backends_.set_settings(worker_.settings.intern(std::move(others)));
   }
   std::vector<exec::Backend*> targets;
@@ -82,6 +82,8 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
     backends_.set_settings(before);
     co_return result;
   }
+  if (command.kind == Kind::set && command.name == "datestyle" && !targets.empty())
+    change.map[command.name] = pool::set_statement("datestyle", targets[0]->conn->parameters["DateStyle"]);
   if (local) {
     backends_.record_local(command.sql);
     if (decides_plans(command.name)) {
