@@ -300,9 +300,9 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
 
 net::Task<Status> TableFromQuery::make_temporary(const Source& source, bool by_home, std::string& tag) {
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
-  if (by_home) co_return co_await at_home(from.execute ? with_statement(from.home, source.text) : from.home, tag);
-  const std::string empty = from.plain + (from.execute ? "EXECUTE " : "") + source.sample + " WITH NO DATA";
-  co_return co_await at_home(empty, tag);
+  std::string text = from.plain + (from.execute ? "EXECUTE " : "") + source.sample + " WITH NO DATA";
+  if (by_home) text = from.execute ? with_statement(from.home, source.text) : from.home;
+  co_return co_await at_home(text, tag);
 }
 
 }  // namespace pgmosaic::router
