@@ -44,27 +44,38 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_begin_index(index oid) RETURNS vo
 RESET session_replication_role;
 )";
 
-// Of the home. While a statement is guarded (router/guard.h), functions change temporary objects only: what they do to
-// the schema would be done on this server alone.
+// Of the home. While a statement is guarded (router/guard.h), what functions do to the schema is noted for the other
+// groups, temporary objects aside. Of what is dropped within ALTER the event behind it tells.
 inline constexpr const char* kInstallHomeSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql
   AS $$
+  DECLARE
+    stack pg_catalog.text;
+    made pg_catalog.oid;
   BEGIN
-    IF current_setting('pgmosaic.guard', true) IS DISTINCT FROM 'on' THEN
+    IF pg_catalog.current_setting('pgmosaic.guard', true) IS DISTINCT FROM 'on' THEN
       RETURN;
     ELSIF TG_EVENT = 'sql_drop' THEN
-      IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary) THEN
+      IF TG_TAG NOT LIKE 'DROP %' OR
+         NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE NOT is_temporary) THEN
         RETURN;
       END IF;
-    ELSIF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp') THEN
-      RETURN;
+    ELSE
+      SELECT objid INTO made FROM pg_catalog.pg_event_trigger_ddl_commands()
+        WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension LIMIT 1;
+      IF NOT FOUND THEN
+        RETURN;
+      END IF;
     END IF;
-    RAISE feature_not_supported USING
-      MESSAGE = format('%s in a function, procedure or block is not supported beside other statements', TG_TAG),
-      HINT = 'It would change one of the servers: run it as a statement of its own.';
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    PERFORM pg_catalog.set_config('pgmosaic.schema_changes',
+      (coalesce(nullif(pg_catalog.current_setting('pgmosaic.schema_changes', true), ''), '[]')::pg_catalog.jsonb ||
+       pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
+         'tag', TG_TAG, 'stack', stack, 'made', made, 'role', current_user,
+         'path', pg_catalog.current_setting('search_path'))))::pg_catalog.text, true);
   END $$;
 DO $$
   DECLARE

@@ -147,6 +147,7 @@ struct Ddl {
   // table as declared, not partitioned; CREATE TABLE AS: with the rows, of which the other groups only make the empty
   // table.
   std::vector<std::string> home_instead;
+  bool done_at_home = false;  // the home has run it already, within a function
   // It makes or resets sequences: those of the groups are sealed behind it, so that numbers come from the home alone.
   bool seals_sequences = false;
   // Roles and the like belong to a server: the group that shares one with the home has them with it.

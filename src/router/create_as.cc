@@ -79,16 +79,23 @@ std::string name_for_copy(const plan::Ddl::FromQuery& from) {
 }
 
 // Floats, times with zones and what may hold them are written otherwise in some styles.
-constexpr const char* kColumns =
-    "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, "
-    "a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || "
-    "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname) ELSE '' END || CASE WHEN "
-    "a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum), "
-    "coalesce(pg_catalog.bool_and(t.typtype IN ('b', 'e') AND t.typcategory NOT IN ('A', 'G') AND t.oid NOT IN (700, "
-    "701, 1184, 1266)), true) "
-    "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN "
-    "pg_catalog.pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = "
-    "l.collnamespace WHERE a.attnum > 0 AND a.attrelid = ";
+}  // namespace
+
+std::string columns_question(const std::string& relation) {
+  static const std::string kColumns =
+      "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, "
+      "a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || "
+      "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname) ELSE '' END || CASE WHEN "
+      "a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum), "
+      "coalesce(pg_catalog.bool_and(t.typtype IN ('b', 'e') AND t.typcategory NOT IN ('A', 'G') AND t.oid NOT IN (700, "
+      "701, 1184, 1266)), true) "
+      "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN "
+      "pg_catalog.pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = "
+      "l.collnamespace WHERE a.attnum > 0 AND a.attrelid = ";
+  return kColumns + relation;
+}
+
+namespace {
 
 // The same as an expression. Without a schema it is where new tables are made, and not found elsewhere.
 std::string name_at_home(const plan::Ddl::FromQuery& from) {
@@ -166,7 +173,8 @@ net::Task<Result<TableFromQuery::Columns>> TableFromQuery::columns(const Source&
     made.error().position = position_in(from.sql, text, made.error().position);
     co_return std::move(made.error());
   }
-  auto columns = co_await home.query(kColumns + name_at_home(from) + "::pg_catalog.regclass");
+  const std::string question = columns_question(name_at_home(from) + "::pg_catalog.regclass");
+  auto columns = co_await home.query(question);
   if (!columns.ok()) co_return std::move(columns.error());
   auto undone = co_await home.query("ROLLBACK TO SAVEPOINT pgmosaic_columns; RELEASE SAVEPOINT pgmosaic_columns");
   if (!undone.ok()) co_return std::move(undone.error());

@@ -5,6 +5,10 @@
 
 namespace pgmosaic::router {
 
+// The columns of a relation as CREATE TABLE has them; whether their values keep their meaning in any output style.
+// `relation`: its OID, or an expression for it.
+std::string columns_question(const std::string& relation);
+
 // Of one statement, on its session's thread.
 class TableFromQuery {
  public:

@@ -1,15 +1,22 @@
 // Around a statement that runs SQL which nobody has read (plan::Plan::guarded): functions with EXECUTE, query_to_xml,
 // DO blocks. The home runs it in a transaction; what it has touched is known from the locks it holds behind it, and
-// what it does to the schema an event trigger of the home's (control/install_sql.h) refuses.
+// what it did to the schema from notes that an event trigger of the home's takes (control/install_sql.h).
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "catalog/catalog.h"
 #include "net/task.h"
 #include "pool/server_conn.h"
 
 namespace pgmosaic::router {
+
+// A statement in a function that changed the schema of the home, and of no other group yet.
+struct HomeChange {
+  std::string tag, sql;
+  std::string made;  // OID of what it made or changed; empty: it dropped something
+};
 
 class Guard {
  public:
@@ -18,16 +25,23 @@ class Guard {
 
   // Before the statement. 0A000: the transaction holds locks already that would hide what the statement touches.
   net::Task<Status> begin();
-  // Behind it, where it succeeded. 0A000: it touched what is not the home's alone: the transaction must be rolled back.
+  // Behind it, where it succeeded. 0A000: it used rows that are not the home's alone: the transaction must be rolled
+  // back.
   net::Task<Status> end();
+  // What end() has found, in order.
+  const std::vector<HomeChange>& changes() const { return changes_; }
   // Whether the backend then had temporary objects of the session.
   bool leaves_objects() const { return leaves_objects_; }
 
  private:
+  std::string touched() const;
+  net::Task<Status> read_changes();
+  net::Task<Result<std::string>> statement_in(std::string_view stack);
   pool::ServerConn& home_;
   const catalog::Database& database_;
   bool leaves_objects_ = false;
-  std::string touched_;  // array of what is locked
+  const std::string sharded_, reference_;  // arrays of OIDs
+  std::vector<HomeChange> changes_;
 };
 
 }  // namespace pgmosaic::router

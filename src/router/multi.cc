@@ -7,6 +7,7 @@
 #include "router/client_sink.h"
 #include "router/execution.h"
 #include "router/guard.h"
+#include "router/home_changes.h"
 #include "router/move_rows.h"
 #include "router/router_calls.h"
 #include "router/session.h"
@@ -210,6 +211,7 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
     Status status;
     if (!result.ok()) status = std::move(result.error());
     if (missed) status = moved_beside();
+    if (status.ok() && guard) status = co_await HomeChanges(*this).follow(guard->changes());
     if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
     if (own) status = co_await end_own_transaction(std::move(status));
     if (own && guard && status.ok()) status = co_await read_back_settings("");

@@ -119,7 +119,9 @@ net::Task<Status> NewTables::partition(const plan::Ddl::NewPartition& made) {
   const auto& row = rows->rows[0];
   const catalog::Oid oid = oid_in(row[0]);
   const auto known = [&](const meta::ShardedTableRecord& record) { return record.oid == oid; };
-  if (database_.tables_by_oid.contains(oid) || std::any_of(changes_.tables.begin(), changes_.tables.end(), known))
+  const auto there = database_.tables_by_oid.find(oid);
+  const bool has_place = there != database_.tables_by_oid.end() && there->second->kind == catalog::TableKind::sharded;
+  if (has_place || std::any_of(changes_.tables.begin(), changes_.tables.end(), known))
     co_return Status{};  // IF NOT EXISTS
   CO_TRY_ASSIGN(const Parent parent, co_await find_parent(oid_in(row[1])));
   if (parent.colocation == 0) co_return Status{};

@@ -239,7 +239,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
     std::string of_home;
     if (i == 0 && ddl.shows_rows) {
       CO_TRY(co_await TableFromQuery(*this, ddl).at_home(home_text, tag));
-    } else {
+    } else if (!ddl.done_at_home) {
       auto ran = co_await run_on_groups(home, std::vector<std::string>(1, home_text), &out_, &of_home);
       if (!ran.ok())
         co_return ddl.server_wide ? without_shards_database(std::move(ran.error())) : std::move(ran.error());

@@ -66,6 +66,7 @@ class Session {
   friend class PreparedSql;                              // prepared_sql.h
   friend class Explainer;                                // explain.h
   friend class TableFromQuery;                           // create_as.h
+  friend class HomeChanges;                              // home_changes.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 

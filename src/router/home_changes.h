@@ -1,0 +1,25 @@
+// Schema changes that a function has made on the home (router/guard.h): the other groups and the catalog follow, in the
+// same transaction.
+#pragma once
+
+#include "router/guard.h"
+#include "router/session.h"
+
+namespace pgmosaic::router {
+
+// Of one statement, on its session's thread.
+class HomeChanges {
+ public:
+  explicit HomeChanges(Session& session) : s_(session) {}
+
+  // REQUIRES: a transaction, in which the home made the changes. After an error it must be rolled back.
+  net::Task<Status> follow(const std::vector<HomeChange>& changes);
+
+ private:
+  net::Task<Result<plan::PlanPtr>> plan(const HomeChange& change);
+  net::Task<Status> check_rows(const HomeChange& change);
+
+  Session& s_;
+};
+
+}  // namespace pgmosaic::router
