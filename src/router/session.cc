@@ -46,7 +46,8 @@ char Session::status_char() const {
 
 void Session::put_error(Error error, std::string_view severity) {
   WorkerStats::add(worker_.stats.errors);
-  if (!error.node.empty() && error.detail.empty() && is_operational(error))
+  const bool of_home = snapshot_ && error.node == "group " + std::to_string(snapshot_->home);
+  if (!error.node.empty() && !of_home && error.detail.empty() && is_operational(error))
     error.detail = "It came from " + error.node + ".";
   if (error.sqlstate != "08006") {
     rename_leaves(error.message);
