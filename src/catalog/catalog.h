@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "catalog/sequences.h"
 #include "pg/oid_map.h"
 
 namespace pgmosaic::catalog {
@@ -176,6 +177,7 @@ struct Database {
   std::vector<Error> misplaced;
   bool special_tables = false;  // some are not_preparable or taint
   UserTypes types;
+  Sequences sequences;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();
 

@@ -45,10 +45,70 @@ RESET session_replication_role;
 )";
 
 // Of the home. While a statement is guarded (router/guard.h), what functions do to the schema is noted for the other
-// groups, temporary objects aside. Of what is dropped within ALTER the event behind it tells.
+// groups, temporary objects aside. Of what is dropped within ALTER the event behind it tells. What a backend knows of
+// sequences is told by pgmosaic_numbers(); currval() and lastval() are told what else the session has drawn
+// (router/numbers.h).
 inline constexpr const char* kInstallHomeSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
+-- "oid=number,oid=number,;lastval" of these sequences; NULL: of all. "oid=": somebody else has it locked.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_numbers(sequences oid[]) RETURNS text
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  DECLARE
+    sequence oid;
+    numbers text := '';
+    patience text := current_setting('lock_timeout');
+  BEGIN
+    IF sequences IS NULL THEN
+      PERFORM set_config('lock_timeout', '50ms', true);
+      SELECT coalesce(array_agg(seqrelid), '{}') INTO sequences FROM pg_sequence;
+    END IF;
+    FOREACH sequence IN ARRAY sequences LOOP
+      BEGIN
+        numbers := numbers || sequence || '=' || currval(sequence::regclass) || ',';
+      EXCEPTION
+        WHEN lock_not_available THEN numbers := numbers || sequence || '=,';
+        WHEN OTHERS THEN NULL;
+      END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', patience, true);
+    BEGIN
+      numbers := numbers || ';' || lastval();
+    EXCEPTION
+      WHEN OTHERS THEN NULL;
+    END;
+    RETURN numbers;
+  END $$;
+-- numbers: pairs of OID and number, the last one for lastval().
+CREATE OR REPLACE FUNCTION pg_catalog.currval(sequence regclass, numbers bigint[]) RETURNS bigint
+  LANGUAGE plpgsql STRICT
+  AS $$
+  DECLARE
+    pair bigint[];
+  BEGIN
+    RETURN pg_catalog.currval(sequence);
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    FOREACH pair SLICE 1 IN ARRAY numbers LOOP
+      IF pair[1] OPERATOR(pg_catalog.=) sequence::pg_catalog.oid::pg_catalog.int8 THEN
+        RETURN pair[2];
+      END IF;
+    END LOOP;
+    RAISE;
+  END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.lastval(numbers bigint[]) RETURNS bigint
+  LANGUAGE plpgsql STRICT
+  AS $$
+  DECLARE
+    last oid := numbers[pg_catalog.array_length(numbers, 1)][1];
+  BEGIN
+    RETURN pg_catalog.lastval();
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) last) THEN
+      RAISE;
+    END IF;
+    RETURN pg_catalog.currval(last::pg_catalog.regclass, numbers);  -- the backend may know a newer one by setval()
+  END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
   LANGUAGE plpgsql
   AS $$

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "catalog/partition_bounds.h"
+#include "control/introspect_sequences.h"
 #include "plan/function_body.h"
 #include "plan/publications.h"
 #include "plan/rewrite_rules.h"
@@ -144,7 +145,8 @@ SELECT p.proname, l.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid),
             THEN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(f.proname), ' ')
                   FROM pg_catalog.pg_aggregate g JOIN pg_catalog.pg_proc f
                        ON f.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggmtransfn, g.aggmfinalfn)
-                  WHERE g.aggfnoid = p.oid) END
+                  WHERE g.aggfnoid = p.oid) END,
+       )" PGMOSAIC_CALLED_UNSEEN R"(
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema'))";
@@ -181,26 +183,31 @@ enum class Part : uint8_t {
   partition_keys,
   rules,
   wide_publications,
+  sequences,
+  unseen_calls,
+  cascades,
 };
-using Lines = std::vector<std::vector<std::optional<std::string>>>;
 
 struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 13> kParts{{{kTables, 7},
+constexpr std::array<PartQuery, 16> kParts{{{kTables, 7},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},
                                             {kViewReads, 2},
-                                            {kFunctions, 7},
+                                            {kFunctions, 8},
                                             {kSuperusers, 1},
                                             {kTypes, 5},
                                             {kTriggers, 2},
                                             {kPartitions, 3},
                                             {kPartitionKeys, 5},
                                             {kRules, 2},
-                                            {kWidePublications, 2}}};
+                                            {kWidePublications, 2},
+                                            {kSequences, 3},
+                                            {kUnseenCalls, 2},
+                                            {kCascades, 3}}};
 constexpr int kMostColumns = 15;
 
 // SELECT <part>, <columns as text, padded with NULL> FROM (…) UNION ALL …
@@ -479,6 +486,14 @@ uint64_t identities_of(const catalog::Database& database) {
   return sum;
 }
 
+// Views, and what they read.
+std::vector<std::pair<Oid, Oid>> reads_of(const Drafts& drafts) {
+  std::vector<std::pair<Oid, Oid>> reads;
+  for (const auto& [oid, draft] : drafts)
+    for (Oid read : draft.reads) reads.emplace_back(oid, read);
+  return reads;
+}
+
 }  // namespace
 
 net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerConn& home, std::string name,
@@ -539,9 +554,13 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   for (const auto& row : part(Part::superusers)) database->superusers.insert(*row[0]);
   std::vector<plan::FunctionText> texts;
   for (const auto& row : part(Part::functions))
-    texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or("")});
+    texts.push_back({*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or(""),
+                     flag(row[7])});
   database->user_functions = plan::read_functions(texts, *database);
   find_misplaced(part(Part::triggers), part(Part::wide_publications), part(Part::rules), drafts, *database);
+  add_sequences(part(Part::sequences), *database);
+  add_draws(std::move(texts), part(Part::triggers), part(Part::rules), part(Part::unseen_calls), part(Part::cascades),
+            reads_of(drafts), *database);
   database->identities = identities_of(*database);
   co_return database;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "pg/frontend.h"
 
 namespace pgmosaic::exec {
 
@@ -44,7 +45,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
   backend->conn = std::move(conn);
   backend->conn->client_pid = client_pid_;
   held_.push_back(std::move(backend));
-  if (keep_all_) held_.back()->conn->add_internal_query(kForgetSequences);
+  if (keep_all_) forget_numbers(*held_.back());
   prepare(*held_.back());
   return held_.back().get();
 }
@@ -451,15 +452,52 @@ net::Task<void> Backends::phase_two(const TwoPhase& machine) {
   if (!commit || !finished.ok()) services_.leave_to_recovery(database_, machine.gid());
 }
 
+// In the middle of a batch of the extended protocol it goes along with that, else it is a query of its own.
+void Backends::forget_numbers(Backend& backend) {
+  pool::ServerConn& conn = *backend.conn;
+  if (!std::exchange(conn.knows_numbers, false)) return;
+  backend.knows_last = false;
+  if (!conn.open_batch()) {
+    conn.add_internal_query(kForgetSequences);
+    return;
+  }
+  conn.write_parse("", kForgetSequences, {});
+  pg::write_bind_text(conn.out(), "", "", {}, 0);
+  pg::write_execute(conn.out(), "", 0);
+  using Kind = pool::RequestKind;
+  for (Kind kind : {Kind::parse, Kind::bind, Kind::execute})
+    conn.expect({.kind = kind, .internal = true, .forgets = true});
+  backend.unnamed_statement = 0;
+}
+
+Backend* Backends::with_draws() {
+  if (in_transaction_) return nullptr;
+  for (auto& backend : held_)
+    if (backend->draws.draws() && !(keeps(*backend) && backend->knows_last) && backend->conn->alive())
+      return backend.get();
+  return nullptr;
+}
+
+void Backends::forget_draws() {
+  for (auto& backend : held_) {
+    backend->draws = {};
+    backend->knows_last = false;
+    backend->conn->knows_numbers = backend->conn->knows_numbers || std::exchange(backend->drew, false);
+  }
+}
+
 void Backends::release_idle() {
   if (in_transaction_) return;
   for (std::size_t i = 0; i < held_.size();) {
-    if ((held_[i]->pinned || keep_all_) && held_[i]->conn->alive() && !held_[i]->conn->open_batch()) {
+    const bool reusable = held_[i]->conn->alive() && !held_[i]->conn->open_batch();
+    if (reusable && (held_[i]->pinned || keep_all_ || held_[i]->draws.draws())) {
       ++i;
       continue;
     }
     if (held_[i]->pinned) lost_pinned_ = true;
+    lost_draws_.add(held_[i]->draws);
     std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);
+    conn->knows_numbers = conn->knows_numbers || held_[i]->drew;
     if (held_.size() > 1) std::swap(held_[i], held_.back());
     if (spare_backends.size() < 64) spare_backends.push_back(std::move(held_.back()));
     held_.pop_back();
@@ -470,6 +508,8 @@ void Backends::release_idle() {
 void Backends::drop(Backend& backend) {
   if (backend.begun && in_transaction_) lost_participant_ = true;
   if (backend.pinned) lost_pinned_ = true;
+  lost_draws_.add(backend.draws);
+  lost_draws_.unknown = lost_draws_.unknown || (keep_all_ && backend.drew);
   for (std::size_t i = 0; i < held_.size(); ++i) {
     if (held_[i].get() != &backend) continue;
     std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);

@@ -15,6 +15,7 @@
 #include "catalog/catalog.h"
 #include "exec/two_phase.h"
 #include "net/task.h"
+#include "plan/plan.h"
 #include "pool/pool.h"
 
 namespace pgmosaic::exec {
@@ -45,7 +46,7 @@ struct CommitHook {
   virtual void after(const Gid& gid, bool committed) = 0;
 };
 
-// Sent when a backend becomes a session's own: currval and lastval must not speak of its earlier sessions.
+// Sent where currval and lastval would speak of a backend's earlier sessions.
 inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
 
 struct Backend {
@@ -59,6 +60,10 @@ struct Backend {
   pool::Settings settings_before;  // of the backend, outside the transaction
   bool settle_first = false;       // the role must be in force before a statement is sent
   uint64_t unnamed_statement = 0;  // session's serial of the unnamed statement parsed on this backend
+  // What the session may have drawn here that nobody has read yet; the backend stays with it until then.
+  catalog::Draws draws;
+  bool drew = false;        // any number at all: the next session must not see it
+  bool knows_last = false;  // lastval() is its answer alone, also where that is an error
 };
 
 class Backends {
@@ -140,15 +145,32 @@ class Backends {
   void keep_all(bool keep) { keep_all_ = keep; }
   // Queues what must run before the statement that pins.
   void pin(Backend& backend) {
-    if (!backend.pinned) backend.conn->add_internal_query(kForgetSequences);
+    if (!backend.pinned) forget_numbers(backend);
     backend.pinned = backend.conn->tainted = true;
   }
-  // The session's statements on that group all run on one backend that no other session uses meanwhile.
-  bool owns(GroupId group) {
-    const Backend* backend = held(group);
-    return keep_all_ || (backend != nullptr && backend->pinned);
+  // Queues what makes it forget numbers of sequences that others have drawn.
+  static void forget_numbers(Backend& backend);
+  // A statement that may draw, or asks, is to run there next.
+  static void note_draws(Backend& backend, const catalog::Draws& draws) {
+    if (!draws.any()) return;
+    forget_numbers(backend);
+    backend.draws.add(draws);
+    backend.drew = backend.drew || draws.draws();
   }
+  // What must be done before a statement with these effects is sent.
+  void prepare_effects(Backend& backend, const plan::Effects& effects) {
+    if (effects.draws.any()) forget_numbers(backend);
+    if (effects.pins) pin(backend);
+  }
+  // A backend with draws to be read, outside a transaction; null: none. Of one that stays with the session only until
+  // it is known to have drawn.
+  Backend* with_draws();
+  // Nobody will read them.
+  void forget_draws();
+  // Of backends that were lost with them, since the last call.
+  catalog::Draws take_lost_draws() { return std::exchange(lost_draws_, {}); }
   bool keeps_all() const { return keep_all_; }
+  bool keeps(const Backend& backend) const { return keep_all_ || backend.pinned; }
   bool pinned(GroupId group) {
     const Backend* backend = held(group);
     return backend != nullptr && backend->pinned;
@@ -199,6 +221,7 @@ class Backends {
   std::string begin_sql_;
   std::vector<Replay> replay_;
   std::set<catalog::Oid> moved_tables_;
+  catalog::Draws lost_draws_;
   pool::PoolWaiter* waiting_ = nullptr;
 };
 

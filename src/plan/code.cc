@@ -1,6 +1,7 @@
 // DO and CALL: code of the user's that is a statement of its own.
 #include "plan/function_body.h"
 #include "plan/planning.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::plan {
 
@@ -27,18 +28,25 @@ Plan at_home(std::string command, const UserFunction& function) {
   return plan;
 }
 
+// Numbers are the home's alone.
+bool draws_and_no_more(std::string_view body) {
+  bool draws = false, changes = false;
+  TokenScanner scanner(body);
+  for (Token token = scanner.next(); token.kind != Token::Kind::end && token.kind != Token::Kind::broken;
+       token = scanner.next()) {
+    for (const char* word : {"nextval", "currval", "lastval"}) draws = draws || scanner.is_word(token, word);
+    for (const char* word : {"create", "alter", "drop", "execute", "grant", "revoke", "comment"})
+      changes = changes || scanner.is_word(token, word);
+  }
+  return draws && !changes;
+}
+
 // A block of PL/pgSQL that does no more than change the schema runs on every group, as the statements in it would by
 // themselves. The home runs the others.
 Plan plan_do(std::string_view sql, const PgQuery__DoStmt* block, const PlanContext& context) {
-  FunctionText text;
-  text.language = "plpgsql";
-  for (const Node* node : each(block->n_args, block->args)) {
-    auto* option = as<PgQuery__DefElem>(node);
-    if (option == nullptr) continue;
-    if (text_of(option->defname) == "as") text.body = string_value(option->arg);
-    if (text_of(option->defname) == "language") text.language = string_value(option->arg);
-  }
-  if (text.language == "plpgsql" && rows_in_block(text.body, *context.database).empty()) {
+  const FunctionText text = text_of_block(block);
+  if (text.language == "plpgsql" && rows_in_block(text.body, *context.database).empty() &&
+      !draws_and_no_more(text.body)) {
     Plan plan = everywhere("DO", sql);
     plan.ddl->seals_sequences = true;
     return plan;
@@ -61,6 +69,18 @@ Plan plan_call(const PgQuery__CallStmt* call, const PlanContext& context) {
 }
 
 }  // namespace
+
+FunctionText text_of_block(const PgQuery__DoStmt* block) {
+  FunctionText text;
+  text.language = "plpgsql";
+  for (const Node* node : each(block->n_args, block->args)) {
+    auto* option = as<PgQuery__DefElem>(node);
+    if (option == nullptr) continue;
+    if (text_of(option->defname) == "as") text.body = string_value(option->arg);
+    if (text_of(option->defname) == "language") text.language = string_value(option->arg);
+  }
+  return text;
+}
 
 std::optional<Plan> plan_code(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(sql, block, context);

@@ -109,7 +109,7 @@ Node* ColumnFiller::replacement(const Node* node, const std::string& column, Sta
   }
   if (const std::string sequence = drawn_sequence(call); !sequence.empty()) return values(column, sequence);
   const FunctionTraits traits = function_traits(call, database_);
-  const bool of_home = traits.home || traits.home_only || traits.session_state || traits.user_defined;
+  const bool of_home = traits.home || traits.home_only || traits.user_defined;
   if (traits.is_volatile && of_home && status.ok())
     status = refused("ADD COLUMN with a default that calls " +
                          std::string(last_name(call->n_funcname, call->funcname)) + "(), which the groups cannot",

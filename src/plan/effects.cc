@@ -59,24 +59,16 @@ void scan_functions(Planning& p) {
   });
 }
 
-void note_session_state(Plan& plan, const Node* root, const PlanContext& context) {
+void note_session_state(Plan& plan, const Node* root) {
   walk(root, [&](const Message* message) {
-    if (auto* range = as<PgQuery__RangeVar>(message); range != nullptr && !plan.routers_own) {
-      const std::string_view name = text_of(range->relname), schema = text_of(range->schemaname);
-      plan.routers_own =
-          (name == "pg_prepared_statements" || name == "pg_cursors") && (schema.empty() || schema == "pg_catalog");
-      if (plan.routers_own)
-        plan.shared_backend_error =
-            make_error("0A000", std::string(name) + " is not supported while sessions share backends",
-                       "The router keeps prepared statements and cursors; use session pooling to see a backend's own.");
-    }
-    auto* call = as<PgQuery__FuncCall>(message);
-    if (call == nullptr || !function_traits(call, context.database).session_state) return true;
-    plan.shared_backend_error = make_error(
-        "0A000",
-        std::string(last_name(call->n_funcname, call->funcname)) + "() is not supported while sessions share backends",
-        "Take the value from INSERT ... RETURNING or from nextval() itself, or use session pooling.");
-    return false;
+    auto* range = as<PgQuery__RangeVar>(message);
+    if (range == nullptr) return !plan.shared_backend_error;
+    const std::string_view name = text_of(range->relname), schema = text_of(range->schemaname);
+    if ((name == "pg_prepared_statements" || name == "pg_cursors") && (schema.empty() || schema == "pg_catalog"))
+      plan.shared_backend_error =
+          make_error("0A000", std::string(name) + " is not supported while sessions share backends",
+                     "The router keeps prepared statements and cursors; use session pooling to see a backend's own.");
+    return true;
   });
 }
 

@@ -33,6 +33,13 @@ std::string bound_text(const Gather::Bound& bound) {
   return "$" + std::to_string(bound.parameter);
 }
 
+void add_draws(const catalog::Draws& draws, std::string& line) {
+  for (catalog::Oid sequence : draws.sequences) line += " draws " + std::to_string(sequence);
+  if (draws.unknown) line += " draws";
+  if (draws.reads) line += " asks_numbers";
+  if (draws.sets) line += " sets_numbers";
+}
+
 void add_effects(const Plan& plan, std::string& line) {
   const Effects& effects = plan.effects;
   if (plan.guarded) line += " guarded";
@@ -41,6 +48,15 @@ void add_effects(const Plan& plan, std::string& line) {
   if (effects.pins) line += " pins";
   if (effects.sets_config) line += " sets_config";
   if (effects.not_preparable) line += " not_preparable";
+  add_draws(effects.draws, line);
+}
+
+std::string describe_fill(const Fill& fill) {
+  std::string out = "  ask: " + fill.question + "\n";
+  for (const Fill::Draw& draw : fill.draws)
+    out += "  number " + std::to_string(draw.row) + ":" + std::to_string(draw.column) + " of " +
+           std::to_string(draw.sequence) + "\n";
+  return out + "  run: " + fill.statement + "\n";
 }
 
 std::string_view session_name(SessionCommand::Kind kind) {
@@ -247,7 +263,7 @@ std::string describe_plan(const Plan& plan) {
       if (!plan.insert_split->suffix.empty()) out += "  suffix:" + plan.insert_split->suffix + "\n";
       break;
     case PlanKind::fill:
-      out += "fill" + flags + "\n  ask: " + plan.fill->question + "\n  run: " + plan.fill->statement + "\n";
+      out += "fill" + flags + "\n" + describe_fill(*plan.fill);
       break;
     case PlanKind::ddl:
       out += "ddl " + plan.ddl->tag + "\n";

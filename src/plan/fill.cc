@@ -31,6 +31,12 @@ bool exact_text(catalog::Oid type) {
   return is_moment(type) || std::find(kExact.begin(), kExact.end(), type) != kExact.end();
 }
 
+// Columns whose text of a whole number begins with it. (A numeric may be rounded.)
+bool shows_number(const Column& column) {
+  const catalog::Oid type = column.base_type;
+  return type == oid::int2 || type == oid::int4 || type == oid::int8 || is_text(type);
+}
+
 // An expression as text of the column's type. JSON's dates are ISO's under every DateStyle.
 std::string written_value(const std::string& expression, const Column& column, const PlanContext& context) {
   const std::string value = "(" + expression + ")::" + column.type_name;
@@ -90,6 +96,7 @@ class FillPlanner {
   bool asks_default(int column) const;
   Asked asks(int column, const Node* value) const;
   std::string default_text(const Column& column) const;
+  void note_draws(int column, const Node* value, Asked asked, std::size_t row, std::size_t number);
   std::optional<std::string> text(const Column& column, const Node* value, Asked asked) const;
   Plan made(std::vector<Node*> rows, bool overriding);
 
@@ -101,6 +108,7 @@ class FillPlanner {
   const std::size_t rows_;
   std::vector<int> columns_;  // table column of each value
   std::vector<int> added_;    // columns behind them
+  std::vector<int> order_;    // table column of each column of the question
   std::string inexact_;       // a column whose value the session's settings would change on its way
   Arena arena_;
   Fill fill_;
@@ -148,7 +156,25 @@ std::string FillPlanner::default_text(const Column& column) const {
     return "pg_catalog.pgmosaic_next_identity(" + std::to_string(column.sequence) + ")";
   if (column.sequence != 0)
     return "pg_catalog.nextval(" + std::to_string(column.sequence) + "::pg_catalog.oid::pg_catalog.regclass)";
-  return column.default_sql;
+  return asking_expression(column.default_sql, context_);
+}
+
+// The value asked for is a number of a sequence, or may draw some unseen.
+void FillPlanner::note_draws(int index, const Node* value, Asked asked, std::size_t row, std::size_t number) {
+  const Column& column = table_.columns[static_cast<std::size_t>(index)];
+  const bool own = asked == Asked::default_value && column.sequence != 0;
+  const catalog::Sequence* named = asked == Asked::expression ? drawn_from(value, context_) : nullptr;
+  const catalog::Oid sequence = own ? column.sequence : named != nullptr ? named->oid : 0;
+  if (sequence != 0 && !shows_number(column)) {
+    fill_.draws_unseen.sequences.insert(sequence);
+  } else if (sequence != 0) {
+    fill_.draws.push_back(
+        {.sequence = sequence, .row = static_cast<uint32_t>(row), .column = static_cast<uint32_t>(number)});
+  } else if (asked == Asked::expression) {
+    fill_.draws_unseen.add(draws_of(value, context_));
+  } else if (auto tree = ParseTree::parse("SELECT " + column.default_sql); tree.ok()) {
+    fill_.draws_unseen.add(draws_of(tree->statement(), context_));
+  }
 }
 
 // nullopt: it cannot be written down.
@@ -211,7 +237,9 @@ std::optional<Plan> FillPlanner::run() {
       const auto written = text(column, value, asked);
       if (!written) return false;
       question += (question.empty() ? "(" : ", ") + *written;
+      if (row == 0) order_.push_back(index);
       if (asked == Asked::no) return true;
+      note_draws(index, value, asked, row, number);
       if (!context_.comparable_output && !exact_text(column.base_type)) inexact_ = column.name;
       fill_.expressions = fill_.expressions || asked == Asked::expression;
       overriding = overriding || column.identity != Column::Identity::none;
@@ -271,6 +299,10 @@ Plan FillPlanner::made(std::vector<Node*> rows, bool overriding) {
   auto statement = deparse_statement(arena_.node(insert));
   if (!statement) return unsupported(statement.error());
   fill_.statement = std::move(*statement);
+  // lastval() is of the last: PostgreSQL computes the values of a single row in the order of the table's columns.
+  if (rows_ == 1)
+    std::stable_sort(fill_.draws.begin(), fill_.draws.end(),
+                     [this](const Fill::Draw& a, const Fill::Draw& b) { return order_[a.column] < order_[b.column]; });
   Plan plan;
   plan.kind = PlanKind::fill;
   plan.fill = std::move(fill_);
@@ -334,6 +366,7 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
   if (insert->with_clause != nullptr && select->with_clause == nullptr) select->with_clause = insert->with_clause;
   auto rows = deparse_statement(arena.node(select));
   if (!rows) return unsupported(rows.error());
+  fill.draws_unseen = draws_of(arena.node(select), context);
   fill.question = "SELECT " + targets + " FROM (" + *rows + ") AS s(" + aliases + ")";
   auto* written = arena.shallow(insert);
   written->with_clause = nullptr;

@@ -19,6 +19,7 @@ struct FunctionText {
   bool aggregate = false;
   bool used = false;       // other objects call it
   std::string calls_also;  // of an aggregate: its functions' names, separated by blanks
+  bool unseen = false;     // operators, casts, types and their like call it
 };
 
 // Functions that a schema's objects call where they would see a part of the rows only. `triggers`: table and function;

@@ -41,9 +41,9 @@ void builtin_traits(const FunctionInfo& info, const PgQuery__FuncCall* call, Fun
                      info.is(kSetConfig) || info.name.find("advisory") != std::string_view::npos;
   traits.home = (traits.home_only && !info.is(kSetConfig)) || info.is(kHomeOnly) || info.is(kTransactionId) ||
                 traits.reads_tables;
-  traits.session_state = info.name == "currval" || info.name == "lastval";
-  traits.writes = (info.is(kSequence) && !traits.session_state) || info.is(kLargeObject) || info.name == "pg_notify";
-  traits.taints = !info.is(kHarmless) && !info.is(kSetConfig) && !info.is(kSessionAdvisoryLock);
+  traits.writes = info.name == "nextval" || info.name == "setval" || info.is(kLargeObject) || info.name == "pg_notify";
+  // What sequences leave in the session is told by Effects::draws.
+  traits.taints = !info.is(kHarmless) && !info.is(kSetConfig) && !info.is(kSessionAdvisoryLock) && !info.is(kSequence);
 }
 
 FunctionTraits user_traits(const catalog::UserFunction& function) {

@@ -25,7 +25,6 @@ struct FunctionTraits {
   bool reads_tables = false;  // runs SQL given as text
   bool unknown = false;       // only running it tells what it touches: see Plan::guarded
   bool writes = false;
-  bool session_state = false;  // answers from what earlier statements left in the backend: currval, lastval
   bool sets_config = false;
   bool pins = false;
   bool not_preparable = false;

@@ -75,6 +75,7 @@ struct Effects {
   bool pins = false;         // temp table, session advisory lock, LISTEN, WITH HOLD cursor: backend stays with client
   bool sets_config = false;  // calls set_config(…, false): the session's settings are read back afterwards
   bool not_preparable = false;  // NOTIFY, temp table, WITH HOLD…: this group must be the anchor of a 2PC
+  catalog::Draws draws;         // of what the home runs: how it changes the session's currval and lastval
 };
 
 // A column to merge by, when sorted streams of several groups become one.
@@ -135,9 +136,16 @@ struct InsertSplit {
 };
 
 // INSERT … VALUES with values that one PostgreSQL must compute before the rows are told apart: numbers of sequences,
-// defaults and functions that differ between servers or moments, expressions for the distribution column.
+// defaults and functions that differ between servers or moments, expressions for the distribution column. Likewise
+// other statements with currval() and lastval() in them.
 struct Fill {
+  struct Draw {  // which of the answers is a number that a sequence gave
+    catalog::Oid sequence = 0;
+    uint32_t row = 0, column = 0;
+  };
   std::string question;  // what the home is asked: as many rows as the statement has, of text columns
+  std::vector<Draw> draws;
+  catalog::Draws draws_unseen;  // by functions in the question
   // The INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for.
   std::string statement;
   bool expressions = false;  // some values are the statement's own, which PostgreSQL has not checked yet
@@ -209,7 +217,6 @@ struct Plan {
   std::optional<Error> error;
   // Why it cannot run on a backend that other sessions use as well: it reads what they left there.
   std::optional<Error> shared_backend_error;
-  bool routers_own = false;  // it asks for what the router keeps: to own one backend does not help
 
   // It runs SQL that nobody has read (functions with EXECUTE, triggers of such functions). The home runs it in a
   // transaction, and takes it back where it touched what is not the home's: see router/guard.h.

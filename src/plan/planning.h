@@ -41,8 +41,8 @@ Plan unsupported(Error error);
 Plan unsupported(std::string message, std::string hint);
 
 // effects.cc
-// Sets plan.shared_backend_error if the statement calls currval() or lastval() anywhere.
-void note_session_state(Plan& plan, const sql::Node* root, const PlanContext& context);
+// Sets plan.shared_backend_error if the statement reads what the router keeps in place of the backends.
+void note_session_state(Plan& plan, const sql::Node* root);
 void scan_functions(Planning& p);
 void add_effects(const catalog::Table* table, Effects& effects);  // of a table that is read or written; null: none
 // Of a statement that is bound; see Plan::result_signature.
@@ -111,6 +111,20 @@ Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, co
 std::optional<Plan> plan_index(std::string_view sql, const sql::Node* root, const PlanContext& context);
 bool is_concurrent(const PgQuery__ReindexStmt* reindex);
 Status drop_indexes(Plan& plan, const PgQuery__DropStmt* drop);  // what DROP INDEX needs besides
+// numbers.cc
+// Statements that call currval() or lastval(); nullopt: others.
+std::optional<Plan> plan_asking(std::string_view sql, const sql::Node* root, const PlanContext& context);
+// An expression of PostgreSQL's with such calls as the home is asked them.
+std::string asking_expression(const std::string& expression, const PlanContext& context);
+// Sets plan.effects.draws.
+void note_draws(Plan& plan, const sql::Node* root, const PlanContext& context);
+// Of a query or expression that the home runs.
+catalog::Draws draws_of(const sql::Node* root, const PlanContext& context);
+// The sequence of nextval('name'); null: not such a call, or not known for sure.
+const catalog::Sequence* drawn_from(const sql::Node* expression, const PlanContext& context);
+// code.cc
+struct FunctionText;
+FunctionText text_of_block(const PgQuery__DoStmt* block);
 // ddl_sequences.cc
 std::optional<Plan> plan_sequence(std::string_view sql, const sql::Node* root);
 Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate);  // TRUNCATE … RESTART IDENTITY

@@ -44,6 +44,9 @@ inline const VirtualRelation* find_virtual_relation(std::string_view schema, std
 // pg_backend_pid() beside them means the session's pid; the executor puts it in the place of this marker.
 inline constexpr std::string_view kBackendPid = "backend_pid";
 
+// The session's numbers of sequences, for currval() and lastval(): see numbers.cc.
+inline constexpr std::string_view kNumbers = "numbers";
+
 inline std::string virtual_marker(std::string_view name) { return "/*pgmosaic:" + std::string(name) + "*/"; }
 
 }  // namespace pgmosaic::plan

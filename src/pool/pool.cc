@@ -300,7 +300,7 @@ net::Task<void> Pool::clean(std::unique_ptr<ServerConn> conn) {
     discard(std::move(conn));
     co_return;
   }
-  conn->tainted = false;
+  conn->tainted = conn->knows_numbers = false;
   conn->settings = settings_.empty();
   conn->forget_all_statements();
   make_idle(std::move(conn));

@@ -119,6 +119,7 @@ void ServerConn::skip_to_sync() {
     const Request& skipped = requests_[request_head_];
     if (skipped.kind == RequestKind::parse && skipped.statement != 0) forget_statement(skipped.statement);
     if (skipped.kind == RequestKind::close && skipped.statement != 0) not_closed.push_back(skipped.statement);
+    if (skipped.forgets) knows_numbers = true;
     ++request_head_;
   }
   for (uint32_t statement : not_closed)

@@ -34,6 +34,7 @@ struct Request {
   uint32_t statement = 0;  // parse, close: the router's statement number; undone if the server skips the request
   bool vital = false;      // what comes behind must not run if this fails: the connection ends with its error
   bool setting = false;    // brings the backend to a session's settings: the connection ends with its error, too
+  bool forgets = false;    // DISCARD SEQUENCES: see knows_numbers
 };
 
 struct Reply {
@@ -134,7 +135,8 @@ class ServerConn {
   // --- state ---
   char transaction_status = 'I';
   bool tainted = false;
-  std::string overheard;  // NotificationResponse messages read by drain() or a reader of rows, whole: the client's
+  bool knows_numbers = false;  // its currval and lastval are those of an earlier session
+  std::string overheard;       // NotificationResponse messages read by drain() or a reader of rows, whole: the client's
   // PREPARE or COMMIT is under way: a cancel could end its wait for a synchronous standby, so none is sent.
   bool finishing = false;
   bool cancelling = false;  // a CancelRequest is under way: do not hand this backend to another client

@@ -184,6 +184,7 @@ net::Task<Status> Session::run_command(const plan::SessionCommand& command, std:
     case Kind::discard_plans:
     case Kind::discard_sequences:
     case Kind::discard_temp:
+      if (command.kind == Kind::discard_sequences) numbers_.forget();
       for (auto& backend : backends_.all()) {
         backend->conn->add_internal_query(sql);
         CO_TRY(co_await backend->conn->drain());
@@ -392,6 +393,7 @@ net::Task<Status> Session::run_discard_all() {
     extended_->unnamed.reset();
     extended_->owed_parse.reset();
   }
+  numbers_.forget();
   backends_.unpin_all();
   backends_.release_idle();
   backends_.set_settings(worker_.settings.intern(startup_settings_));

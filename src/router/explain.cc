@@ -210,6 +210,10 @@ net::Task<Result<std::string>> Session::text_for_group(const plan::Plan& plan, s
     text = plan.gather->sql;
   }
   for (const std::string& relation : plan.virtual_relations) {
+    if (relation == plan::kNumbers) {
+      text = numbers_.put_into(std::move(text), backends_.held(snapshot_->home), staged_ != nullptr);
+      continue;
+    }
     CO_TRY_ASSIGN(std::string rows, co_await virtual_rows(relation));
     std::string doubled;
     for (char c : rows) {

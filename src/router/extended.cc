@@ -26,18 +26,6 @@ uint64_t hash_of(std::string_view sql, const std::vector<pg::Oid>& types, uint32
   return hash;
 }
 
-// A simple query would end PostgreSQL's implicit transaction.
-void pin_in_batch(exec::Backend& backend) {
-  if (backend.pinned) return;
-  pool::ServerConn& conn = *backend.conn;
-  conn.write_parse("", exec::kForgetSequences, {});
-  pg::write_bind_text(conn.out(), "", "", {}, 0);
-  pg::write_execute(conn.out(), "", 0);
-  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute}) conn.expect({kind, true});
-  backend.unnamed_statement = 0;
-  backend.pinned = conn.tainted = true;
-}
-
 }  // namespace
 
 // The first message of a batch. True: the whole batch went the fast way and is answered. `message` may move to `kept`.
@@ -407,7 +395,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   if (failed_ && !allowed_in_failed_transaction(plan)) {
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   }
-  CO_TRY(check_owned(plan, backends_, snapshot_->home));
+  CO_TRY(check_owned(plan, backends_));
   const std::string portal_name(bind->portal);
   if (!portal_name.empty() && state.portals.contains(portal_name))
     co_return make_error("42P03", "cursor \"" + portal_name + "\" already exists");
@@ -426,7 +414,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
       if (!used.ok()) co_return std::move(used.error());
       backend = *used;
     }
-    if (plan.effects.pins) pin_in_batch(*backend);
+    backends_.prepare_effects(*backend, plan.effects);
     if (owed) state.owed_parse.reset();
     ensure_statement(*backend, statement, owed);
     pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
@@ -494,8 +482,8 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
       conn.expect({RequestKind::describe, true});
       state.described.push_back(portal.statement);
     }
-    conn.out().append(same_group ? message.whole : kept);
     note_effects(*state.current, portal.statement->plan->effects);
+    conn.out().append(same_group ? message.whole : kept);
     conn.expect({RequestKind::execute});
     state.executed_in_batch = true;
     co_return Status{};
@@ -516,9 +504,8 @@ bool runs_in_parts(const plan::Plan& plan) {
   return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill || plan.guarded;
 }
 
-Status check_owned(const plan::Plan& plan, exec::Backends& backends, exec::GroupId home) {
+Status check_owned(const plan::Plan& plan, const exec::Backends& backends) {
   if (!plan.shared_backend_error || backends.keeps_all()) return {};
-  if (!plan.routers_own && backends.owns(home)) return {};
   return Error(*plan.shared_backend_error);
 }
 

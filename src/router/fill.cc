@@ -15,9 +15,9 @@ constexpr std::size_t kPerValue = 512;        // … what the parser makes of a 
 
 using Answers = std::vector<std::vector<std::optional<std::string>>>;
 
-net::Task<Result<Answers>> ask(exec::Backend& home, const plan::Fill& fill, const Execution& asked) {
+net::Task<Result<Answers>> ask(exec::Backend& home, std::string_view question, const Execution& asked) {
   exec::Request request;
-  request.sql = fill.question;
+  request.sql = question;
   request.extended = asked.extended();
   request.bind = asked.bind;
   request.types = &asked.types;
@@ -83,6 +83,23 @@ std::string filled(const plan::Fill& fill, const Answers& answers) {
   return text + fill.statement.substr(end);
 }
 
+// Numbers of sequences among the answers are the session's. Where there are others that nobody has read yet, or the
+// home failed in the midst of them, the home is asked again later.
+void note_numbers(exec::Backend& home, const plan::Fill& fill, const Result<Answers>& answers,
+                  SequenceNumbers& numbers) {
+  home.drew = true;
+  home.knows_last = home.knows_last || answers.ok();
+  for (const plan::Fill::Draw& draw : fill.draws) {
+    if (!answers.ok() || home.draws.draws()) home.draws.sequences.insert(draw.sequence);
+    int64_t number = 0;
+    if (!answers.ok()) continue;
+    const auto& text = (*answers)[draw.row][draw.column];
+    CHECK(text.has_value());
+    std::from_chars(text->data(), text->data() + text->size(), number);
+    numbers.drawn(draw.sequence, number);
+  }
+}
+
 }  // namespace
 
 // One answer may lead to another question: of values that are left to their defaults, and then of keys that only
@@ -97,6 +114,7 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
   std::string text;
   plan::PlanPtr made;
   const plan::Plan* next = &plan;
+  bool no_rows = false;
   for (int question = 0; next->fill && question < kMostQuestions; ++question) {
     if (next->fill->expressions && !asked.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
     auto home = co_await backends_.get(snapshot_->home);
@@ -104,8 +122,18 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
     const bool wrote = (*home)->wrote;
     note_effects(**home, next->effects);
     if (!next->effects.taints) (*home)->wrote = wrote;  // numbers of a sequence are no part of the transaction
-    CO_TRY_ASSIGN(const Answers answers, co_await ask(**home, *next->fill, execution));
-    if (!backends_.in_transaction()) backends_.release_idle();  // hold none while waiting for another
+    std::string text_of_question = next->fill->question;
+    if (next->effects.draws.reads)
+      text_of_question = numbers_.put_into(std::move(text_of_question), *home, staged_ != nullptr);
+    auto answered = co_await ask(**home, text_of_question, execution);
+    if (!next->fill->draws.empty()) note_numbers(**home, *next->fill, answered, numbers_);
+    if (!answered.ok()) co_return std::move(answered.error());
+    const Answers answers = std::move(*answered);
+    if (!backends_.in_transaction()) {  // hold none while waiting for another
+      if (backends_.with_draws() != nullptr) co_await numbers_.read_all();
+      backends_.release_idle();
+    }
+    no_rows = next->fill->pulls && answers.empty();
     text = filled(*next->fill, answers);
     if (plan_settings_->encoding != PlanSettings::Encoding::server && !is_ascii(text))
       co_return make_error("0A000",
@@ -115,8 +143,17 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
     sql::scan_shape(text, worker_.shape);
     made = plan_of(text, asked.types, asked.extended()).plan;
     next = made.get();
+    if (no_rows) break;
   }
   if (made->kind == plan::PlanKind::unsupported) co_return Error(*made->error);
+  plan::Plan nothing;  // the home says what an INSERT of no rows answers
+  if (made->fill && no_rows) {
+    nothing.kind = plan::PlanKind::route;
+    nothing.target.kind = plan::Target::Kind::home;
+    nothing.command = made->command;
+    nothing.returns_rows = made->returns_rows;
+    made = std::make_shared<const plan::Plan>(std::move(nothing));
+  }
   if (made->fill) co_return make_error("XX000", "an INSERT has ever more values to compute");
   if (!asked.extended()) co_return co_await run_route(text, *made);
   sql::scan_shape(text, execution.shape);

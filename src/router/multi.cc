@@ -122,7 +122,7 @@ Status check_place(const plan::Plan& plan, bool in_transaction, bool implicit) {
 }
 
 // Of a statement that has left temporary objects: the backend is the session's from now on.
-constexpr plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
+const plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
 
 }  // namespace
 

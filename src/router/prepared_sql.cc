@@ -157,7 +157,7 @@ net::Task<Result<PreparedPtr>> PreparedSql::named(const plan::SessionCommand& co
     co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
   PreparedPtr statement = found->second;
   CO_TRY(co_await s_.replan(statement));
-  CO_TRY(check_owned(*statement->plan, s_.backends_, s_.snapshot_->home));
+  CO_TRY(check_owned(*statement->plan, s_.backends_));
   co_return statement;
 }
 

@@ -138,6 +138,14 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     co_return make_error("25001", ddl.alone + " cannot run inside a transaction block");
   std::string tag = ddl.tag;
   Status status;
+  // It may drop a sequence of which nobody knows yet that the session has drawn from it.
+  exec::Backend* drew = backends_.held(snapshot_->home);
+  if (drew != nullptr && drew->draws.draws() && !drew->knows_last) co_await numbers_.read_from(*drew, false);
+  if (plan.effects.draws.draws()) {  // by rows that it fills
+    auto home = co_await backends_.get(snapshot_->home);
+    if (!home.ok()) co_return std::move(home.error());
+    exec::Backends::note_draws(**home, plan.effects.draws);
+  }
   if (ddl.index) {
     const StopFlags stop{cancelled_, timed_out_, client_gone_, closing_};
     IndexWork work(worker_, backends_, snapshot_, *ddl.index, stop, pid_);

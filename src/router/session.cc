@@ -141,6 +141,15 @@ net::Task<void> Session::run() {
           go_on = co_await handle(message);
         }
         if (!go_on) break;
+        if (backends_.with_draws() != nullptr && state_ == State::idle) {
+          const bool flushed = co_await flush_out();
+          if (!flushed) break;
+          state_ = State::active;  // cancel() reaches it
+          co_await numbers_.read_all();
+          state_ = State::idle;
+          drop_broken_backends();
+          backends_.release_idle();
+        }
         continue;
       }
       if (frame == pg::FrameStatus::malformed) {
@@ -255,6 +264,7 @@ net::Task<void> Session::end() {
     }
   }
   backends_.unpin_all();
+  backends_.forget_draws();
   backends_.release_idle();
   backends_.drop_all();
   if (!client_gone_ && !out_.empty()) send_now({});

@@ -29,6 +29,7 @@
 #include "router/auth.h"
 #include "router/context.h"
 #include "router/extended.h"
+#include "router/numbers.h"
 #include "router/plan_settings.h"
 #include "router/temporary.h"
 
@@ -256,6 +257,7 @@ class Session {
   const char* last_plan_ = "";
   std::string_view client_text_, sent_text_;  // where a group has another text than the client: for errors' positions
   std::unordered_map<std::string, SqlCursor> cursors_;
+  SequenceNumbers numbers_{backends_};
   plan::Effects command_effects_;               // of the session command at hand
   std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
@@ -268,11 +270,11 @@ class Session {
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
-  bool parse_complete_owed_ = false, buffering_ = false;  // the router's own; out_ keeps a portal's rows for later
-  bool statement_failed_ = false;     // an ErrorResponse went to the client during this statement
-  bool leaf_failed_ = false;          // a leaf's statement failed where the table's might not: run again_
-  exec::GroupId wanted_group_ = 0;    // no backend of it was free for the fast way
-  std::string again_;                 // what to run then: the client's messages; empty: a transaction cannot
+  bool parse_complete_owed_ = false, buffering_ = false;    // the router's own; out_ keeps a portal's rows for later
+  bool statement_failed_ = false;                           // an ErrorResponse went to the client during this statement
+  bool leaf_failed_ = false;        // a leaf's statement failed where the table's might not: run again_
+  exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
+  std::string again_;               // what to run then: the client's messages; empty: a transaction cannot
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   std::unique_ptr<Error> termination_;             // the last words; few sessions need any
 };

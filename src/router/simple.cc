@@ -44,6 +44,7 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
   if (effects.pins) backends_.pin(backend);
   if (effects.pins || effects.taints) temporary_.known = false;
   if (effects.not_preparable) backend.not_preparable = true;
+  exec::Backends::note_draws(backend, effects.draws);
 }
 
 void Session::start_statement() {
@@ -294,7 +295,7 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 }
 
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
-  if (Status owned = check_owned(*plan, backends_, snapshot_->home); !owned.ok()) {
+  if (Status owned = check_owned(*plan, backends_); !owned.ok()) {
     co_return co_await refuse(sql, std::move(owned.error()));
   }
   switch (plan->kind) {
