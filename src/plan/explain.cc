@@ -1,4 +1,5 @@
 #include "plan/planning.h"
+#include "plan/virtual_relations.h"
 #include "sql/deparse.h"
 #include "sql/tokens.h"
 
@@ -126,8 +127,9 @@ Plan plan_explain(std::string_view sql, const Node* root, const PlanContext& con
     query.effects = {};
     query.effects.taints = taints;  // planning may run functions
   }
-  const bool alone =
-      query.kind == PlanKind::route && query.virtual_relations.empty() && (cursor || query.rewritten_sql.empty());
+  const bool asks = query.virtual_relations == std::vector<std::string>{std::string(kNumbers)};  // see numbers.cc
+  const bool alone = query.kind == PlanKind::route &&
+                     (asks || (query.virtual_relations.empty() && (cursor || query.rewritten_sql.empty())));
   if (alone && (query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any)) {
     Plan whole = at_home(query.effects);
     whole.parameter_count = query.parameter_count;

@@ -262,9 +262,7 @@ std::string describe_plan(const Plan& plan) {
         out += "  row " + std::to_string(row.begin) + "-" + std::to_string(row.end) + " " + key_text(row.key) + "\n";
       if (!plan.insert_split->suffix.empty()) out += "  suffix:" + plan.insert_split->suffix + "\n";
       break;
-    case PlanKind::fill:
-      out += "fill" + flags + "\n" + describe_fill(*plan.fill);
-      break;
+    case PlanKind::fill: out += "fill" + flags + "\n" + describe_fill(*plan.fill); break;
     case PlanKind::ddl:
       out += "ddl " + plan.ddl->tag + "\n";
       describe_ddl(*plan.ddl, out);

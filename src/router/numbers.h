@@ -33,8 +33,8 @@ class SequenceNumbers {
   std::string put_into(std::string text, const exec::Backend* home, bool staged);
 
  private:
-  bool read(std::string_view answer);            // of pgmosaic_numbers(); true: lastval() is in it
-  void lost(const catalog::Draws& draws);        // drawn from these, and nobody knows what
+  bool read(std::string_view answer);      // of pgmosaic_numbers(); true: lastval() is in it
+  void lost(const catalog::Draws& draws);  // drawn from these, and nobody knows what
   exec::Backends& backends_;
   std::map<uint32_t, int64_t> numbers_;
   // Whose number lastval() is. Several where they had equal ones: until one of them changes it does not matter which.

@@ -145,6 +145,7 @@ net::Task<void> Session::run() {
           const bool flushed = co_await flush_out();
           if (!flushed) break;
           state_ = State::active;  // cancel() reaches it
+          active_since_us_ = worker_.loop.now_us();
           co_await numbers_.read_all();
           state_ = State::idle;
           drop_broken_backends();

@@ -253,7 +253,7 @@ class Session {
   TemporaryNames temporary_;
   NamesHeld names_;
   pool::SettingsMap startup_settings_;
-  std::string last_query_;  // beginning of the statement at hand, for logs and activity
+  std::string last_query_, again_;  // beginning of the statement at hand, for logs; what to run where leaf_failed_
   const char* last_plan_ = "";
   std::string_view client_text_, sent_text_;  // where a group has another text than the client: for errors' positions
   std::unordered_map<std::string, SqlCursor> cursors_;
@@ -263,18 +263,16 @@ class Session {
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
   bool failed_ = false, implicit_ = false;  // the open transaction is aborted (25P02); is of one query string
-  bool hold_complete_ = false, suppress_ready_ = false, timed_out_ = false, cancelled_ = false;  // of a statement
-  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false;
+  bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false;  // of a statement
+  bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
   uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
   bool copy_ended_ = false, router_failed_ = false;  // by the client; of a batch, by an error not of a group
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
   bool parse_complete_owed_ = false, buffering_ = false;    // the router's own; out_ keeps a portal's rows for later
-  bool statement_failed_ = false;                           // an ErrorResponse went to the client during this statement
-  bool leaf_failed_ = false;        // a leaf's statement failed where the table's might not: run again_
-  exec::GroupId wanted_group_ = 0;  // no backend of it was free for the fast way
-  std::string again_;               // what to run then: the client's messages; empty: a transaction cannot
+  bool timed_out_ = false, leaf_failed_ = false;  // the latter: a leaf's statement, where the table's might not: again_
+  exec::GroupId wanted_group_ = 0;                // no backend of it was free for the fast way
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   std::unique_ptr<Error> termination_;             // the last words; few sessions need any
 };

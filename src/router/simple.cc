@@ -125,6 +125,7 @@ net::Task<Status> Session::call_at_home(const std::string& message) {
   plan::Effects effects;
   effects.writes = true;
   effects.taints = body.size() < 4 || !of_large_objects(load_big_endian<uint32_t>(body.data()));
+  if (effects.taints) effects.draws = catalog::kDrawsAnything;
   note_effects(**backend, effects);
   (*backend)->conn->out() += message;
   (*backend)->conn->expect({pool::RequestKind::query});

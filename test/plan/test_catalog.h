@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "catalog/catalog.h"
+#include "plan/draws.h"
 #include "plan/planner.h"
 #include "plan/types.h"
 #include "sql/deparse.h"
@@ -188,6 +189,8 @@ inline std::shared_ptr<catalog::Snapshot> Builder::finish() {
   for (uint32_t i = 1; i <= 4; ++i)
     snapshot->groups.push_back({i, "g" + std::to_string(i), "127.0.0.1", static_cast<uint16_t>(5432 + i), i == 1});
   database_.name = "test";
+  database_.sequences.by_name[{"public", "s"}] = database_.sequences.by_oid[17001] = {17001};
+  find_draws({}, database_);
   snapshot->databases["test"] = std::make_shared<const catalog::Database>(std::move(database_));
   return snapshot;
 }
