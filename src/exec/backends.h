@@ -169,7 +169,6 @@ class Backends {
   void forget_draws();
   // Of backends that were lost with them, since the last call.
   catalog::Draws take_lost_draws() { return std::exchange(lost_draws_, {}); }
-  bool keeps_all() const { return keep_all_; }
   bool keeps(const Backend& backend) const { return keep_all_ || backend.pinned; }
   bool pinned(GroupId group) {
     const Backend* backend = held(group);

@@ -221,11 +221,24 @@ Plan copy_table_out(std::string_view sql, const PgQuery__CopyStmt* copy, const I
   return plan;
 }
 
+// COPY (SELECT …) TO … with another query.
+std::string with_query(std::string_view sql, const std::string& query) {
+  TokenScanner scanner(sql);
+  scanner.next();
+  const Token open = scanner.next();
+  int depth = 1;
+  for (Token token = scanner.next(); token.kind != Token::Kind::end; token = scanner.next()) {
+    if (scanner.is_symbol(token, '(')) ++depth;
+    if (scanner.is_symbol(token, ')') && --depth == 0)
+      return std::string(sql.substr(0, open.end)) + query + std::string(sql.substr(token.begin));
+  }
+  return std::string(sql);
+}
+
 Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const PlanContext& context) {
   Plan query = plan_tree(sql, copy->query, context);
   if (query.kind == PlanKind::unsupported) return query;
   if (query.kind == PlanKind::ddl) return Plan();  // SELECT INTO: PostgreSQL refuses it
-  if (!query.virtual_relations.empty()) return unsupported("COPY of pgmosaic's own relations", "Use SELECT.");
   const bool at_home = query.target.kind == Target::Kind::home || query.target.kind == Target::Kind::any;
   if (query.kind != PlanKind::route || query.reference_write || (query.effects.writes && !at_home))
     return unsupported("COPY of a statement that writes", "Run the statement and copy its result separately.");
@@ -238,6 +251,10 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.guarded = query.guarded;
   plan.multi_group_error = query.multi_group_error;
   describe_stream(copy, plan);
+  if (!query.virtual_relations.empty()) {
+    plan.rewritten_sql = with_query(sql, query.rewritten_sql);
+    plan.virtual_relations = query.virtual_relations;
+  }
   bool plain = query.gather && query.gather->sql.empty() && query.gather->merge.empty() &&
                !query.gather->limit.constant && query.gather->limit.parameter == 0 && !query.gather->offset.constant &&
                query.gather->offset.parameter == 0;
@@ -283,7 +300,8 @@ Plan plan_copy(std::string_view sql, const Node* root, const PlanContext& contex
   if (server_side) return copy_on_server(sql, copy, context);
   if (copy->relation == nullptr) return copy_query_out(sql, copy, context);
   if (find_virtual(copy->relation))
-    return unsupported("COPY of pgmosaic's own relations", "Use COPY (SELECT ...) TO STDOUT or SELECT.");
+    return unsupported("COPY of " + std::string(text_of(copy->relation->relname)),
+                       "Use COPY (SELECT ...) TO STDOUT or SELECT.");
   Planning p(sql, context, root);
   Level* level = p.statement.new_level(nullptr, nullptr);
   Instance& table = p.statement.add_table(level, copy->relation, -1);

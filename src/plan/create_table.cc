@@ -347,14 +347,14 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
     if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
     if (auto plan = plan_asking(plain, tree->statement(), context)) return std::move(*plan);
     Plan plan = plan_create_as(sql, **text, from_query, context);
-    note_session_state(plan, tree->statement());
+    refuse_session_views(plan, tree->statement());
     note_draws(plan, tree->statement(), context);
     return plan;
   }
   if (create == nullptr) {
     if (auto plan = plan_asking(plain, tree->statement(), context)) return std::move(*plan);
     Plan plan = plan_tree(sql, tree->statement(), context);
-    note_session_state(plan, tree->statement());
+    refuse_session_views(plan, tree->statement());
     note_draws(plan, tree->statement(), context);
     return plan;
   }
@@ -372,7 +372,7 @@ Plan plan_create_table(std::string_view sql, const PlanContext& context) {
   if (auto error = touching_shards(tree->statement(), context.database)) return unsupported(std::move(*error));
   auto plan = CreateTablePlanner(**text, create, context).run();
   if (!plan) return unsupported(plan.error());
-  note_session_state(*plan, tree->statement());
+  refuse_session_views(*plan, tree->statement());
   return std::move(*plan);
 }
 

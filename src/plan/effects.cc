@@ -59,16 +59,14 @@ void scan_functions(Planning& p) {
   });
 }
 
-void note_session_state(Plan& plan, const Node* root) {
+void refuse_session_views(Plan& plan, const Node* root) {
+  if (plan.kind != PlanKind::ddl || plan.ddl->from_query) return;
   walk(root, [&](const Message* message) {
-    auto* range = as<PgQuery__RangeVar>(message);
-    if (range == nullptr) return !plan.shared_backend_error;
-    const std::string_view name = text_of(range->relname), schema = text_of(range->schemaname);
-    if ((name == "pg_prepared_statements" || name == "pg_cursors") && (schema.empty() || schema == "pg_catalog"))
-      plan.shared_backend_error =
-          make_error("0A000", std::string(name) + " is not supported while sessions share backends",
-                     "The router keeps prepared statements and cursors; use session pooling to see a backend's own.");
-    return true;
+    // Where nobody would put the router's rows in: views, rules, functions.
+    if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range) && plan.kind == PlanKind::ddl)
+      plan = unsupported(std::string(text_of(range->relname)) + " in an object of the database",
+                         "Its rows are the router's, for statements of a session: query it directly.");
+    return plan.kind == PlanKind::ddl;
   });
 }
 

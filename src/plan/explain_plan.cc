@@ -229,10 +229,6 @@ std::string describe_target(const Target& target) {
 
 std::string describe_plan(const Plan& plan) {
   std::string out;
-  if (plan.shared_backend_error) {
-    out = "on a shared backend: error " + plan.shared_backend_error->sqlstate + ": " +
-          plan.shared_backend_error->message + "\n  hint: " + plan.shared_backend_error->hint + "\n";
-  }
   std::string flags;
   add_effects(plan, flags);
   if (plan.reference_write) flags += " reference_write";

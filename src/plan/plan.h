@@ -215,9 +215,6 @@ struct Plan {
   // literal numbers count within the client's text behind this prefix.
   std::string explain_prefix;
   std::optional<Error> error;
-  // Why it cannot run on a backend that other sessions use as well: it reads what they left there.
-  std::optional<Error> shared_backend_error;
-
   // It runs SQL that nobody has read (functions with EXECUTE, triggers of such functions). The home runs it in a
   // transaction, and takes it back where it touched what is not the home's: see router/guard.h.
   bool guarded = false;

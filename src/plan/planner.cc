@@ -185,7 +185,7 @@ Plan plan_statement(std::string_view sql, const PlanContext& context) {
   }
   if (auto plan = plan_asking(sql, tree->statement(), context)) return std::move(*plan);
   Plan plan = plan_tree(sql, tree->statement(), context);
-  note_session_state(plan, tree->statement());
+  refuse_session_views(plan, tree->statement());
   note_draws(plan, tree->statement(), context);
   if (plan.kind != PlanKind::ddl && plan.kind != PlanKind::session && plan.kind != PlanKind::unsupported)
     plan.unknown_names = names_unknown(tree->statement(), context);

@@ -41,8 +41,8 @@ Plan unsupported(Error error);
 Plan unsupported(std::string message, std::string hint);
 
 // effects.cc
-// Sets plan.shared_backend_error if the statement reads what the router keeps in place of the backends.
-void note_session_state(Plan& plan, const sql::Node* root);
+// Refuses objects of the database that read what the router has in place of a PostgreSQL.
+void refuse_session_views(Plan& plan, const sql::Node* root);
 void scan_functions(Planning& p);
 void add_effects(const catalog::Table* table, Effects& effects);  // of a table that is read or written; null: none
 // Of a statement that is bound; see Plan::result_signature.

@@ -159,7 +159,7 @@ Plan plan_declare(std::string_view sql, const PgQuery__DeclareCursorStmt* statem
     query.multi_group_error = make_error("0A000", "not supported over several groups: a SCROLL cursor",
                                          "Declare it without SCROLL, or pin its tables to one key.");
   query.cacheable = false;
-  if (query.rewritten_sql.empty()) query.rewritten_sql = text_after(sql, "for");
+  if (query.rewritten_sql.empty() || !query.virtual_relations.empty()) query.rewritten_sql = text_after(sql, "for");
   plan.effects = query.effects;
   plan.target = query.target;
   if (statement->options & kCursorOptionHold) plan.effects.pins = plan.effects.not_preparable = true;

@@ -1,6 +1,6 @@
-// pgmosaic.tables, .shards, .groups and .activity in a query: each becomes json_to_recordset() over a marker that the
-// executor replaces, and the rewritten statement is planned. Likewise catalogs of the home's server in which databases
-// of ours would be seen.
+// pgmosaic.tables, .shards, .groups and .activity, pg_prepared_statements and pg_cursors in a query: each becomes
+// json_to_recordset() over a marker that the executor replaces, and the rewritten statement is planned. Likewise
+// catalogs of the home's server in which databases of ours would be seen.
 #include "plan/virtual_relations.h"
 
 #include <set>
@@ -92,11 +92,15 @@ Reads reads_of(const Node* root) {
   Reads reads;
   bool own_pid = false, databases = false, hidden = false;
   bool& system_columns = reads.system_columns;
+  std::set<std::string> common;
   walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); find_virtual(range)) reads.names.insert(range->relname);
     databases = databases || lists_databases(as<PgQuery__RangeVar>(message));
     reads.event_triggers = reads.event_triggers || lists_event_triggers(as<PgQuery__RangeVar>(message));
-    if (auto* cte = as<PgQuery__CommonTableExpr>(message)) hidden = hidden || text_of(cte->ctename).starts_with("pg_");
+    if (auto* cte = as<PgQuery__CommonTableExpr>(message)) {
+      hidden = hidden || text_of(cte->ctename).starts_with("pg_");
+      common.emplace(text_of(cte->ctename));
+    }
     if (auto* column = as<PgQuery__ColumnRef>(message); column != nullptr && column->n_fields > 0) {
       const std::string_view name = string_value(column->fields[column->n_fields - 1]);
       for (std::string_view system : {"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
@@ -119,16 +123,19 @@ Reads reads_of(const Node* root) {
       return true;
     });
   }
+  std::erase_if(reads.names, [&common](const std::string& name) {
+    return find_virtual_relation(kVirtualSchema, name) == nullptr && common.contains(name);
+  });
   if (own_pid && !reads.names.empty()) reads.names.emplace(kBackendPid);
   if (reads.sums) reads.names.emplace(kClusterSums);
   return reads;
 }
 
-bool writes_virtual(const Node* root) {
-  if (auto* insert = as<PgQuery__InsertStmt>(root)) return find_virtual(insert->relation);
-  if (auto* update = as<PgQuery__UpdateStmt>(root)) return find_virtual(update->relation);
-  if (auto* remove = as<PgQuery__DeleteStmt>(root)) return find_virtual(remove->relation);
-  return false;
+const PgQuery__RangeVar* written(const Node* root) {
+  if (auto* insert = as<PgQuery__InsertStmt>(root)) return insert->relation;
+  if (auto* update = as<PgQuery__UpdateStmt>(root)) return update->relation;
+  if (auto* remove = as<PgQuery__DeleteStmt>(root)) return remove->relation;
+  return nullptr;
 }
 
 }  // namespace
@@ -139,7 +146,10 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
   if (!reads.signal.empty() && reads.names.contains("activity"))
     return unsupported(reads.signal + "() of rows of pgmosaic.activity",
                        "Read the pids first; then SELECT " + reads.signal + "(PID) for each (in psql with \\gexec).");
-  if (writes_virtual(root)) return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
+  if (find_virtual(written(root))) {
+    if (find_virtual_relation(kVirtualSchema, written(root)->relname) == nullptr) return std::nullopt;
+    return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
+  }
 
   Arena arena;
   std::vector<ParseTree> keep;
@@ -153,8 +163,9 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     if (reads.event_triggers && lists_event_triggers(range))
       return in_place_of(arena, range, of_users(reads.system_columns), keep);
     if (reads.hidden_databases && lists_databases(range)) return in_place_of(arena, range, without_ours(range), keep);
-    if (!find_virtual(range)) return nullptr;
-    return in_place_of(arena, range, record_set(*find_virtual_relation(kVirtualSchema, range->relname)), keep);
+    if (!find_virtual(range) || !reads.names.contains(range->relname)) return nullptr;
+    const VirtualRelation* relation = find_virtual_relation(text_of(range->schemaname), range->relname);
+    return in_place_of(arena, range, record_set(*relation), keep);
   });
   auto sql = deparse_statement(rewritten);
   if (!sql) return unsupported(sql.error());
@@ -166,12 +177,18 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
   scan_functions(p);
   if (auto* select = as<PgQuery__SelectStmt>(tree->statement())) {
     plan_select(p, select);
+  } else if (auto* insert = as<PgQuery__InsertStmt>(tree->statement())) {
+    const bool filled = plan_fill(*sql, tree->statement(), context, false).has_value();
+    if (!filled) plan_insert(p, insert);
+    if (filled || p.pulled_columns > 0 || p.key_expression)
+      return unsupported("INSERT of what only the router knows into this table",
+                         "Create a temporary table of the query first, then INSERT its rows.");
   } else if (auto* update = as<PgQuery__UpdateStmt>(tree->statement())) {
     plan_update(p, update);
   } else if (auto* remove = as<PgQuery__DeleteStmt>(tree->statement())) {
     plan_delete(p, remove);
   } else {
-    return unsupported("pgmosaic's own relations in this statement", "Use them in SELECT, UPDATE or DELETE.");
+    return unsupported("pgmosaic's own relations in this statement", "Use them in SELECT, INSERT, UPDATE or DELETE.");
   }
   Plan plan = std::move(p.plan);
   if (plan.kind == PlanKind::unsupported) return plan;

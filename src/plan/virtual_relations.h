@@ -12,11 +12,12 @@ namespace pgmosaic::plan {
 struct VirtualRelation {
   std::string_view name;
   std::string_view columns;  // as in a column definition list
+  bool catalog = false;      // one of PostgreSQL's views, of what the router keeps in the backends' place
 };
 
 inline constexpr std::string_view kVirtualSchema = "pgmosaic";
 
-inline constexpr std::array<VirtualRelation, 5> kVirtualRelations{{
+inline constexpr std::array<VirtualRelation, 7> kVirtualRelations{{
     {"tables",
      "schema_name text, table_name text, table_type text, distribution_column text, colocation_id int, "
      "shard_count int"},
@@ -32,12 +33,21 @@ inline constexpr std::array<VirtualRelation, 5> kVirtualRelations{{
     {"operations",
      "operation_id bigint, kind text, datname text, usename text, pid int, object text, group_name text, state text, "
      "done bigint, total bigint, started_at timestamptz"},
+    {"pg_prepared_statements",
+     "name pg_catalog.text, statement pg_catalog.text, prepare_time pg_catalog.timestamptz, parameter_types "
+     "pg_catalog.regtype[], from_sql pg_catalog.bool, generic_plans pg_catalog.int8, custom_plans pg_catalog.int8",
+     true},
+    {"pg_cursors",
+     "name pg_catalog.text, statement pg_catalog.text, is_holdable pg_catalog.bool, is_binary pg_catalog.bool, "
+     "is_scrollable pg_catalog.bool, creation_time pg_catalog.timestamptz",
+     true},
 }};
 
 inline const VirtualRelation* find_virtual_relation(std::string_view schema, std::string_view name) {
-  if (schema != kVirtualSchema) return nullptr;
+  const bool catalog = schema.empty() || schema == "pg_catalog";
+  if (schema != kVirtualSchema && !catalog) return nullptr;
   for (const VirtualRelation& relation : kVirtualRelations)
-    if (relation.name == name) return &relation;
+    if (relation.name == name && relation.catalog == catalog) return &relation;
   return nullptr;
 }
 

@@ -40,15 +40,15 @@ std::optional<FetchRequest> parse_fetch(std::string_view sql) {
   return scanner.is_symbol(token, '-') ? std::nullopt : std::optional<FetchRequest>(request);
 }
 
-// DECLARE name … SCROLL … CURSOR, without NO.
-bool wants_scroll(std::string_view sql) {
+// DECLARE name … OPTION … CURSOR, without NO.
+bool declares(std::string_view sql, const char* option) {
   sql::TokenScanner scanner(sql);
   scanner.next();
   scanner.next();
   bool no = false;
   for (sql::Token token = scanner.next(); token.kind == sql::Token::Kind::word; token = scanner.next()) {
     if (scanner.is_word(token, "cursor")) return false;
-    if (scanner.is_word(token, "scroll")) return !no;
+    if (scanner.is_word(token, option)) return !no;
     no = scanner.is_word(token, "no");
   }
   return false;
@@ -114,7 +114,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   sql::scan_shape(execution.sql, execution.shape);
   execution.values = values_of(execution.sql, execution.shape, nullptr, *inner);
   CO_TRY_ASSIGN(execution.where, co_await locate(*inner, execution));
-  if (execution.where.single()) {
+  const std::string source(string_.empty() ? sql : string_);
+  if (execution.where.single() && inner->virtual_relations.empty()) {
     plan::Effects effects = inner->effects;
     effects.pins = effects.pins || command_effects_.pins;
     effects.not_preparable = effects.not_preparable || command_effects_.not_preparable;
@@ -123,6 +124,7 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
       SqlCursor& cursor = cursors_[command.name];
       cursor = {};
       cursor.group = execution.where.one;
+      cursor.source = source;
       cursor.hold = command_effects_.pins;
       cursor.committed = cursor.hold && !backends_.in_transaction();
     }
@@ -131,8 +133,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   const bool hold = command_effects_.pins;
   if (!hold && (!backends_.in_transaction() || implicit_))
     co_return make_error("25P01", "DECLARE CURSOR can only be used in transaction blocks");
-  if (wants_scroll(sql))
-    co_return make_error("0A000", "a SCROLL cursor over several groups is not supported",
+  if (declares(sql, "scroll"))
+    co_return make_error("0A000", "a SCROLL cursor of rows that the router keeps is not supported",
                          "Leave out SCROLL and fetch forward, or restrict the query to one key.");
   if (cursors_.contains(command.name)) co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
   const std::string query = inner->rewritten_sql;
@@ -151,6 +153,9 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   std::string result = std::exchange(out_, std::move(before));
   if (!status.ok()) co_return status;
   SqlCursor cursor;
+  cursor.source = source;
+  cursor.made_us = active_since_us_;
+  cursor.binary = declares(sql, "binary");
   for (std::size_t offset = 0; offset < result.size();) {
     const std::size_t length = load_big_endian<uint32_t>(result.data() + offset + 1) + 1;
     if (result[offset] == 'T') cursor.description.assign(result, offset, length);

@@ -41,8 +41,6 @@ bool runs_on_groups(const plan::Plan& plan);
 bool runs_in_parts(const plan::Plan& plan);
 // Answered without asking any group what the statement looks like.
 bool needs_no_group(const plan::Plan& plan);
-// Plan::shared_backend_error, unless the session owns its backends.
-Status check_owned(const plan::Plan& plan, const exec::Backends& backends);
 // A group's error position counts in the text it was sent. Where that is the client's text with another beginning or
 // end, the place can be told; else there is none: 0.
 int position_in(std::string_view client, std::string_view sent, int position);

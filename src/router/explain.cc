@@ -12,6 +12,7 @@
 #include "router/move_rows.h"
 #include "router/prepared_sql.h"
 #include "router/router_calls.h"
+#include "router/session_views.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
 
@@ -334,6 +335,8 @@ net::Task<Result<std::string>> Session::virtual_rows(const std::string& relation
     co_return rows.dump();
   }
   if (relation == "operations") co_return operation_rows(worker_, *snapshot_).dump();
+  if (relation == "pg_prepared_statements") co_return co_await SessionViews(*this).prepared_statements();
+  if (relation == "pg_cursors") co_return co_await SessionViews(*this).cursors();
   if (relation == plan::kClusterSums) co_return co_await cluster_sums(backends_, *snapshot_, *database_);
   co_return co_await activity_rows();
 }

@@ -204,6 +204,7 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement = std::make_shared<Prepared>();
     statement->sql = parse.sql;
     statement->types = parse.types;
+    statement->prepared_us = active_since_us_;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
   Status planned = known ? Status() : plan_prepared(*statement);
@@ -395,7 +396,6 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   if (failed_ && !allowed_in_failed_transaction(plan)) {
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
   }
-  CO_TRY(check_owned(plan, backends_));
   const std::string portal_name(bind->portal);
   if (!portal_name.empty() && state.portals.contains(portal_name))
     co_return make_error("42P03", "cursor \"" + portal_name + "\" already exists");
@@ -405,6 +405,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     if (plan.target.has_values() && statement->has_literals) sql::scan_shape(statement->sql, shape);
     where = exec::resolve(plan.target, values_of(statement->sql, shape, bind, plan), *snapshot_, *database_);
   }
+  ++statement->executions;
   const bool owed = state.owed_parse == statement;
   if (where.single()) {
     exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
@@ -420,7 +421,8 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
     backend->conn->expect({RequestKind::bind});
     const bool binary = bind->binary_results();
-    state.portals[portal_name] = Portal{.statement = statement, .group = where.one, .binary = binary};
+    state.portals[portal_name] =
+        Portal{.statement = statement, .group = where.one, .binary = binary, .made_us = active_since_us_};
     co_return Status{};
   }
   keep();
@@ -428,9 +430,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   CO_TRY(co_await settle_current());
   if (state.skip_to_sync) co_return Status{};
   if (!needs_no_group(plan)) CO_TRY(co_await check_bind(*statement, *bind));
-  Portal& portal = state.portals[portal_name] = Portal{};
-  portal.statement = statement;
-  portal.bind_body = copy;
+  state.portals[portal_name] = Portal{.statement = statement, .bind_body = copy, .made_us = active_since_us_};
   pg::write_empty(out_, '2');
   co_return Status{};
 }
@@ -502,11 +502,6 @@ bool runs_on_groups(const plan::Plan& plan) {
 
 bool runs_in_parts(const plan::Plan& plan) {
   return plan.kind == plan::PlanKind::insert_split || plan.kind == plan::PlanKind::fill || plan.guarded;
-}
-
-Status check_owned(const plan::Plan& plan, const exec::Backends& backends) {
-  if (!plan.shared_backend_error || backends.keeps_all()) return {};
-  return Error(*plan.shared_backend_error);
 }
 
 bool needs_no_group(const plan::Plan& plan) {

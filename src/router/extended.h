@@ -40,6 +40,9 @@ struct Prepared {
   uint64_t result_signature = 0;           // of its first plan: what the client was told
   uint64_t columns = 0;                    // hash of what a group said to PREPARE; 0: unknown
   int text_at = 0;                         // characters of its PREPARE before it: errors count from there
+  std::string source;                      // SQL PREPARE: the string it stood in; empty: from Parse
+  int64_t prepared_us = 0;
+  uint64_t executions = 0;
   // Whether its rows in binary hold OIDs (pg/oid_map.h), under the plan's context. Unless they do not, each Execute in
   // binary has a Describe of the router's in front.
   enum class RowOids : uint8_t { unknown, none, some } row_oids = RowOids::unknown;
@@ -55,6 +58,7 @@ struct Portal {
   bool binary = false;      // some column's result format
   std::string rows;         // row-limited Execute: DataRow messages not yet delivered
   std::string tag;
+  int64_t made_us = 0;
 };
 
 // A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
@@ -64,6 +68,9 @@ struct SqlCursor {
   std::string rows;         // DataRow messages not yet fetched
   bool hold = false;        // WITH HOLD: it stays when its transaction commits
   bool committed = false;   // made by a transaction that has committed
+  bool binary = false;
+  std::string source;  // the string its DECLARE stood in
+  int64_t made_us = 0;
 };
 
 // State that only sessions with the extended protocol or PREPARE have.

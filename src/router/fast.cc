@@ -21,8 +21,7 @@ namespace {
 constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
 
 bool simple_route(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.shared_backend_error &&
-         !plan.unknown_names;
+  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.unknown_names;
 }
 
 bool fits_integer(std::string_view digits, catalog::Oid type) {
@@ -290,6 +289,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   conn.expect({RequestKind::execute});
   conn.expect({RequestKind::sync});
   conn.send(batch.run_bytes);
+  ++statement->executions;
   if (batch.parse != nullptr) state.unnamed = std::move(statement);
   backend->unnamed_statement = 0;
   in_.consume(batch.size_behind_first);

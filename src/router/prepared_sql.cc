@@ -54,6 +54,8 @@ net::Task<Status> PreparedSql::prepare(const plan::SessionCommand& command, std:
     co_return make_error("42P05", "prepared statement \"" + command.name + "\" already exists");
   auto statement = std::make_shared<Prepared>();
   statement->sql = command.sql;
+  statement->source = s_.string_.empty() ? sql : s_.string_;
+  statement->prepared_us = s_.active_since_us_;
   if (sql.ends_with(command.sql)) statement->text_at = characters(sql.substr(0, sql.size() - command.sql.size()));
   auto backend = co_await s_.backends_.get(s_.any_group());
   if (!backend.ok()) co_return std::move(backend.error());
@@ -157,7 +159,6 @@ net::Task<Result<PreparedPtr>> PreparedSql::named(const plan::SessionCommand& co
     co_return make_error("26000", "prepared statement \"" + command.name + "\" does not exist");
   PreparedPtr statement = found->second;
   CO_TRY(co_await s_.replan(statement));
-  CO_TRY(check_owned(*statement->plan, s_.backends_));
   co_return statement;
 }
 
@@ -180,6 +181,7 @@ net::Task<Status> PreparedSql::bind(const plan::SessionCommand& command, std::st
                                     Execution& execution, pg::BindMessage& bind) {
   CO_TRY_ASSIGN(execution.types, co_await this->types(command, statement));
   CO_TRY(co_await argument_values(command, sql, execution.types, execution.arguments));
+  ++statement.executions;
   for (const auto& value : execution.arguments)
     value ? bind.values.emplace_back(*value) : bind.values.emplace_back(std::nullopt);
   execution.sql = statement.sql;

@@ -68,6 +68,7 @@ class Session {
   friend class Explainer;                                // explain.h
   friend class TableFromQuery;                           // create_as.h
   friend class HomeChanges;                              // home_changes.h
+  friend class SessionViews;                             // session_views.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 
@@ -255,7 +256,7 @@ class Session {
   pool::SettingsMap startup_settings_;
   std::string last_query_, again_;  // beginning of the statement at hand, for logs; what to run where leaf_failed_
   const char* last_plan_ = "";
-  std::string_view client_text_, sent_text_;  // where a group has another text than the client: for errors' positions
+  std::string_view string_, client_text_, sent_text_;  // a simple query, whole; where a group has another text, both
   std::unordered_map<std::string, SqlCursor> cursors_;
   SequenceNumbers numbers_{backends_};
   plan::Effects command_effects_;               // of the session command at hand

@@ -82,6 +82,8 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
 void Session::end_statement() {
   state_ = State::idle;
   if (!backends_.in_transaction()) backends_.release_idle();
+  const bool simple = !std::exchange(string_, {}).empty();
+  if (simple && extended_ && !backends_.in_transaction()) extended_->portals.clear();
   WorkerStats::add(worker_.stats.statements);
   const int64_t elapsed_us = worker_.loop.now_us() - active_since_us_;
   worker_.stats.statement_time.record(static_cast<uint64_t>(std::max<int64_t>(elapsed_us, 0)));
@@ -172,11 +174,13 @@ net::Task<bool> Session::run_string(std::string sql) {
     // the Sync.
     co_await end_batch();
     extended_->unnamed.reset();
+    extended_->portals.erase(std::string());  // PostgreSQL runs the query in that portal
     if (statement_failed_) {
       extended_->skip_to_sync = true;
       co_return !client_gone_;
     }
   }
+  string_ = sql;
   const std::vector<std::string_view> statements = plan::split_statements(sql);
   if (statements.empty()) {
     pg::write_empty(out_, 'I');
@@ -296,9 +300,6 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 }
 
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
-  if (Status owned = check_owned(*plan, backends_); !owned.ok()) {
-    co_return co_await refuse(sql, std::move(owned.error()));
-  }
   switch (plan->kind) {
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
     case plan::PlanKind::session: command_effects_ = plan->effects; co_return co_await run_command(*plan->session, sql);

@@ -148,6 +148,24 @@ SCRIPTS = {
         parse("MOVE 1 FROM c"), describe("S"), SYNC, parse("FETCH 1 FROM nothing"), describe("S"), SYNC,
         query("DECLARE d CURSOR FOR SELECT v, id FROM p ORDER BY id"), parse("FETCH 2 FROM d"), describe("S"), bind(),
         describe("P"), execute(), SYNC, query("COMMIT")],
+    "prepared_statements_shown": [
+        query("PREPARE sql (int) AS SELECT $1 ; SELECT 2"), parse(ONE, "inferred"), parse(ONE, "declared", [INT8]),
+        parse("BEGIN", "begin"), SYNC,
+        query("SELECT name, statement, parameter_types::text, from_sql FROM pg_prepared_statements ORDER BY name"),
+        *[bind(["1"], "inferred") + execute() + SYNC for _ in range(3)], query("EXECUTE inferred (2)"), bind([], "begin"),
+        query("SELECT name, custom_plans, generic_plans FROM pg_prepared_statements WHERE name = 'inferred'"),
+        parse("SELECT name FROM pg_prepared_statements WHERE from_sql = $1 ORDER BY 1", "own"), describe("S", "own"),
+        bind(["f"], "own"), describe("P"), execute("", 2), execute(), SYNC, query("DEALLOCATE ALL")],
+    "cursors_shown": [
+        query("BEGIN"), query("DECLARE d SCROLL CURSOR FOR SELECT v FROM p WHERE id = 4; SELECT 1"),
+        parse("SELECT id FROM p ORDER BY id", "all"), bind([], "all", "a"), execute("a", 3),
+        parse(ONE), bind(["5"], "", "one", [], [1]), bind(["6"]),
+        parse("SELECT name, statement, is_holdable, is_binary, is_scrollable FROM pg_cursors ORDER BY name", "own"),
+        bind([], "own", "mine"), execute("mine"), bind([], "own"), execute(), SYNC, execute("a", 2), execute("one"),
+        close("P", "one"), bind([], "own"), execute(), SYNC,
+        query("SELECT name, statement FROM pg_cursors ORDER BY name"), query("COMMIT"),
+        parse(ONE), bind(["5"], "", "one"), bind([], "own"), execute(), execute("one"), SYNC, query("DEALLOCATE ALL"),
+        query("SELECT name FROM pg_cursors")],
     "multi_statement_query": [query("SELECT 1; SELECT v FROM p WHERE id = 2; UPDATE p SET n = n WHERE id = 3")],
 }
 
