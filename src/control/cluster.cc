@@ -11,6 +11,7 @@
 #include "control/install_sql.h"
 #include "control/introspect.h"
 #include "control/membership.h"
+#include "control/unborn_roles.h"
 #include "pg/site_names.h"
 
 namespace pgmosaic::control {
@@ -164,6 +165,9 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   int settled = 0;
   CO_TRY(co_await recover(loop, all, settled));
   CO_TRY(co_await recover_intents(loop, all, settled));
+  auto conn = co_await connect(loop, home_, internal_database_);
+  if (!conn.ok()) co_return std::move(conn.error());
+  CO_TRY(co_await drop_unborn_roles(**conn));
   auto snapshot = std::make_shared<catalog::Snapshot>();
   for (const GroupEndpoint& group : groups_) snapshot->groups.push_back(group.group);
   snapshot->home = home_;

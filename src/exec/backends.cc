@@ -211,7 +211,18 @@ void Backends::released(const std::string& name) {
   position[replay_.size()] = kept.size();
   for (auto& backend : held_)
     if (backend->begun) backend->joined_at = position[std::min(backend->joined_at, replay_.size())];
+  for (auto& [name, at] : roles_) at = position[std::min(at, replay_.size())];
   replay_ = std::move(kept);
+}
+
+std::vector<std::string> Backends::take_lost_roles() {
+  std::vector<std::string> lost;
+  std::erase_if(roles_, [&](auto& role) {
+    const bool gone = !in_transaction_ || role.second > replay_.size();
+    if (gone) lost.push_back(std::move(role.first));
+    return gone;
+  });
+  return lost;
 }
 
 std::shared_ptr<const StagedSchema> Backends::rolled_back_to(const std::string& name) {
@@ -220,6 +231,9 @@ std::shared_ptr<const StagedSchema> Backends::rolled_back_to(const std::string& 
   std::shared_ptr<const StagedSchema> staged = found->staged;
   const std::size_t position = static_cast<std::size_t>(found - replay_.begin());
   settings_ = found->settings;
+  constexpr std::size_t kLost = SIZE_MAX;
+  for (auto& [role, at] : roles_)
+    if (at > position) at = kLost;
   replay_.erase(found + 1, replay_.end());
   for (auto& backend : held_) {
     if (!backend->begun || backend->joined_at <= position) continue;

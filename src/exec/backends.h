@@ -108,6 +108,11 @@ class Backends {
   // was.
   std::shared_ptr<const StagedSchema> rolled_back_to(const std::string& name);
 
+  // A role that the transaction has made, which its server has already: router/new_roles.h.
+  void note_role(std::string name) { roles_.emplace_back(std::move(name), replay_.size()); }
+  // Those whose making has been rolled back, or may have been: not any more in this transaction, or in none.
+  std::vector<std::string> take_lost_roles();
+
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
   net::Task<Status> commit(CommitHook* hook = nullptr);
@@ -221,6 +226,7 @@ class Backends {
   std::vector<Replay> replay_;
   std::set<catalog::Oid> moved_tables_;
   catalog::Draws lost_draws_;
+  std::vector<std::pair<std::string, std::size_t>> roles_;  // each with its position among replay_
   pool::PoolWaiter* waiting_ = nullptr;
 };
 

@@ -3,6 +3,7 @@
 #include "exec/control.h"
 #include "router/execution.h"
 #include "router/move_rows.h"
+#include "router/new_roles.h"
 #include "router/prepared_sql.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -115,6 +116,7 @@ net::Task<void> Session::abort_transaction() {
   co_await backends_.rollback();
   report_changes(watched);
   end_of_transaction(false);
+  co_await drop_unborn_roles(backends_, snapshot_->home);
 }
 
 // Commits, or rolls back where the transaction is aborted or a group refuses.
@@ -159,6 +161,7 @@ net::Task<Status> Session::commit_transaction() {
     co_await worker_.context.renew_pools(worker_.loop, std::move(changed));
   }
   end_of_transaction(status.ok());
+  co_await drop_unborn_roles(backends_, snapshot_->home);
   co_return status;
 }
 
@@ -378,6 +381,7 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
     ++staged_serial_;
     failed_ = false;
     plan_context_id_ = 0;
+    co_await drop_unborn_roles(backends_, snapshot_->home);
   }
   put_complete(tag);
   co_return Status{};

@@ -13,6 +13,7 @@
 #include "router/index_work.h"
 #include "router/layout.h"
 #include "router/new_columns.h"
+#include "router/new_roles.h"
 #include "router/new_tables.h"
 #include "router/patience.h"
 #include "router/server_ddl.h"
@@ -126,6 +127,11 @@ Error without_shards_database(Error error) {
   return error;
 }
 
+bool shares_homes_server(const catalog::Snapshot& snapshot) {
+  return std::any_of(snapshot.groups.begin(), snapshot.groups.end(),
+                     [](const catalog::Group& group) { return group.beside_home; });
+}
+
 }  // namespace
 
 net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
@@ -162,6 +168,15 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   } else if (ddl.new_columns) {
     NewColumns columns(backends_, snapshot_->home, *ddl.new_columns);
     status = co_await change_schema(ddl, tag, &columns);
+  } else if (in_block && ddl.tag == "CREATE ROLE" && shares_homes_server(*snapshot_)) {
+    plan::Ddl known = ddl;
+    if (ddl.hash_password) {
+      if (!renew_pools_) renew_pools_.emplace();
+      CO_TRY_ASSIGN(known.everywhere[0], hash_password(ddl.everywhere[0], {ddl.object}, *renew_pools_));
+      known.hash_password = false;
+    }
+    status = co_await make_role_known(backends_, snapshot_->home, known);
+    if (status.ok()) status = co_await change_schema(known, tag, nullptr);
   } else {
     status = co_await change_schema(ddl, tag, nullptr);
   }

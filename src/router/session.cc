@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "router/admin.h"
+#include "router/new_roles.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -260,6 +261,7 @@ net::Task<void> Session::end() {
       if (!backend->conn->idle() || backend->conn->has_unsent()) clean = false;
     if (clean) {
       co_await backends_.rollback();
+      co_await drop_unborn_roles(backends_, snapshot_->home);
     } else {
       backends_.drop_all();
     }

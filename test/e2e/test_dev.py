@@ -92,6 +92,26 @@ def test_kill_and_recover(make_dev_cluster, number):
         again.stop()
 
 
+def test_roles_of_a_killed_transaction_are_gone(make_dev_cluster):
+    cluster = make_dev_cluster(groups=2, name="roles")
+    cluster.endpoint.run(TABLE, "CREATE ROLE there")
+    family = descendants(cluster.pid)
+    with cluster.endpoint.connect(autocommit=False) as connection:
+        connection.execute("CREATE ROLE half LOGIN SUPERUSER")
+        connection.execute("GRANT SELECT ON t TO half")
+        assert cluster.endpoint.run("SELECT rolcanlogin, rolsuper FROM pg_roles WHERE rolname = 'half'") == [(False, False)]
+        cluster.kill()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    wait_until(lambda: not still_alive(family), "the servers of a killed process to end", timeout_s=30)
+    again = DevCluster(groups=2, name="roles again", directory=cluster.directory).start()
+    try:
+        assert again.endpoint.run("SELECT rolname FROM pg_roles WHERE rolname IN ('half', 'there')") == [("there",)]
+        again.endpoint.run("CREATE ROLE half")
+    finally:
+        again.stop()
+
+
 WRITER = """
 import psycopg, sys
 connection = psycopg.connect(sys.argv[1])
