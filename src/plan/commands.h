@@ -176,6 +176,15 @@ struct Ddl {
     bool explain_only = false;  // … makes no table
   };
   std::optional<FromQuery> from_query;
+  // The rows of a materialized view, which the home keeps, and the router reads where its query goes to other groups:
+  // router/materialized.cc.
+  struct ViewRows {
+    std::string name;     // as the client wrote it
+    std::string refresh;  // the client's REFRESH; empty: `everywhere` makes the view without rows
+    bool concurrently = false;
+    bool if_not_exists = false;
+  };
+  std::optional<ViewRows> view_rows;
 };
 
 }  // namespace pgmosaic::plan

@@ -156,17 +156,37 @@ Plan plan_materialized_view(std::string_view sql, const PgQuery__CreateTableAsSt
   Arena arena;
   Plan query = plan_tree(sql, create->query, context);
   if (query.kind == PlanKind::unsupported) return query;
-  if ((query.target.kind != Target::Kind::any && query.target.kind != Target::Kind::home) ||
-      !query.virtual_relations.empty())
-    return unsupported("a materialized view over sharded tables is not supported yet",
-                       "Create a sharded table, and fill it with INSERT ... SELECT on the distribution column.");
+  if (!query.virtual_relations.empty())
+    return unsupported("a materialized view of what only the router knows", "CREATE TABLE ... AS the query.");
+  if (query.target.kind == Target::Kind::everywhere && query.multi_group_error)
+    return unsupported(std::move(*query.multi_group_error));
+  const bool at_home = query.target.kind == Target::Kind::any || query.target.kind == Target::Kind::home;
   auto* empty = arena.shallow(create);
   empty->into = arena.shallow(create->into);
   empty->into->skip_data = 1;
   auto text = deparse_statement(arena.node(empty));
   if (!text) return unsupported(text.error());
   Plan plan = everywhere(create->into->skip_data ? "CREATE MATERIALIZED VIEW" : "SELECT", *text);
-  plan.ddl->home_instead = {std::string(sql)};
+  if (at_home || create->into->skip_data) {
+    plan.ddl->home_instead = {std::string(sql)};
+    return plan;
+  }
+  auto name = deparse_from_item(arena.node(create->into->rel));
+  if (!name) return unsupported(name.error());
+  plan.ddl->view_rows = {.name = std::move(*name), .refresh = {}, .if_not_exists = create->if_not_exists != 0};
+  return plan;
+}
+
+// The home knows what the view is made of.
+Plan plan_refresh(std::string_view sql, const PgQuery__RefreshMatViewStmt* refresh) {
+  Arena arena;
+  auto name = deparse_from_item(arena.node(refresh->relation));
+  if (!name) return unsupported(name.error());
+  Plan plan = everywhere("REFRESH MATERIALIZED VIEW", sql);
+  plan.ddl->changes_catalog = false;
+  plan.ddl->everywhere.clear();
+  plan.ddl->view_rows = {.name = std::move(*name), .refresh = std::string(sql)};
+  plan.ddl->view_rows->concurrently = refresh->concurrent;
   return plan;
 }
 
@@ -174,6 +194,8 @@ std::optional<Plan> plan_object(std::string_view sql, const Node* root, const Pl
   if (auto* create = as<PgQuery__CreateFunctionStmt>(root)) return plan_function(sql, create, context);
   if (auto* create = as<PgQuery__CreateTrigStmt>(root)) return plan_trigger(sql, create, context);
   if (auto plan = plan_code(sql, root, context)) return plan;
+  if (auto* statement = as<PgQuery__RefreshMatViewStmt>(root); statement != nullptr && !statement->skip_data)
+    return plan_refresh(sql, statement);
   if (auto* statement = as<PgQuery__CreateSchemaStmt>(root)) return plan_schema(sql, statement, context);
   if (as<PgQuery__CreateDomainStmt>(root)) return plan_domain(sql, "CREATE DOMAIN", root, context);
   if (as<PgQuery__AlterDomainStmt>(root)) return plan_domain(sql, "ALTER DOMAIN", root, context);

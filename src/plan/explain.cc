@@ -77,6 +77,8 @@ Plan explain_making(Plan made, std::string_view sql, std::string prefix, bool an
     if (prefix + from->home != sql) plan.rewritten_sql = prefix + from->home;
     return plan;
   }
+  if (made.ddl->view_rows)
+    return unsupported("EXPLAIN of a CREATE MATERIALIZED VIEW over sharded tables", "EXPLAIN the query in it.");
   made.command = made.ddl->tag = "EXPLAIN";
   made.explain_prefix = prefix;
   made.returns_rows = made.ddl->shows_rows = true;

@@ -78,9 +78,9 @@ std::string name_for_copy(const plan::Ddl::FromQuery& from) {
   return qualified_name(from.temporary ? "pg_temp" : from.schema, from.table);
 }
 
-// Floats, times with zones and what may hold them are written otherwise in some styles.
 }  // namespace
 
+// Floats, times with zones and what may hold them are written otherwise in some styles.
 std::string columns_question(const std::string& relation) {
   static const std::string kColumns =
       "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, "
@@ -187,7 +187,7 @@ Status TableFromQuery::check_styles(const Columns& columns) const {
   if (settings.encoding != PlanSettings::Encoding::unscannable &&
       (columns.exact || (!settings.loss.floats && !settings.loss.zones)))
     return {};
-  return make_error("0A000", "CREATE TABLE ... AS whose rows are read first, with these settings",
+  return make_error("0A000", "a table or materialized view whose rows are read first, with these settings",
                     "RESET extra_float_digits, DateStyle and client_encoding.");
 }
 
@@ -212,7 +212,7 @@ net::Task<Status> TableFromQuery::read_rows(const Source& source, std::string& r
   s_.rows_to_ = nullptr;
   s_.out_ = std::move(before);
   if (rows.size() > kMostBytes)
-    co_return make_error("54000", "a CREATE TABLE ... AS of more rows than the router can keep",
+    co_return make_error("54000", "a table or materialized view of more rows than the router can keep",
                          "Create the table first, and fill it in several steps or with COPY.");
   if (!status.ok()) status.error().position = 0;  // it counts in the query alone
   co_return status;
@@ -251,6 +251,7 @@ net::Task<Result<bool>> TableFromQuery::exists() {
 }
 
 net::Task<Status> TableFromQuery::run(std::string& tag) {
+  if (ddl_.view_rows) co_return co_await run_view(tag);
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
   auto home = co_await s_.backends_.get(s_.snapshot_->home);
   if (!home.ok()) co_return std::move(home.error());

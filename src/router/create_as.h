@@ -14,7 +14,7 @@ class TableFromQuery {
  public:
   TableFromQuery(Session& session, const plan::Ddl& ddl) : s_(session), ddl_(ddl) {}
 
-  // REQUIRES: ddl.from_query
+  // REQUIRES: ddl.from_query or ddl.view_rows
   net::Task<Status> run(std::string& tag);
   // Runs what the home makes by itself: notices and the tag are the client's, rows too where ddl.shows_rows.
   net::Task<Status> at_home(const std::string& text, std::string& tag);
@@ -29,6 +29,9 @@ class TableFromQuery {
     std::string sample;  // the same, where no row is wanted
     bool at_home = false;
   };
+  // materialized.cc
+  net::Task<Status> run_view(std::string& tag);
+  net::Task<Status> fill_view(std::string& tag);
   net::Task<Result<Source>> source();
   net::Task<Result<bool>> exists();
   struct Columns {

@@ -229,7 +229,7 @@ void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& confi
 }
 
 net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, SchemaStep* step) {
-  if (ddl.from_query) co_return co_await TableFromQuery(*this, ddl).run(tag);
+  if (ddl.from_query || ddl.view_rows) co_return co_await TableFromQuery(*this, ddl).run(tag);
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> home, others;
   std::vector<std::string> of_others;  // what each of `others` runs in place of ddl.everywhere[0]; empty: that
