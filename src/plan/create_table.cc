@@ -104,7 +104,7 @@ Status CreateTablePlanner::choose_kind() {
     if (spread && (text_.shard_count || text_.colocate_with))
       return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for tables sharded by hash",
                     "The shards of this table are its partitions.");
-    by_partition_ = spread;
+    table_.by_partition = by_partition_ = spread;
     if (spread) table_.kind = TableKind::sharded;
     if (spread) return {};
   }

@@ -27,6 +27,9 @@ Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::
     return refused("a foreign key from a " + kind_name(table.kind) + " table to a sharded table", hint);
   if (table.by_expression) return refused("a foreign key from a table that is sharded by an expression", hint);
   bool self = referenced == nullptr;
+  const catalog::Colocation* theirs = self ? nullptr : context.database->colocation(referenced->colocation);
+  // By the same partitions? NewTables::check_range_keys looks at the catalog.
+  if (table.by_partition && (self || (theirs != nullptr && theirs->by_partition))) return {};
   std::vector<std::string> referenced_keys = table.key_columns;
   if (!self) {
     referenced_keys.clear();

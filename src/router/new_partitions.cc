@@ -136,7 +136,8 @@ net::Task<Status> NewTables::partition(const plan::Ddl::NewPartition& made) {
     placed.schema = *row[3];
     co_return co_await spread(placed, oid, parent, divided);
   }
-  const exec::GroupId group = choose_group(parent);
+  CO_TRY_ASSIGN(exec::GroupId group, co_await group_of_counterpart(oid, oid_in(row[1])));
+  if (group == 0) group = choose_group(parent);
   record(oid, group);
   co_return co_await refuse_elsewhere(name, group);
 }

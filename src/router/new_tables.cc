@@ -261,6 +261,7 @@ net::Task<Status> NewTables::after(const plan::Ddl& ddl) {
   if (ddl.new_sharded && !existed_) CO_TRY(co_await sharded(*ddl.new_sharded));
   if (ddl.new_table) CO_TRY(co_await other(*ddl.new_table));
   for (const auto& made : ddl.new_partitions) CO_TRY(co_await partition(made));
+  if (!ddl.new_partitions.empty()) CO_TRY(co_await check_range_keys(ddl));
   co_return Status{};
 }
 

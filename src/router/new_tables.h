@@ -39,6 +39,8 @@ class NewTables {
   // Before the statements of `ddl` run, and after they ran on every group.
   net::Task<Status> before(const plan::Ddl& ddl);
   net::Task<Status> after(const plan::Ddl& ddl);
+  // When the home has run one of the statements, and the other groups have not. range_keys.cc
+  net::Task<Status> check_range_keys(const plan::Ddl& ddl);
 
  private:
   net::Task<Status> refuse_partitioned(const std::string& index);
@@ -77,6 +79,9 @@ class NewTables {
   net::Task<Status> refuse_elsewhere(const std::string& name, exec::GroupId group);
   net::Task<Status> move_from_home(const std::string& name, exec::GroupId group);
   exec::GroupId choose_group(const Parent& parent);
+  bool is_by_partition(catalog::Oid oid) const;
+  exec::GroupId group_of(catalog::Oid partition) const;
+  net::Task<Result<exec::GroupId>> group_of_counterpart(catalog::Oid partition, catalog::Oid parent);
   void record(catalog::Oid oid, exec::GroupId group);
 
   exec::ClusterControl& control_;

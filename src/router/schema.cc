@@ -268,6 +268,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
         co_return ddl.server_wide ? without_shards_database(std::move(ran.error())) : std::move(ran.error());
     }
     if (i == 0 && ddl.tag == "SELECT") tag = of_home;  // CREATE TABLE … AS counts its rows
+    if (ddl.changes_catalog && !temporary) CO_TRY(co_await made.check_range_keys(ddl));
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
       if (!of_others[other].empty()) rest[other] = of_others[other];
