@@ -137,24 +137,47 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
          'tag', TG_TAG, 'stack', stack, 'made', made, 'role', current_user,
          'path', pg_catalog.current_setting('search_path'))))::pg_catalog.text, true);
   END $$;
--- Of a materialized view and a temporary view of the same columns: each gets the other's query, for a REFRESH of rows that
--- the router has read (router/materialized.cc). The update of pg_class tells all caches of it.
+-- Of a materialized view and a temporary view of the same columns: each gets the other's query. The update of pg_class
+-- tells all caches of it. Without `source` others who refresh the view wait from now on.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_swap_queries(kept oid, source oid) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$
   BEGIN
     IF (SELECT count(*) FROM pg_class c WHERE pg_has_role(session_user, c.relowner, 'MEMBER')
-          AND (c.oid = kept AND c.relkind = 'm' OR c.oid = source AND c.relkind = 'v' AND c.relpersistence = 't')) <> 2
-        OR EXISTS (SELECT attnum, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = kept AND attnum > 0
-                   EXCEPT SELECT attnum, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = source)
+          AND (c.oid = kept AND c.relkind = 'm' OR c.oid = source AND c.relkind = 'v' AND c.relpersistence = 't')) <>
+            CASE WHEN source IS NULL THEN 1 ELSE 2 END
+        OR source IS NOT NULL
+          AND EXISTS (SELECT attnum, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = kept
+                        AND attnum > 0
+                      EXCEPT SELECT attnum, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = source)
         OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = source AND attnum > 0
                    AND attnum NOT IN (SELECT attnum FROM pg_attribute WHERE attrelid = kept)) THEN
       RAISE insufficient_privilege USING MESSAGE = 'not a materialized view and a temporary view of the same columns';
+    ELSIF source IS NULL THEN
+      PERFORM FROM pg_rewrite WHERE ev_class = kept FOR UPDATE;
+      RETURN;
     END IF;
     UPDATE pg_rewrite r SET ev_action = o.ev_action FROM pg_rewrite o
       WHERE r.rulename = '_RETURN' AND o.rulename = '_RETURN'
         AND (r.ev_class = kept AND o.ev_class = source OR r.ev_class = source AND o.ev_class = kept);
     UPDATE pg_class SET relhasrules = relhasrules WHERE oid IN (kept, source);
+  END $$;
+REVOKE EXECUTE ON FUNCTION pg_catalog.pgmosaic_swap_queries(oid, oid) FROM PUBLIC;
+-- REFRESH of rows that the router has read (router/materialized.cc). It has the session's search_path, for functions in
+-- indexes, and therefore nothing that one could redirect.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_refresh(kept oid, source oid, concurrently boolean) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER
+  AS $$
+  DECLARE
+    command pg_catalog.text := pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s',
+      CASE WHEN concurrently THEN 'CONCURRENTLY' END, kept::pg_catalog.regclass);
+  BEGIN
+    PERFORM pg_catalog.pgmosaic_swap_queries(kept, source);
+    IF source IS NULL THEN
+      RETURN;
+    END IF;
+    EXECUTE command;
+    PERFORM pg_catalog.pgmosaic_swap_queries(kept, source);
   END $$;
 DO $$
   DECLARE

@@ -1,7 +1,7 @@
 // Materialized views whose query reads tables of other groups. The view is the home's, made without rows; the router
 // reads the rows, puts them into a temporary table there, and lets PostgreSQL refresh the view from it: for this moment
-// the view and a temporary view of that table have each other's queries (control/install_sql.h). All of it is in the
-// statement's transaction, so that others see the view as it was or as it is.
+// the view and a temporary view of that table have each other's queries (pgmosaic_refresh() in control/install_sql.h).
+// All of it is in the statement's transaction, so that others see the view as it was or as it is.
 #include <algorithm>
 
 #include "router/create_as.h"
@@ -15,8 +15,9 @@ namespace {
 constexpr const char* kRows = "pgmosaic_rows";
 constexpr const char* kSource = "pg_temp.pgmosaic_source";
 
-std::string swap_sql(const std::string& oid) {
-  return "SELECT pg_catalog.pgmosaic_swap_queries(" + oid + ", '" + kSource + "'::pg_catalog.regclass)";
+// `source`: NULL: only keeps others from doing the same until the transaction has ended.
+std::string refresh_sql(const std::string& oid, const std::string& source, bool concurrently) {
+  return "SELECT pg_catalog.pgmosaic_refresh(" + oid + ", " + source + ", " + (concurrently ? "true" : "false") + ")";
 }
 
 }  // namespace
@@ -69,9 +70,10 @@ net::Task<Status> TableFromQuery::fill_view(std::string& tag) {
   CO_TRY(check_styles({columns->rows.at(0)[0].value_or(""), columns->rows[0][1] == "t"}));
   backend.not_preparable = true;
   // First of all, as another REFRESH then waits here, and reads what comes behind this one.
-  auto begun = co_await home.query(std::string("CREATE TEMPORARY TABLE ") + kRows + " (LIKE " + view.name +
-                                   ") ON COMMIT DROP; CREATE TEMPORARY VIEW pgmosaic_source AS SELECT * FROM pg_temp." +
-                                   kRows + "; " + swap_sql(oid));
+  const std::string begin = refresh_sql(oid, "NULL", false) + "; CREATE TEMPORARY TABLE " + kRows + " (LIKE " +
+                            view.name +
+                            ") ON COMMIT DROP; CREATE TEMPORARY VIEW pgmosaic_source AS SELECT * FROM pg_temp." + kRows;
+  auto begun = co_await home.query(begin);
   if (!begun.ok()) co_return std::move(begun.error());
   plan::Ddl into;
   into.from_query.emplace();
@@ -81,12 +83,15 @@ net::Task<Status> TableFromQuery::fill_view(std::string& tag) {
   TableFromQuery filled(s_, into);
   CO_TRY(co_await filled.read_rows(source, rows));
   CO_TRY(co_await filled.copy_rows(rows));
-  auto refreshed = co_await home.query(refresh);
+  const std::string exchange =
+      refresh_sql(oid, std::string("'") + kSource + "'::pg_catalog.regclass", view.concurrently);
+  auto refreshed = co_await home.query(exchange);
   if (!refreshed.ok()) co_return std::move(refreshed.error());
   s_.out_ += refreshed->notices;
-  auto ended = co_await home.query(swap_sql(oid) + "; DROP VIEW " + kSource + "; DROP TABLE pg_temp." + kRows);
+  const std::string drop = std::string("DROP VIEW ") + kSource + "; DROP TABLE pg_temp." + kRows;
+  auto ended = co_await home.query(drop);
   if (!ended.ok()) co_return std::move(ended.error());
-  tag = refreshed->tag;
+  tag = "REFRESH MATERIALIZED VIEW";
   if (view.refresh.empty()) tag = "SELECT " + std::to_string(std::count(rows.begin(), rows.end(), '\n'));
   co_return Status{};
 }

@@ -79,7 +79,9 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   std::vector<exec::Backend*> targets;
   Status result = co_await set_on_backends(change.statements, targets);
   if (!result.ok()) {
-    backends_.set_settings(before);
+    pool::SettingsMap kept = *before;
+    if (result.error().sqlstate == "42602") kept.erase(command.name);  // LOAD has taken the name for itself
+    backends_.set_settings(worker_.settings.intern(std::move(kept)));
     co_return result;
   }
   if (command.kind == Kind::set && command.name == "datestyle" && !targets.empty())

@@ -57,7 +57,7 @@ def test_readers_beside_refreshes(endpoint):
 
 def test_queries_are_swapped_by_owners_alone(endpoint):
     endpoint.run("CREATE TABLE t (id int PRIMARY KEY) SHARD BY HASH (id)", "CREATE MATERIALIZED VIEW m AS SELECT id FROM t")
-    swap = "SELECT pgmosaic_swap_queries('m'::regclass, to_regclass('v'))"
+    swap = "SELECT pgmosaic_refresh('m'::regclass, to_regclass('v'), false)"
     with endpoint.connect() as connection:
         for other in ("id::bigint AS id FROM t", "id, id AS again FROM t"):
             connection.execute("BEGIN")
