@@ -30,12 +30,17 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETUR
     END IF;
     RETURN nextval(sequence::regclass);
   END $$;
--- Marks an index whose parts the groups are yet to build; the internal role makes it valid (Cluster::index_built).
+-- Marks an index whose parts the groups are yet to build; the internal role makes it valid (Cluster::index_built). For
+-- the session's statements alone: not for functions, in which others could have it marked.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_begin_index(index oid) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$
+  DECLARE
+    stack text;
   BEGIN
-    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = index AND pg_has_role(session_user, c.relowner, 'MEMBER')) THEN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF stack LIKE E'%\n%' OR index < 16384 OR NOT EXISTS (
+         SELECT FROM pg_class c WHERE c.oid = index AND pg_has_role(session_user, c.relowner, 'MEMBER')) THEN
       RAISE insufficient_privilege USING MESSAGE = format('must be owner of index %s', index::regclass);
     END IF;
     UPDATE pg_index SET indisvalid = false WHERE indexrelid = index
@@ -44,13 +49,15 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_begin_index(index oid) RETURNS vo
 RESET session_replication_role;
 )";
 
-// Of the home. While a statement is guarded (router/guard.h), what functions do to the schema is noted for the other
-// groups, temporary objects aside. Of what is dropped within ALTER the event behind it tells. What a backend knows of
+// Of the home. What functions do to the schema is noted for the other groups (router/guard.h), temporary objects aside.
+// Only an event trigger can write such a note, and what it says of the session comes from PostgreSQL: the statements in
+// it run with the session's rights elsewhere. Of what is dropped within ALTER the event behind it tells. What a backend knows of
 // sequences is told by pgmosaic_numbers(); currval() and lastval() are told what else the session has drawn
 // (router/numbers.h).
 inline constexpr const char* kInstallHomeSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
+SET session_replication_role = replica;
 -- "oid=number,oid=number,;lastval" of these sequences; NULL: of all. "oid=": somebody else has it locked.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_numbers(sequences oid[]) RETURNS text
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -109,34 +116,74 @@ CREATE OR REPLACE FUNCTION pg_catalog.lastval(numbers bigint[]) RETURNS bigint
     END IF;
     RETURN pg_catalog.currval(last::pg_catalog.regclass, numbers);  -- the backend may know a newer one by setval()
   END $$;
-CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
-  LANGUAGE plpgsql
+-- A relation's columns as CREATE TABLE has them; whether their values keep their meaning in any output style: floats,
+-- times with zones and what may hold them are written otherwise in some.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_columns(relation oid, OUT columns text, OUT exact boolean)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
   AS $$
+    SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
+                      || CASE WHEN a.attcollation <> t.typcollation
+                              THEN ' COLLATE ' || quote_ident(n.nspname) || '.' || quote_ident(l.collname) ELSE '' END
+                      || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum),
+           coalesce(bool_and(t.typtype IN ('b', 'e') AND t.typcategory NOT IN ('A', 'G')
+                             AND t.oid NOT IN (700, 701, 1184, 1266)), true)
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation
+         LEFT JOIN pg_namespace n ON n.oid = l.collnamespace
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = relation
+  $$;
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_home_changes (
+  xact xid8, n int, tag text, role text, path text, stack text, made oid, name text, columns text,
+  PRIMARY KEY (xact, n));
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text, role text, path text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  #variable_conflict use_variable
   DECLARE
-    stack pg_catalog.text;
-    made pg_catalog.oid;
+    stack text;
+    made oid;
+    names text;
+    name text;
   BEGIN
-    IF pg_catalog.current_setting('pgmosaic.guard', true) IS DISTINCT FROM 'on' THEN
-      RETURN;
-    ELSIF TG_EVENT = 'sql_drop' THEN
-      IF TG_TAG NOT LIKE 'DROP %' OR
-         NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE NOT is_temporary) THEN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    stack := substring(stack FROM 'PL/pgSQL function pgmosaic_guard\(\) line \d+ at PERFORM\n(.*)');
+    IF event = 'sql_drop' THEN
+      IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary)
+          OR tag NOT LIKE 'DROP %' THEN
         RETURN;
       END IF;
     ELSE
-      SELECT objid INTO made FROM pg_catalog.pg_event_trigger_ddl_commands()
+      SELECT objid INTO made FROM pg_event_trigger_ddl_commands()
         WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension LIMIT 1;
       IF NOT FOUND THEN
         RETURN;
       END IF;
     END IF;
-    GET DIAGNOSTICS stack = PG_CONTEXT;
-    PERFORM pg_catalog.set_config('pgmosaic.schema_changes',
-      (coalesce(nullif(pg_catalog.current_setting('pgmosaic.schema_changes', true), ''), '[]')::pg_catalog.jsonb ||
-       pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
-         'tag', TG_TAG, 'stack', stack, 'made', made, 'role', current_user,
-         'path', pg_catalog.current_setting('search_path'))))::pg_catalog.text, true);
+    IF stack IS NULL THEN
+      RETURN;  -- a statement of its own
+    END IF;
+    IF tag IN ('CREATE TABLE AS', 'SELECT INTO') THEN
+      name := made::regclass;
+      names := (SELECT c.columns FROM pgmosaic_columns(made) c);
+    END IF;
+    DELETE FROM pgmosaic_home_changes WHERE (xact, n) IN (
+      SELECT o.xact, o.n FROM pgmosaic_home_changes o WHERE o.xact < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY o.xact LIMIT 100 FOR UPDATE SKIP LOCKED);
+    INSERT INTO pgmosaic_home_changes
+      SELECT pg_current_xact_id(), 1 + count(*), tag, role, path, stack, made, name, names FROM pgmosaic_home_changes o
+        WHERE o.xact = pg_current_xact_id();
   END $$;
+-- It runs with the settings of whoever changes the schema: so it must not have anything that one could redirect.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
+  LANGUAGE plpgsql
+  AS $$
+  BEGIN
+    PERFORM pg_catalog.pgmosaic_note_change(
+      TG_EVENT, TG_TAG, current_user::pg_catalog.text, pg_catalog.current_setting('search_path'));
+  END $$;
+-- Of the transaction, behind the first ones.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_changes(behind int) RETURNS SETOF pg_catalog.pgmosaic_home_changes
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT * FROM pgmosaic_home_changes WHERE xact = pg_current_xact_id_if_assigned() AND n > $1 ORDER BY n $$;
 -- Of a materialized view and a temporary view of the same columns: each gets the other's query. The update of pg_class
 -- tells all caches of it. Without `source` others who refresh the view wait from now on.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_swap_queries(kept oid, source oid) RETURNS void
@@ -163,15 +210,20 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_swap_queries(kept oid, source oid
     UPDATE pg_class SET relhasrules = relhasrules WHERE oid IN (kept, source);
   END $$;
 REVOKE EXECUTE ON FUNCTION pg_catalog.pgmosaic_swap_queries(oid, oid) FROM PUBLIC;
--- REFRESH of rows that the router has read (router/materialized.cc). It has the session's search_path, for functions in
--- indexes, and therefore nothing that one could redirect.
+-- REFRESH of rows that the router has read (router/materialized.cc), for the session's statements alone. It has their
+-- search_path, for functions in indexes, and therefore nothing that one could redirect.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_refresh(kept oid, source oid, concurrently boolean) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER
   AS $$
   DECLARE
+    stack pg_catalog.text;
     command pg_catalog.text := pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s',
       CASE WHEN concurrently THEN 'CONCURRENTLY' END, kept::pg_catalog.regclass);
   BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF pg_catalog.strpos(stack, E'\n') OPERATOR(pg_catalog.>) 0 THEN
+      RAISE insufficient_privilege USING MESSAGE = 'not for functions';
+    END IF;
     PERFORM pg_catalog.pgmosaic_swap_queries(kept, source);
     IF source IS NULL THEN
       RETURN;
@@ -187,9 +239,11 @@ DO $$
       IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pgmosaic_guard_' || event) THEN
         EXECUTE format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION pg_catalog.pgmosaic_guard()',
                        'pgmosaic_guard_' || event, event);
+        EXECUTE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', 'pgmosaic_guard_' || event);
       END IF;
     END LOOP;
   END $$;
+RESET session_replication_role;
 )";
 
 // Of the groups that hold shards.

@@ -80,19 +80,8 @@ std::string name_for_copy(const plan::Ddl::FromQuery& from) {
 
 }  // namespace
 
-// Floats, times with zones and what may hold them are written otherwise in some styles.
 std::string columns_question(const std::string& relation) {
-  static const std::string kColumns =
-      "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || pg_catalog.format_type(a.atttypid, "
-      "a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || "
-      "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(l.collname) ELSE '' END || CASE WHEN "
-      "a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum), "
-      "coalesce(pg_catalog.bool_and(t.typtype IN ('b', 'e') AND t.typcategory NOT IN ('A', 'G') AND t.oid NOT IN (700, "
-      "701, 1184, 1266)), true) "
-      "FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN "
-      "pg_catalog.pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = "
-      "l.collnamespace WHERE a.attnum > 0 AND a.attrelid = ";
-  return kColumns + relation;
+  return "SELECT columns, exact FROM pg_catalog.pgmosaic_columns(" + relation + ")";
 }
 
 namespace {

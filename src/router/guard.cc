@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 
 #include "plan/planner.h"
 #include "pool/settings.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -21,6 +23,19 @@ std::string oids_of(const catalog::Database& database, catalog::TableKind kind) 
   return "'{" + oids + "}'::pg_catalog.oid[]";
 }
 
+// The command that a statement is, by its first words: CREATE OR REPLACE VIEW is CREATE VIEW.
+bool has_tag(std::string_view statement, std::string_view tag) {
+  sql::TokenScanner words(statement), wanted(tag);
+  for (sql::Token word = wanted.next(); word.kind != sql::Token::Kind::end; word = wanted.next()) {
+    const std::string name = wanted.name(word);
+    if (name == "as" || name == "into") return true;  // CREATE TABLE AS, SELECT INTO
+    sql::Token mine = words.next();
+    while (mine.kind == sql::Token::Kind::word && !words.is_word(mine, name)) mine = words.next();
+    if (mine.kind != sql::Token::Kind::word) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
@@ -30,50 +45,54 @@ Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
       reference_(oids_of(database, catalog::TableKind::reference)) {}
 
 // A table that is sharded; a reference table that is written; what the server's databases share (roles, databases,
-// tablespaces, settings, comments of these), where it is changed. Schema changes have other locks than statements over
-// rows, TRUNCATE aside, which leaves other files behind.
-std::string Guard::touched() const {
+// tablespaces, settings, comments of these), where it is changed. Where the schema was changed, other locks than those
+// of statements over rows are that change's, unless TRUNCATE has left other files behind.
+std::string Guard::touched(bool changed) const {
+  std::string of_sharded = "true", of_reference = "l.mode NOT IN ('AccessShareLock', 'RowShareLock')",
+              truncated = "false";
+  if (changed) {
+    of_sharded = "l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
+    of_reference = "l.mode = 'RowExclusiveLock'";
+    truncated =
+        "l.mode = 'AccessExclusiveLock' AND EXISTS (SELECT FROM pg_catalog.pg_class f WHERE f.oid = l.relation AND "
+        "f.relfilenode <> 0 AND pg_catalog.strpos(" +
+        pool::quote_literal(files_) + ", ',' || f.oid || ' ' || f.relfilenode || ',') = 0)";
+  }
   return "(SELECT pg_catalog.min(l.relation::pg_catalog.int8) FROM pg_catalog.pg_locks l WHERE l.pid = "
          "pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND (l.relation = ANY (" +
-         sharded_ + ") AND (l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') OR c.unknown) OR " +
-         "l.relation = ANY (" + reference_ +
-         ") AND (l.mode = 'RowExclusiveLock' OR l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND c.unknown) OR "
-         "l.mode = 'RowExclusiveLock' AND l.relation IN (1213, 1260, 1261, 1262, 2396, 2964, 3592) OR "
-         "l.mode = 'AccessExclusiveLock' AND l.relation = ANY (" +
-         sharded_ + " || " + reference_ +
-         ") AND EXISTS (SELECT FROM pg_catalog.pg_class f WHERE f.oid = l.relation AND f.relfilenode <> 0 AND "
-         "pg_catalog.strpos(pg_catalog.current_setting('pgmosaic.files', true), ',' || f.oid || ' ' || f.relfilenode "
-         "|| "
-         "',') = 0)))";
+         sharded_ + ") AND (" + of_sharded + " OR " + truncated + ") OR l.relation = ANY (" + reference_ + ") AND (" +
+         of_reference + " OR " + truncated +
+         ") OR l.mode = 'RowExclusiveLock' AND l.relation IN (1213, 1260, 1261, 1262, 2396, 2964, 3592)))";
 }
 
 net::Task<Status> Guard::begin() {
   const std::string question =
-      "SELECT pg_catalog.set_config('pgmosaic.guard', 'on', true), pg_catalog.set_config('pgmosaic.schema_changes', "
-      "'', "
-      "true), pg_catalog.set_config('pgmosaic.files', (SELECT ',' || coalesce(pg_catalog.string_agg(oid || ' ' || "
-      "relfilenode, ','), '') || ',' FROM pg_catalog.pg_class WHERE oid = ANY (" +
-      sharded_ + " || " + reference_ + ")), true), " + touched() + " FROM (VALUES (true)) AS c (unknown)";
+      "SELECT " + touched(false) +
+      ", current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT pg_catalog.string_agg(oid || "
+      "' ' || relfilenode, ',') FROM pg_catalog.pg_class WHERE oid = ANY (" +
+      sharded_ + " || " + reference_ + ")), '') || ',', (SELECT count(*) FROM pg_catalog.pgmosaic_changes(0))";
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
-  if (!rows->rows[0][3]) co_return Status{};
+  const auto& row = rows->rows[0];
+  role_ = row[1].value_or("");
+  path_ = row[2].value_or("");
+  files_ = row[3].value_or("");
+  noted_ = row[4].value_or("0");
+  if (!row[0]) co_return Status{};
   co_return make_error("0A000", "SQL given as text in a transaction that has used sharded or written reference tables",
                        "Run it in a transaction of its own: what it touches cannot be told apart.");
 }
 
 net::Task<Status> Guard::end() {
+  CO_TRY(co_await read_changes());
   const std::string question =
-      "SELECT pg_catalog.set_config('pgmosaic.guard', '', true), " + touched() +
-      ", EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), NOT c.unknown "
-      "FROM (SELECT coalesce(pg_catalog.current_setting('pgmosaic.schema_changes', true), '') = '') AS c (unknown)";
+      "SELECT " + touched(!changes_.empty()) +
+      ", EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())";
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
-  leaves_objects_ = rows->rows[0][2] == "t";
-  if (!rows->rows[0][1]) {
-    if (rows->rows[0][3] == "t") co_return co_await read_changes();
-    co_return Status{};
-  }
-  const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*rows->rows[0][1])));
+  leaves_objects_ = rows->rows[0][1] == "t";
+  if (!rows->rows[0][0]) co_return Status{};
+  const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0])));
   const std::string what = table == database_.tables_by_oid.end() ? "roles or databases, which every server has"
                            : table->second->kind == catalog::TableKind::sharded
                                ? "sharded table \"" + table->second->name + "\""
@@ -82,29 +101,42 @@ net::Task<Status> Guard::end() {
 }
 
 net::Task<Status> Guard::read_changes() {
-  auto rows = co_await home_.query(
-      "SELECT c->>'tag', c->>'stack', coalesce(c->>'made', ''), c->>'path' = pg_catalog.current_setting('search_path') "
-      "AND c->>'role' = current_user, pg_catalog.set_config('pgmosaic.schema_changes', '', true) FROM "
-      "pg_catalog.jsonb_array_elements(pg_catalog.current_setting('pgmosaic.schema_changes')::pg_catalog.jsonb) WITH "
-      "ORDINALITY AS e (c, n) ORDER BY n");
+  const std::string question =
+      "SELECT tag, stack, made, name, columns, role, path FROM pg_catalog.pgmosaic_changes(" + noted_ + ")";
+  auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
+  std::vector<std::string> texts;
   for (const auto& row : rows->rows) {
-    if (row[3] != "t")
-      co_return make_error("0A000", *row[0] + " in a function with a search_path or a role of its own is not supported",
-                           "The other servers would have to do the same: run it as a statement of its own.");
-    auto sql = co_await statement_in(*row[1]);
-    if (!sql.ok()) co_return std::move(sql.error());
-    if (sql->empty())
-      co_return make_error("0A000", *row[0] + " in a function, procedure or block is not supported here",
+    CO_TRY_ASSIGN(std::string text, co_await text_in(*row[1]));
+    texts.push_back(std::move(text));
+  }
+  std::map<std::string, std::size_t> next;  // of texts with several statements: which comes next
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const auto& row = rows->rows[i];
+    const std::string& tag = *row[0];
+    const std::vector<std::string_view> statements = plan::split_statements(texts[i]);
+    if (statements.empty())
+      co_return make_error("0A000", tag + " in a function, procedure or block is not supported here",
                            "Its text is not known to the other servers: run it as a statement of its own.");
-    changes_.push_back({*row[0], std::move(*sql), *row[2]});
+    // What a statement drops besides what it does, as CREATE EXTENSION may.
+    const bool whole = statements.size() > 1 || has_tag(statements[0], tag);
+    if (!whole && std::find(texts.begin() + static_cast<std::ptrdiff_t>(i) + 1, texts.end(), texts[i]) != texts.end())
+      continue;
+    if (row[5] != role_ || row[6] != path_)
+      co_return make_error("0A000", tag + " in a function with a search_path or a role of its own is not supported",
+                           "The other servers would have to do the same: run it as a statement of its own.");
+    std::size_t& at = next[texts[i]];
+    for (std::size_t tries = 0; tries + 1 < statements.size() && !has_tag(statements[at], tag); ++tries)
+      at = (at + 1) % statements.size();
+    changes_.push_back(
+        {tag, std::string(statements[at]), row[2].value_or(""), row[3].value_or(""), row[4].value_or("")});
+    at = (at + 1) % statements.size();
   }
   co_return Status{};
 }
 
-// Behind the event trigger's own line stands the statement, or a function in SQL and a number. Empty: it is not known.
-net::Task<Result<std::string>> Guard::statement_in(std::string_view stack) {
-  stack.remove_prefix(std::min(stack.find('\n'), stack.size() - 1) + 1);
+// The text in which the statement stands, or that of a function in SQL; empty: it is not known.
+net::Task<Result<std::string>> Guard::text_in(std::string_view stack) {
   constexpr std::string_view kStatement = "SQL statement \"", kFunction = "SQL function \"";
   if (stack.starts_with(kStatement)) {
     stack.remove_prefix(kStatement.size());
@@ -116,7 +148,6 @@ net::Task<Result<std::string>> Guard::statement_in(std::string_view stack) {
   const std::size_t quote = stack.find("\" statement ");
   if (!stack.starts_with(kFunction) || quote == std::string_view::npos) co_return std::string();
   const std::string name(stack.substr(kFunction.size(), quote - kFunction.size()));
-  const auto number = std::strtoul(std::string(stack.substr(quote + 12, 5)).c_str(), nullptr, 10);
   const std::string question =
       "SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE l.lanname = "
       "'sql' AND p.proname = " +
@@ -125,6 +156,7 @@ net::Task<Result<std::string>> Guard::statement_in(std::string_view stack) {
   if (!rows.ok()) co_return std::move(rows.error());
   if (rows->rows.size() != 1) co_return std::string();
   const std::string body = rows->rows[0][0].value_or("");
+  const auto number = std::strtoul(std::string(stack.substr(quote + 12, 5)).c_str(), nullptr, 10);
   const auto statements = plan::split_statements(body);
   if (number == 0 || number > statements.size()) co_return std::string();
   co_return std::string(statements[number - 1]);

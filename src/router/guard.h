@@ -15,7 +15,8 @@ namespace pgmosaic::router {
 // A statement in a function that changed the schema of the home, and of no other group yet.
 struct HomeChange {
   std::string tag, sql;
-  std::string made;  // OID of what it made or changed; empty: it dropped something
+  std::string made;           // OID of what it made or changed; empty: it dropped something
+  std::string name, columns;  // of a table made of a query, as CREATE TABLE has them
 };
 
 class Guard {
@@ -34,13 +35,16 @@ class Guard {
   bool leaves_objects() const { return leaves_objects_; }
 
  private:
-  std::string touched() const;
+  std::string touched(bool changed) const;
   net::Task<Status> read_changes();
-  net::Task<Result<std::string>> statement_in(std::string_view stack);
+  net::Task<Result<std::string>> text_in(std::string_view stack);
   pool::ServerConn& home_;
   const catalog::Database& database_;
   bool leaves_objects_ = false;
   const std::string sharded_, reference_;  // arrays of OIDs
+  // Before the statement: what others groups have, too; of all tables, as TRUNCATE gives them new ones.
+  std::string role_, path_, files_;
+  std::string noted_;  // changes of the transaction before
   std::vector<HomeChange> changes_;
 };
 

@@ -16,8 +16,8 @@ class HomeChanges {
   net::Task<Status> follow(const std::vector<HomeChange>& changes);
 
  private:
-  net::Task<Result<plan::PlanPtr>> plan(const HomeChange& change);
-  net::Task<Status> check_rows(const HomeChange& change);
+  plan::PlanPtr plan(const HomeChange& change);
+  net::Task<Status> check_partition(const HomeChange& change, const plan::Ddl::NewPartition& partition);
 
   Session& s_;
 };

@@ -73,7 +73,10 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   if (!backends_.in_transaction()) {
     // A value that a group refuses must not stand in the way of the one that replaces it.
     pool::SettingsMap others = change.map;
-    if (command.name != "datestyle") others.erase(command.name);  // SET DateStyle = DMY keeps half of what was there
+    others.erase(command.name);
+    // SET DateStyle = DMY keeps half of what was there.
+    if (const auto style = before->find("datestyle"); command.name == "datestyle" && style != before->end())
+      others.insert(*style);
     if (!local) backends_.set_settings(worker_.settings.intern(std::move(others)));
   }
   std::vector<exec::Backend*> targets;
