@@ -157,6 +157,7 @@ net::Task<Status> Cluster::check_membership(net::EventLoop& loop, const std::vec
 
 net::Task<Status> Cluster::open(net::EventLoop& loop) {
   CO_TRY(load_identity());
+  CO_TRY(co_await finish_renames(loop));
   auto databases = co_await list_databases(loop);
   if (!databases.ok()) co_return std::move(databases.error());
   CO_TRY(co_await check_membership(loop, *databases));
@@ -485,16 +486,21 @@ net::Task<Status> Cluster::database_dropped(net::EventLoop& loop, std::string da
   for (const auto& [name, text] : layouts) txn.deletes.push_back(meta::layout_key(database, name.first, name.second));
   CO_TRY_ASSIGN(auto done, store_.commit(txn));
   CHECK(done.committed);
+  co_await take_away(loop, database);
+  co_return Status{};
+}
+
+net::Task<void> Cluster::take_away(net::EventLoop& loop, const std::string& database) {
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
     auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
     changed->epoch = snapshot_->epoch + 1;
     changed->databases.erase(database);
+    pending_.erase(database);
     snapshot_ = next = changed;
   }
   if (announce_) co_await announce_(loop, next);
-  co_return Status{};
 }
 
 Result<meta::Layouts> Cluster::layouts(const std::string& database) { return meta::read_layouts(store_, database); }

@@ -61,6 +61,10 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> index_built(net::EventLoop& loop, std::string database, catalog::Oid index) override;
   net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
   net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
+  // renames.cc
+  Status begin_rename(const std::string& from, const std::string& to) override;
+  Status forget_rename(const std::string& from) override;
+  net::Task<Status> database_renamed(net::EventLoop& loop, std::string from, std::string to) override;
   Result<meta::Layouts> layouts(const std::string& database) override;
   Status set_layout(const std::string& database, const std::string& schema, const std::string& table,
                     const std::string& clauses) override;
@@ -92,6 +96,9 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);
   net::Task<Status> look(net::EventLoop& loop, const Gids& work);
   net::Task<void> trim(net::EventLoop& loop);
+  net::Task<Status> finish_renames(net::EventLoop& loop);
+  Status move_records(const std::string& from, const std::string& to);
+  net::Task<void> take_away(net::EventLoop& loop, const std::string& database);  // from the catalog
   net::Task<Result<std::vector<std::string>>> list_databases(net::EventLoop& loop);
   net::Task<Status> make_shards_databases(net::EventLoop& loop, const std::vector<std::string>& databases);
   // `staged`: the change that has just been committed.

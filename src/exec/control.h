@@ -61,6 +61,11 @@ class ClusterControl {
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;
+  // Before the first group renames a database: what is interrupted from here on the next start of a router finishes.
+  virtual Status begin_rename(const std::string& from, const std::string& to) = 0;
+  virtual Status forget_rename(const std::string& from) = 0;  // it was taken back
+  // All groups have renamed it.
+  virtual net::Task<Status> database_renamed(net::EventLoop& loop, std::string from, std::string to) = 0;
 
   // Clauses of tables that are yet to be created (sql/layout.h). Durable at once, not part of a transaction.
   virtual Result<meta::Layouts> layouts(const std::string& database) = 0;

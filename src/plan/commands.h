@@ -138,6 +138,7 @@ struct Ddl {
   std::string alone;            // not in a transaction block; its name in the error
   std::string tag;              // command tag for the client
   std::string object;           // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
+  std::string renamed_to;       // ALTER DATABASE: the new name of `object`
   bool force = false;           // DROP DATABASE: ends its sessions first
   bool hash_password = false;   // everywhere[0] holds a clear-text password: hash it once before it is sent
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement

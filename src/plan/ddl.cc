@@ -233,9 +233,7 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
   const std::string tag = alter_tag(column ? rename->relation_type : rename->rename_type);
   if (tag.empty())
     return unsupported("RENAME of this kind of object is not supported", "PostgreSQL 15 knows no such statement.");
-  if (rename->rename_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE)
-    return unsupported("ALTER DATABASE ... RENAME is not supported",
-                       "Create a database of the new name, and restore a dump of this one into it.");
+  if (rename->rename_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) return plan_rename_database(sql, rename);
   Plan plan = kind_everywhere(rename->rename_type, tag, sql);
   plan.ddl->unknown_relation = tag == "ALTER TABLE" && lookup(context, rename->relation) == nullptr;
   return plan;

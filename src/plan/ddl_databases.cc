@@ -29,6 +29,13 @@ Result<std::string> for_shards_database(const Node* root) {
     copy->name = renamed(reindex->name);
     return deparse_statement(arena.node(copy));
   }
+  if (auto* rename = as<PgQuery__RenameStmt>(root);
+      rename != nullptr && rename->rename_type == PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE) {
+    auto* copy = arena.shallow(rename);
+    copy->subname = renamed(rename->subname);
+    copy->newname = renamed(rename->newname);
+    return deparse_statement(arena.node(copy));
+  }
   if (auto* alter = as<PgQuery__AlterDatabaseStmt>(root)) {
     auto* copy = arena.shallow(alter);
     copy->dbname = renamed(alter->dbname);
@@ -137,6 +144,17 @@ Plan naming_databases(Plan plan, const Node* root) {
   if (!text) return unsupported(text.error());
   plan.ddl->beside_home_instead = std::move(*text);
   return plan;
+}
+
+Plan plan_rename_database(std::string_view sql, const PgQuery__RenameStmt* rename) {
+  Plan plan = everywhere("ALTER DATABASE", sql);
+  plan.no_transaction = true;
+  plan.ddl->transactional = false;
+  plan.ddl->alone = "ALTER DATABASE ... RENAME";
+  plan.ddl->object = std::string(text_of(rename->subname));
+  plan.ddl->renamed_to = std::string(text_of(rename->newname));
+  Arena arena;
+  return naming_databases(std::move(plan), arena.node(const_cast<PgQuery__RenameStmt*>(rename)));
 }
 
 std::optional<Plan> plan_database(std::string_view sql, const Node* root) {

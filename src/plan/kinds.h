@@ -26,6 +26,7 @@ std::optional<Plan> plan_kind(std::string_view sql, const sql::Node* root, const
 // ddl_databases.cc
 Plan naming_databases(Plan plan, const sql::Node* root);  // adds the text for the group beside the home
 std::optional<Plan> plan_database(std::string_view sql, const sql::Node* root);
+Plan plan_rename_database(std::string_view sql, const PgQuery__RenameStmt* rename);
 
 // ddl_leaves.cc: changes ddl.everywhere where leaves are to follow
 Status alter_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* alter, std::string_view sql, Ddl& ddl);

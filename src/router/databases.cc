@@ -1,5 +1,7 @@
 #include "router/databases.h"
 
+#include <algorithm>
+
 #include "exec/control.h"
 #include "pool/settings.h"
 #include "router/worker.h"
@@ -147,6 +149,62 @@ net::Task<Status> DatabaseChange::drop() {
   }
   for (exec::Backend* backend : others) CO_TRY(co_await run(*backend, drop_sql(*backend, ddl.object, ddl.force)));
   co_return co_await worker.context.control->database_dropped(worker.loop, ddl.object);
+}
+
+// Does PostgreSQL allow it? That somebody uses the database shows later.
+net::Task<Status> DatabaseChange::try_rename() {
+  CO_TRY(co_await run(home, "BEGIN"));
+  Status tried = co_await run(home, ddl.everywhere[0]);
+  CO_TRY(co_await run(home, "ROLLBACK"));
+  if (!tried.ok() && tried.error().sqlstate == "55006") co_return Status{};
+  co_return tried;
+}
+
+net::Task<Status> DatabaseChange::rename_everywhere() {
+  std::vector<exec::Backend*> order = {&home}, done;
+  order.insert(order.end(), others.begin(), others.end());
+  for (exec::Backend* backend : order) {
+    const bool own_name = name_on(*backend, ddl.object) != ddl.object;
+    Status status = co_await run(*backend, own_name ? ddl.beside_home_instead : ddl.everywhere[0]);
+    if (status.ok()) {
+      done.push_back(backend);
+      continue;
+    }
+    bool back = true;
+    for (exec::Backend* renamed : done) {
+      Status undone =
+          co_await run(*renamed, "ALTER DATABASE " + pool::quote_identifier(name_on(*renamed, ddl.renamed_to)) +
+                                     " RENAME TO " + pool::quote_identifier(name_on(*renamed, ddl.object)));
+      back = back && undone.ok();
+    }
+    if (back) CO_TRY(worker.context.control->forget_rename(ddl.object));
+    if (!back) status.error().hint = "Some groups have the new name: the next start of the router renames it on all.";
+    co_return status;
+  }
+  co_return Status{};
+}
+
+net::Task<Status> DatabaseChange::rename() {
+  for (const std::string& name : {ddl.object, ddl.renamed_to})
+    if (name == worker.config->admin_database)
+      co_return make_error("42939", "database name \"" + name + "\" is the router's own",
+                           "Choose another name, or set admin_database to another one.");
+  CO_TRY(co_await try_rename());
+  if (ddl.object == worker.config->internal.database)
+    co_return make_error("0A000", "the router's internal database cannot be renamed",
+                         "Name another one as internal.database, and restart the router.");
+  const std::vector<SessionInfo> clients = co_await worker.context.all_sessions(worker.loop);
+  const auto users = std::count_if(clients.begin(), clients.end(),
+                                   [this](const SessionInfo& client) { return client.database == ddl.object; });
+  if (users == 1) co_return in_use(ddl.object, "There is 1 other session using the database.");
+  if (users > 1)
+    co_return in_use(ddl.object, "There are " + std::to_string(users) + " other sessions using the database.");
+  co_await worker.context.leave_database(worker.loop, ddl.object);
+  CO_TRY(co_await wait_until_unused(home));
+  for (exec::Backend* backend : others) CO_TRY(co_await wait_until_unused(*backend));
+  CO_TRY(worker.context.control->begin_rename(ddl.object, ddl.renamed_to));
+  CO_TRY(co_await rename_everywhere());
+  co_return co_await worker.context.control->database_renamed(worker.loop, ddl.object, ddl.renamed_to);
 }
 
 }  // namespace pgmosaic::router

@@ -1,5 +1,5 @@
-// CREATE DATABASE and DROP DATABASE on all groups. They cannot run in a transaction, but what was interrupted can be
-// repeated: the home's word says whether a database exists.
+// CREATE DATABASE, DROP DATABASE and ALTER DATABASE … RENAME on all groups. They cannot run in a transaction, but what
+// was interrupted can be repeated: the home's word says whether a database exists.
 #pragma once
 
 #include <string>
@@ -26,9 +26,13 @@ struct DatabaseChange {
   net::Task<Status> create();
   // Nothing is dropped while anybody uses the database on any group (55006); then on the home first.
   net::Task<Status> drop();
+  // The home's errors are PostgreSQL's. Taken back where a group fails; what is interrupted the next start finishes.
+  net::Task<Status> rename();
 
  private:
   net::Task<Status> run(exec::Backend& backend, std::string sql);
+  net::Task<Status> try_rename();
+  net::Task<Status> rename_everywhere();
   net::Task<Status> wait_until_unused(exec::Backend& backend);
   net::Task<Result<bool>> end_sessions();
   net::Task<Result<bool>> may_force(const std::vector<SessionInfo>& clients);

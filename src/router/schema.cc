@@ -298,7 +298,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   co_return co_await refresh_context();
 }
 
-// CREATE DATABASE and DROP DATABASE cannot run in a transaction, but what was interrupted can be repeated: the home's
+// CREATE, DROP and RENAME DATABASE cannot run in a transaction, but what was interrupted can be repeated: the home's
 // word says whether a database exists.
 net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   const std::string& name = ddl.alone.empty() ? ddl.tag : ddl.alone;
@@ -316,9 +316,10 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
     put_complete(ddl.tag);
     co_return Status{};
   }
-  if (pg::is_shards_database(ddl.object))
-    co_return make_error("42939", "database name \"" + ddl.object + "\" is reserved",
-                         "Names that begin with pgmosaic_shards_ belong to the router.");
+  for (const std::string& database : {ddl.object, ddl.renamed_to})
+    if (pg::is_shards_database(database))
+      co_return make_error("42939", "database name \"" + database + "\" is reserved",
+                           "Names that begin with pgmosaic_shards_ belong to the router.");
   std::vector<exec::Backend*> home, others;
   for (const catalog::Group& group : snapshot_->groups) {
     auto backend = co_await backends_.get(group.id);
@@ -328,6 +329,8 @@ net::Task<Status> Session::run_database_ddl(const plan::Ddl& ddl) {
   DatabaseChange change{worker_, ddl, *home[0], others, backends_.database(), cancelled_, client_gone_};
   if (ddl.tag == "CREATE DATABASE") {
     CO_TRY(co_await change.create());
+  } else if (!ddl.renamed_to.empty()) {
+    CO_TRY(co_await change.rename());
   } else {
     CO_TRY(co_await change.drop());
   }

@@ -48,6 +48,53 @@ def test_a_database_in_use_stays(router):
     router.drop_database("busy")
 
 
+def test_a_renamed_database_keeps_its_tables(router):
+    router.run("CREATE DATABASE before")
+    before, after = router.change(database="before"), router.change(database="Behind it")
+    make_table(before)
+    before.run("ALTER DATABASE before SET work_mem = '7MB'")
+    router.run('ALTER DATABASE before RENAME TO "Behind it"')
+    try:
+        with pytest.raises(psycopg.OperationalError, match='database "before" does not exist'):
+            before.run("SELECT 1")
+        assert after.run("SELECT count(*), current_setting('work_mem') FROM t") == [(20, "7MB")]
+        after.run("INSERT INTO t VALUES (100, 'x'), (101, 'y'), (102, 'z')", "CREATE INDEX ON t (v)", "ALTER TABLE t ADD n int")
+        router.run("CREATE DATABASE before")
+        make_table(before)
+        assert after.run("SELECT count(*), sum(n) FROM t") == [(23, None)]
+        router.run("DROP DATABASE before", 'ALTER DATABASE "Behind it" RENAME TO before')
+        assert before.run("SELECT count(*) FROM t WHERE id >= 100") == [(3,)]
+    finally:
+        router.run('DROP DATABASE IF EXISTS "Behind it"', "DROP DATABASE IF EXISTS before")
+
+
+def test_errors_of_renames(router, oracle):
+    said = []
+    for side in (router, oracle):
+        side.run("CREATE DATABASE used", "CREATE DATABASE other")
+        try:
+            said.append([])
+            with side.change(database="used").connect() as user, side.connect() as connection:
+                user.execute("SELECT 1")
+                for sql in ("ALTER DATABASE used RENAME TO free", "ALTER DATABASE never_made RENAME TO free",
+                            "ALTER DATABASE other RENAME TO used", "ALTER DATABASE other RENAME TO other",
+                            f"ALTER DATABASE {side.database} RENAME TO free"):
+                    with pytest.raises(psycopg.Error) as error:
+                        connection.execute(sql)
+                    said[-1].append((error.value.sqlstate, error.value.diag.message_primary, error.value.diag.message_detail))
+                assert user.execute("SELECT 2").fetchone() == (2,)
+                connection.execute("DROP ROLE IF EXISTS renamer")
+                connection.execute("CREATE ROLE renamer")
+                connection.execute("SET ROLE renamer")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner of database other"):
+                    connection.execute("ALTER DATABASE other RENAME TO free")
+                connection.execute("RESET ROLE")
+                connection.execute("DROP ROLE renamer")
+        finally:
+            side.run("DROP DATABASE used", "DROP DATABASE other")
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("sql,error", [
     ("CREATE DATABASE postgres", psycopg.errors.DuplicateDatabase),
     ("DROP DATABASE never_made", psycopg.errors.InvalidCatalogName),

@@ -6,7 +6,7 @@ import subprocess
 import psycopg
 import pytest
 
-from harness import processes
+from harness import fsck, processes
 from harness.cluster import DevCluster, program
 from harness.processes import descendants, still_alive, wait_until
 
@@ -111,6 +111,46 @@ def test_roles_of_a_killed_transaction_are_gone(make_dev_cluster):
     finally:
         again.stop()
 
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_killed_rename_is_finished(make_dev_cluster, number):
+    """kill -9 while a database goes from one name to another and back: it has one of them, on all groups, and all its rows."""
+    cluster = make_dev_cluster(groups=2, name=f"renamed{number}")
+    cluster.endpoint.run("CREATE DATABASE one")
+    cluster.endpoint.change(database="one").run(TABLE, ROWS)
+    family = descendants(cluster.pid)
+    renamer = subprocess.Popen(["/usr/bin/python3", "-c", RENAMER, cluster.endpoint.conninfo()], stdout=subprocess.PIPE,
+                               text=True)
+    for _ in range(2 + number):
+        renamer.stdout.readline()
+    cluster.kill()
+    renamer.wait()
+    wait_until(lambda: not still_alive(family), "the servers of a killed process to end", timeout_s=30)
+    again = DevCluster(groups=2, name=f"renamed again{number}", directory=cluster.directory).start()
+    try:
+        names = [row[0] for row in again.endpoint.run("SELECT datname FROM pg_database WHERE datname IN ('one', 'two')")]
+        assert len(names) == 1
+        database = again.endpoint.change(database=names[0])
+        assert database.run("SELECT count(*), sum(v) FROM t") == [(100, 5050)]
+        database.run("INSERT INTO t VALUES (200, 1), (201, 1), (202, 1), (203, 1)")
+        assert fsck.differences(database) == []
+        again.endpoint.run(f"ALTER DATABASE {names[0]} RENAME TO three")
+        assert again.endpoint.change(database="three").run("SELECT count(*) FROM t") == [(104,)]
+    finally:
+        again.stop()
+
+
+RENAMER = """
+import psycopg, sys
+connection = psycopg.connect(sys.argv[1], autocommit=True)
+try:
+    while True:
+        for old, new in (("one", "two"), ("two", "one")):
+            connection.execute(f"ALTER DATABASE {old} RENAME TO {new}")
+            print(new, flush=True)
+except psycopg.Error:
+    pass
+"""
 
 WRITER = """
 import psycopg, sys
