@@ -114,7 +114,8 @@ net::Task<void> SequenceNumbers::read_from(exec::Backend& backend, bool forget) 
   if (rows.ok() && rows->rows.size() == 1 && rows->rows[0][0]) {
     const bool last = read(*rows->rows[0][0]);
     backend.knows_last = backend.knows_last || last;
-  } else {
+    if (forget) backend.drew = false;
+  } else {  // canceled, perhaps: then it has forgotten nothing
     lost(backend.draws);
   }
 }
@@ -124,7 +125,6 @@ net::Task<void> SequenceNumbers::read_all() {
     const bool forget = !backend->conn->tainted && !backends_.keeps(*backend);
     co_await read_from(*backend, forget);
     backend->draws = {};
-    if (forget) backend->drew = false;
   }
 }
 

@@ -146,3 +146,19 @@ def test_a_lost_backend_takes_its_numbers_along(servers, make_router):
     session.simple("INSERT INTO here (v) VALUES (1)")
     assert session.simple("SELECT lastval()")[0].rows == [(b"3",)]
     session.close()
+
+
+def test_who_leaves_takes_its_numbers_along(servers, make_router):
+    """The reading of a number that the client's end interrupts has not made the backend forget it."""
+    router = make_router(servers, settings={"pool": {"size_per_group": 1}})
+    router.endpoint.run(*TABLES)
+    for number in range(150):
+        leaves = Session(router.endpoint)
+        leaves.simple("INSERT INTO here (v) VALUES (1)")
+        leaves.close()
+        stays = Session(router.endpoint)
+        if number % 2:
+            stays.simple("CREATE TEMP TABLE mine (a int)")
+        answers = [stays.simple("SELECT lastval()")[0], stays.extended("SELECT currval('here_id_seq')")[0]]
+        assert [answer.sqlstate for answer in answers] == ["55000", "55000"], number
+        stays.close()
