@@ -192,7 +192,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_swap_queries(kept oid, source oid
   BEGIN
     IF (SELECT count(*) FROM pg_class c WHERE pg_has_role(session_user, c.relowner, 'MEMBER')
           AND (c.oid = kept AND c.relkind = 'm' OR c.oid = source AND c.relkind = 'v' AND c.relpersistence = 't')) <>
-            CASE WHEN source IS NULL THEN 1 ELSE 2 END
+            (CASE WHEN source IS NULL THEN 1 ELSE 2 END)
         OR source IS NOT NULL
           AND EXISTS (SELECT attnum, atttypid, atttypmod, attcollation FROM pg_attribute WHERE attrelid = kept
                         AND attnum > 0
@@ -212,13 +212,13 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_swap_queries(kept oid, source oid
 REVOKE EXECUTE ON FUNCTION pg_catalog.pgmosaic_swap_queries(oid, oid) FROM PUBLIC;
 -- REFRESH of rows that the router has read (router/materialized.cc), for the session's statements alone. It has their
 -- search_path, for functions in indexes, and therefore nothing that one could redirect.
-CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_refresh(kept oid, source oid, concurrently boolean) RETURNS void
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_refresh(kept oid, source oid, beside_readers boolean) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER
   AS $$
   DECLARE
     stack pg_catalog.text;
     command pg_catalog.text := pg_catalog.format('REFRESH MATERIALIZED VIEW %s %s',
-      CASE WHEN concurrently THEN 'CONCURRENTLY' END, kept::pg_catalog.regclass);
+      CASE WHEN beside_readers THEN 'CONCURRENTLY' END, kept::pg_catalog.regclass);
   BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
     IF pg_catalog.strpos(stack, E'\n') OPERATOR(pg_catalog.>) 0 THEN

@@ -1,7 +1,6 @@
 // DO and CALL: code of the user's that is a statement of its own.
 #include "plan/function_body.h"
 #include "plan/planning.h"
-#include "sql/tokens.h"
 
 namespace pgmosaic::plan {
 
@@ -28,30 +27,14 @@ Plan at_home(std::string command, const UserFunction& function) {
   return plan;
 }
 
-// Numbers are the home's alone.
-bool draws_and_no_more(std::string_view body) {
-  bool draws = false, changes = false;
-  TokenScanner scanner(body);
-  for (Token token = scanner.next(); token.kind != Token::Kind::end && token.kind != Token::Kind::broken;
-       token = scanner.next()) {
-    for (const char* word : {"nextval", "currval", "lastval"}) draws = draws || scanner.is_word(token, word);
-    for (const char* word : {"create", "alter", "drop", "execute", "grant", "revoke", "comment"})
-      changes = changes || scanner.is_word(token, word);
-  }
-  return draws && !changes;
-}
-
-// A block of PL/pgSQL that does no more than change the schema runs on every group, as the statements in it would by
-// themselves. The home runs the others.
-Plan plan_do(std::string_view sql, const PgQuery__DoStmt* block, const PlanContext& context) {
+// The home runs it. What it does to the schema the other groups do likewise (router/home_changes.h): of a block that
+// names sharded tables only where it changes them the locks tell more than its text.
+Plan plan_do(const PgQuery__DoStmt* block, const PlanContext& context) {
   const FunctionText text = text_of_block(block);
-  if (text.language == "plpgsql" && rows_in_block(text.body, *context.database).empty() &&
-      !draws_and_no_more(text.body)) {
-    Plan plan = everywhere("DO", sql);
-    plan.ddl->seals_sequences = true;
-    return plan;
-  }
-  const UserFunction function = read_function(text, *context.database);
+  UserFunction function = read_function(text, *context.database);
+  if (function.touches == Touches::shards && text.language == "plpgsql" &&
+      rows_in_block(text.body, *context.database).empty())
+    function.touches = Touches::unknown;
   if (function.touches == Touches::shards)
     return unsupported("DO with a block that may touch " + function.what + " is not supported",
                        "The home runs the block, and has no rows of sharded tables: run its statements one by one.");
@@ -83,7 +66,7 @@ FunctionText text_of_block(const PgQuery__DoStmt* block) {
 }
 
 std::optional<Plan> plan_code(std::string_view sql, const Node* root, const PlanContext& context) {
-  if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(sql, block, context);
+  if (auto* block = as<PgQuery__DoStmt>(root)) return plan_do(block, context);
   if (auto* call = as<PgQuery__CallStmt>(root)) return plan_call(call, context);
   return std::nullopt;
 }

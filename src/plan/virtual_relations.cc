@@ -151,6 +151,15 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
     return unsupported(make_error("42501", "pgmosaic's own relations cannot be written"));
   }
 
+  bool sampled = false;
+  walk(root, [&](const Message* message) {
+    auto* sample = as<PgQuery__RangeTableSample>(message);
+    auto* range = sample == nullptr ? nullptr : as<PgQuery__RangeVar>(sample->relation);
+    sampled = sampled || find_virtual(range) || lists_databases(range) || lists_event_triggers(range);
+    return !sampled;
+  });
+  if (sampled) return unsupported("TABLESAMPLE of what the router reads for its clients", "Read all its rows.");
+
   Arena arena;
   std::vector<ParseTree> keep;
   Node* rewritten = arena.copy(root, [&](const Node* node) -> Node* {

@@ -45,29 +45,25 @@ Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
       reference_(oids_of(database, catalog::TableKind::reference)) {}
 
 // A table that is sharded; a reference table that is written; what the server's databases share (roles, databases,
-// tablespaces, settings, comments of these), where it is changed. Where the schema was changed, other locks than those
-// of statements over rows are that change's, unless TRUNCATE has left other files behind.
-std::string Guard::touched(bool changed) const {
-  std::string of_sharded = "true", of_reference = "l.mode NOT IN ('AccessShareLock', 'RowShareLock')",
-              truncated = "false";
-  if (changed) {
-    of_sharded = "l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')";
-    of_reference = "l.mode = 'RowExclusiveLock'";
+// tablespaces, settings, comments of these), where it is changed. Other locks than those of statements over rows are of
+// schema changes, unless TRUNCATE has left other files behind.
+std::string Guard::touched() const {
+  std::string truncated = "false";
+  if (!files_.empty())
     truncated =
         "l.mode = 'AccessExclusiveLock' AND EXISTS (SELECT FROM pg_catalog.pg_class f WHERE f.oid = l.relation AND "
         "f.relfilenode <> 0 AND pg_catalog.strpos(" +
         pool::quote_literal(files_) + ", ',' || f.oid || ' ' || f.relfilenode || ',') = 0)";
-  }
   return "(SELECT pg_catalog.min(l.relation::pg_catalog.int8) FROM pg_catalog.pg_locks l WHERE l.pid = "
          "pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND (l.relation = ANY (" +
-         sharded_ + ") AND (" + of_sharded + " OR " + truncated + ") OR l.relation = ANY (" + reference_ + ") AND (" +
-         of_reference + " OR " + truncated +
+         sharded_ + ") AND (l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') OR " + truncated +
+         ") OR l.relation = ANY (" + reference_ + ") AND (l.mode = 'RowExclusiveLock' OR " + truncated +
          ") OR l.mode = 'RowExclusiveLock' AND l.relation IN (1213, 1260, 1261, 1262, 2396, 2964, 3592)))";
 }
 
 net::Task<Status> Guard::begin() {
   const std::string question =
-      "SELECT " + touched(false) +
+      "SELECT " + touched() +
       ", current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT pg_catalog.string_agg(oid || "
       "' ' || relfilenode, ',') FROM pg_catalog.pg_class WHERE oid = ANY (" +
       sharded_ + " || " + reference_ + ")), '') || ',', (SELECT count(*) FROM pg_catalog.pgmosaic_changes(0))";
@@ -86,7 +82,7 @@ net::Task<Status> Guard::begin() {
 net::Task<Status> Guard::end() {
   CO_TRY(co_await read_changes());
   const std::string question =
-      "SELECT " + touched(!changes_.empty()) +
+      "SELECT " + touched() +
       ", EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())";
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());

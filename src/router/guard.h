@@ -35,7 +35,7 @@ class Guard {
   bool leaves_objects() const { return leaves_objects_; }
 
  private:
-  std::string touched(bool changed) const;
+  std::string touched() const;
   net::Task<Status> read_changes();
   net::Task<Result<std::string>> text_in(std::string_view stack);
   pool::ServerConn& home_;
