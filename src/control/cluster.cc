@@ -8,6 +8,7 @@
 #include "catalog/hashing.h"
 #include "control/fsck.h"
 #include "control/group_oids.h"
+#include "control/install_home_sql.h"
 #include "control/install_sql.h"
 #include "control/introspect.h"
 #include "control/membership.h"

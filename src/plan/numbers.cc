@@ -1,6 +1,6 @@
 // currval() and lastval(), and which numbers of sequences a statement may draw at the home (Effects::draws). A backend
 // serves many sessions, so what it answers is not the session's. The home has functions of the same names that are told
-// the session's numbers (control/install_sql.h) and give these where the backend knows none; the executor puts them in
+// the session's numbers (control/install_home_sql.h) and give these where the backend knows none; the executor puts them in
 // the marker's place (router/numbers.h).
 //
 // before: SELECT currval('s'), lastval()

@@ -1,6 +1,6 @@
 // Around a statement that runs SQL which nobody has read (plan::Plan::guarded): functions with EXECUTE, query_to_xml,
 // DO blocks. The home runs it in a transaction; what it has touched is known from the locks it holds behind it, and
-// what it did to the schema from notes that an event trigger of the home's takes (control/install_sql.h).
+// what it did to the schema from notes that an event trigger of the home's takes (control/install_home_sql.h).
 #pragma once
 
 #include <string>

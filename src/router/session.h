@@ -241,10 +241,9 @@ class Session {
   std::string out_;
   exec::Backends backends_;
   std::unique_ptr<ExtendedState> extended_;
-  std::unique_ptr<AdminConsole> admin_;  // not null: this session is on the admin database
-  // A group's CopyInResponse, for the client; CommandComplete withheld until the implicit transaction has committed.
-  std::string announced_copy_, held_complete_;
-  catalog::SnapshotPtr snapshot_;  // the worker's, or the open transaction's own
+  std::unique_ptr<AdminConsole> admin_;         // not null: this session is on the admin database
+  std::string announced_copy_, held_complete_;  // CopyInResponse; CommandComplete until the implicit one has committed
+  catalog::SnapshotPtr snapshot_;               // the worker's, or the open transaction's own
   const catalog::Database* database_ = nullptr;
   exec::StagedPtr staged_;  // schema changed in the open transaction
   PlanSettingsPtr plan_settings_;
@@ -254,13 +253,12 @@ class Session {
   TemporaryNames temporary_;
   NamesHeld names_;
   pool::SettingsMap startup_settings_;
-  std::string last_query_, again_;  // beginning of the statement at hand, for logs; what to run where leaf_failed_
+  std::string last_query_, again_, begin_modes_, application_name_;  // again_: where leaf_failed_; modes: AND CHAIN
   const char* last_plan_ = "";
   std::string_view string_, client_text_, sent_text_;  // a simple query, whole; where a group has another text, both
   std::unordered_map<std::string, SqlCursor> cursors_;
   SequenceNumbers numbers_{backends_};
-  plan::Effects command_effects_;               // of the session command at hand
-  std::string begin_modes_, application_name_;  // begin_modes_: of the open transaction, for AND CHAIN
+  plan::Effects command_effects_;  // of the session command at hand
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
   bool failed_ = false, implicit_ = false;  // the open transaction is aborted (25P02); is of one query string
@@ -271,9 +269,9 @@ class Session {
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
-  bool parse_complete_owed_ = false, buffering_ = false;    // the router's own; out_ keeps a portal's rows for later
-  bool timed_out_ = false, leaf_failed_ = false;  // the latter: a leaf's statement, where the table's might not: again_
-  exec::GroupId wanted_group_ = 0;                // no backend of it was free for the fast way
+  bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false,
+       timed_out_ = false;                         // buffering_: in out_
+  exec::GroupId wanted_group_ = 0;                 // no backend of it was free for the fast way
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   std::unique_ptr<Error> termination_;             // the last words; few sessions need any
 };
