@@ -12,7 +12,8 @@ using Rows = pool::ServerConn::Rows;
 // settings below change is how constants in definitions are printed.
 constexpr const char* kSettings =
     "SET search_path = ''; SET lock_timeout = '5s'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; "
-    "SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET quote_all_identifiers = off";
+    "SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET quote_all_identifiers = off; "
+    "SET jit = off";
 
 constexpr std::size_t kTablesPerQuery = 200;
 

@@ -70,21 +70,26 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
                            strncasecmp(last_query_.c_str() + last_query_.find_first_not_of(" \t\r\n("), "set", 3) != 0);
   const char* tag = said_reset ? "RESET" : "SET";
   const pool::Settings before = backends_.settings();
-  if (!backends_.in_transaction()) {
+  const bool applied = std::all_of(backends_.all().begin(), backends_.all().end(),
+                                   [&](const auto& backend) { return backend->conn->settings == before; });
+  if (!backends_.in_transaction() && !local && (!applied || backends_.all().empty())) {
     // A value that a group refuses must not stand in the way of the one that replaces it.
     pool::SettingsMap others = change.map;
     others.erase(command.name);
     // SET DateStyle = DMY keeps half of what was there.
     if (const auto style = before->find("datestyle"); command.name == "datestyle" && style != before->end())
       others.insert(*style);
-    if (!local) backends_.set_settings(worker_.settings.intern(std::move(others)));
+    backends_.set_settings(worker_.settings.intern(std::move(others)));
   }
   std::vector<exec::Backend*> targets;
   Status result = co_await set_on_backends(change.statements, targets);
   if (!result.ok()) {
     pool::SettingsMap kept = *before;
-    if (result.error().sqlstate == "42602") kept.erase(command.name);  // LOAD has taken the name for itself
+    const bool taken = result.error().sqlstate == "42602" && applied;  // LOAD has taken the name for itself
+    if (taken) kept.erase(command.name);
     backends_.set_settings(worker_.settings.intern(std::move(kept)));
+    for (exec::Backend* backend : targets)
+      if (taken) backend->conn->settings = backends_.settings();
     co_return result;
   }
   if (command.kind == Kind::set && command.name == "datestyle" && !targets.empty())
