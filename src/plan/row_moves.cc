@@ -57,6 +57,8 @@ class MovePlanner {
   bool read_again() const;
   Status write_values();
   Status write_statements();
+  Status write_marked();
+  bool mark_is_unique() const;
   Status write_take(const Node* where);
   Status write_lock();
   Status write_put();
@@ -290,11 +292,31 @@ Status MovePlanner::write_put() {
   return {};
 }
 
+// The texts hold literals, names and column defaults of the user's.
+bool MovePlanner::mark_is_unique() const {
+  const auto count = [this](const std::string& text) {
+    int found = 0;
+    for (std::size_t at = text.find(change_.mark); at != std::string::npos; at = text.find(change_.mark, at + 1))
+      ++found;
+    return found;
+  };
+  constexpr int kInTake = 2;  // in WHERE and RETURNING; that in `put` is cut out
+  return count(change_.take) == kInTake && count(change_.put) + count(change_.put_end) == 0;
+}
+
+Status MovePlanner::write_marked() {
+  change_.mark = "pgmosaic:shard";
+  for (;; change_.mark += ':') {
+    TRY(write_take(update_->where_clause));
+    TRY(write_put());
+    if (mark_is_unique()) return {};
+  }
+}
+
 Status MovePlanner::write_statements() {
   TRY(write_values());
-  TRY(write_take(update_->where_clause));
+  TRY(write_marked());
   TRY(write_lock());
-  TRY(write_put());
   auto* plain = arena_.shallow(update_->relation);
   plain->alias = nullptr;
   TRY_ASSIGN(const std::string relation, deparse_from_item(arena_.node(plain)));
@@ -305,8 +327,6 @@ Status MovePlanner::write_statements() {
 KeyChange MovePlanner::run(KeyTuple constants) {
   change_.table = table_.oid;
   change_.constants = std::move(constants);
-  change_.mark = "pgmosaic:shard";
-  while (p_.statement.text.find(change_.mark) != std::string::npos) change_.mark += ':';
   const std::string found = obstacle();
   if (!found.empty()) {
     change_.refusal = cannot_move(found);
