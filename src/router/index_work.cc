@@ -74,10 +74,14 @@ IndexWork::IndexWork(Worker& worker, exec::Backends& backends, catalog::Snapshot
       operation_(worker.context.operations,
                  {0, kind_of(plan), backends.database(), backends.user(), plan.name, pid, worker.loop.now_us(), {}}) {}
 
+bool IndexWork::asked_to_stop() const {
+  return stop_.client_gone || stop_.closing || stop_.cancelled || stop_.timed_out;
+}
+
 std::optional<Error> IndexWork::stopped() const {
   if (stop_.client_gone || stop_.closing)
     return make_error("57P01", "terminating connection due to administrator command");
-  if (!stop_.cancelled && !stop_.timed_out && !failed_) return std::nullopt;
+  if (!asked_to_stop() && !failed_) return std::nullopt;
   return make_error("57014", stop_.timed_out ? "canceling statement due to statement timeout"
                                              : "canceling statement due to user request");
 }
@@ -226,7 +230,14 @@ net::Task<Status> IndexWork::run_in_block(std::string& out) {
   co_return co_await at_home(plan_.statement, out);
 }
 
+// To a server, every cancel is its user's.
 net::Task<Status> IndexWork::run(std::string& out) {
+  Status status = co_await build(out);
+  if (!status.ok() && status.error().sqlstate == "57014" && asked_to_stop()) co_return *stopped();
+  co_return status;
+}
+
+net::Task<Status> IndexWork::build(std::string& out) {
   if (done_) co_return Status{};
   if (plan_.verb != Verb::create) co_return co_await rebuild(out);
   if (has_rows(snapshot_->home)) CO_TRY(co_await create_at_home(out));

@@ -73,6 +73,7 @@ class IndexWork final : public SchemaStep {
   };
   using GroupWork = std::function<net::Task<Status>(exec::GroupId)>;
 
+  net::Task<Status> build(std::string& out);
   net::Task<Status> look_at_index();
   void place(catalog::Oid table);
   pool::ServerConn& conn(exec::GroupId group) { return *backends_.held(group)->conn; }
@@ -100,6 +101,7 @@ class IndexWork final : public SchemaStep {
   net::Task<void> drop_left(exec::GroupId group);
   // With a limit for waiting, again and again; where the session sets one itself, once. `tries` 0: until it is stopped.
   net::Task<Status> gently(exec::GroupId group, std::string sql, int tries = 0);
+  bool asked_to_stop() const;
   std::optional<Error> stopped() const;
   Error named(Error error, const std::string& part) const;
 

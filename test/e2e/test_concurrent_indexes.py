@@ -256,13 +256,14 @@ def test_the_users_own_limits(endpoint, setting):
     mend(endpoint, "again")
 
 
-def test_the_client_goes_away(endpoint):
+def test_the_session_is_terminated(endpoint):
     make(endpoint, "sharded")
     with busy_leaf(endpoint):
         command = Command(endpoint, "CREATE INDEX CONCURRENTLY i ON t (v)")
-        wait_until(lambda: index_of(endpoint) is False, "the index to be there")
+        wait_until(lambda: one_waits(endpoint, len(group_endpoints(endpoint)) - 1), "one group to wait")
         endpoint.run(f"SELECT pg_terminate_backend({command.connection.info.backend_pid})")
-        command.end()
+        error = command.end()
+        assert error.sqlstate == "57P01" and error.diag.message_detail is None
         wait_until(lambda: operations(endpoint) == [], "the command to end")
     assert index_of(endpoint) is False
     mend(endpoint, "reindex")
