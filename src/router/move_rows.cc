@@ -81,6 +81,12 @@ net::Task<void> may_commit_moves(net::EventLoop& loop, MoveLog& log, std::string
   }
 }
 
+// On one PostgreSQL, to whose user the table has no partitions, it would have found the row. (By the routine: it speaks
+// the server's language.)
+bool moved_between_leaves(const Error& error) {
+  return error.sqlstate == "40001" && field_of(error, 'R') == "heapam_tuple_lock";
+}
+
 bool left_its_group(const Error& error, const catalog::Database& database) {
   if (error.sqlstate != "23514") return false;
   if (field_of(error, 'n') == "pgmosaic_elsewhere") return true;
@@ -429,8 +435,9 @@ net::Task<Status> Session::run_key_change(const plan::Plan& plan, Execution& exe
     Status status;
     if (!changed.ok()) status = std::move(changed.error());
     if (status.ok()) way.reset();
+    const bool missed = mover.missed() || (!status.ok() && moved_between_leaves(status.error()));
     if (own) status = co_await end_own_transaction(std::move(status));
-    if (mover.missed() && own && !plan.returns_rows && attempt < kAttempts && !cancelled_ && !client_gone_) {
+    if (missed && own && !plan.returns_rows && attempt < kAttempts && !cancelled_ && !client_gone_) {
       MoveLog::Key key(backends_.database(), plan.key_change->table);
       if (!way) way.emplace(worker_.context.moves, key);
       co_await moves_settled(worker_.loop, worker_.context.moves, std::move(key));

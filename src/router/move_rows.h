@@ -95,6 +95,8 @@ net::Task<void> moves_settled(net::EventLoop& loop, MoveLog& log, MoveLog::Key t
 // Waits a little for statements that such a commit gives way to.
 net::Task<void> may_commit_moves(net::EventLoop& loop, MoveLog& log, std::string database,
                                  std::set<catalog::Oid> tables);
+// Whether the error says that a row for which the statement waited is in another leaf of the same group now.
+bool moved_between_leaves(const Error& error);
 // Whether the error says that a row belongs to another group.
 bool left_its_group(const Error& error, const catalog::Database& database);
 // The statement needs none of this: it changes no key, or the rows stay in the one group that has them.

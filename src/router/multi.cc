@@ -231,10 +231,10 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
       result = std::move(backends.error());
     }
     drop_broken_backends();
-    const bool missed = result.ok() && watch.moved();
+    const bool missed = result.ok() ? watch.moved() : moved_between_leaves(result.error());
     Status status;
     if (!result.ok()) status = std::move(result.error());
-    if (missed) status = moved_beside();
+    if (missed && result.ok()) status = moved_beside();
     if (status.ok() && guard) status = co_await HomeChanges(*this).follow(guard->changes());
     if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
     if (own) status = co_await end_own_transaction(std::move(status));

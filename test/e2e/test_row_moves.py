@@ -138,9 +138,27 @@ def somebody_waits(endpoint):
     return any(server.run(question) != [(0,)] for server in group_endpoints(endpoint).values())
 
 
-def beside_a_move(endpoint, sql, begin=False):
+def places(endpoint):
+    """{region: (group, leaf)}"""
+    endpoint.run("CREATE TABLE place (region int) SHARD BY (region) WITH (colocate_with = 'acc')",
+                 "INSERT INTO place SELECT generate_series(1, 100)")
+    found = {region: (name, leaf) for name, server in group_endpoints(endpoint).items() if name != "home"
+             for region, leaf in server.run("SELECT region, tableoid FROM place")}
+    endpoint.run("DROP TABLE place")
+    return found
+
+
+def other_region(endpoint, same_group):
+    """One that would move the row with id 7 to another group, or to another leaf of its group."""
+    where = places(endpoint)
+    group, leaf = where[49]
+    return next(region for region, (its_group, its_leaf) in sorted(where.items())
+                if (its_group == group) == same_group and its_leaf != leaf)
+
+
+def beside_a_move(endpoint, sql, begin=False, same_group=False):
     """What a statement says that waits for a row which then goes to another group."""
-    said = []
+    said, region = [], other_region(endpoint, same_group)
 
     def run(connection):
         try:
@@ -150,10 +168,7 @@ def beside_a_move(endpoint, sql, begin=False):
 
     with endpoint.connect() as mover, endpoint.connect() as other:
         mover.execute("BEGIN")
-        home = endpoint.run("SELECT tableoid FROM acc WHERE id = 7")
-        region = 1
-        while mover.execute("UPDATE acc SET region = %s WHERE id = 7 RETURNING tableoid", [region]).fetchall() == home:
-            region += 1
+        mover.execute("UPDATE acc SET region = %s WHERE id = 7", [region])
         if begin:
             other.execute("BEGIN")
         thread = threading.Thread(target=run, args=(other,))
@@ -172,8 +187,9 @@ def beside_a_move(endpoint, sql, begin=False):
     ("UPDATE acc SET region = region + 1, n = 5 WHERE id = 7", lambda region: (region + 1, BALANCE, 5)),
     ("DELETE FROM acc WHERE id = 7", lambda region: None),
 ])
-def test_a_statement_that_waits_for_a_row_that_moves(endpoint, sql, change):
-    said, region = beside_a_move(endpoint, sql)
+@pytest.mark.parametrize("same_group", [False, True])
+def test_a_statement_that_waits_for_a_row_that_moves(endpoint, sql, change, same_group):
+    said, region = beside_a_move(endpoint, sql, same_group=same_group)
     assert said == 1
     wanted = change(region)
     assert endpoint.run("SELECT region, balance, n FROM acc WHERE id = 7") == ([wanted] if wanted else [])
@@ -182,9 +198,10 @@ def test_a_statement_that_waits_for_a_row_that_moves(endpoint, sql, change):
 @pytest.mark.skipif(SELF_CHECK, reason="names the groups")
 @pytest.mark.parametrize("sql", ["UPDATE acc SET n = n + 1 WHERE id = 7", "UPDATE acc SET n = n + 1 WHERE id = 7 RETURNING n",
                                  "SELECT n FROM acc WHERE id = 7 FOR UPDATE"])
-def test_a_transaction_that_waits_for_a_row_that_moves(endpoint, sql):
+@pytest.mark.parametrize("same_group", [False, True])
+def test_a_transaction_that_waits_for_a_row_that_moves(endpoint, sql, same_group):
     """It may have done more before: it is told, as by one PostgreSQL with partitions."""
-    said, region = beside_a_move(endpoint, sql, begin=True)
+    said, region = beside_a_move(endpoint, sql, begin=True, same_group=same_group)
     assert said == "40001"
     assert endpoint.run("SELECT region, n FROM acc WHERE id = 7") == [(region, 0)]
 
