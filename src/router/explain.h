@@ -28,6 +28,8 @@ class Explainer {
   net::Task<Status> execute();
   net::Task<Status> split(const plan::Plan& inner, const Execution& execution);
   net::Task<Status> show(const plan::Plan& inner, const Execution& execution, std::string arguments);
+  net::Task<Status> ask_watching(const plan::Plan& inner, const Execution& execution, const Way& way,
+                                 std::string& lines);
   net::Task<Status> ask(const plan::Plan& inner, const Execution& execution, const Way& way, std::string& lines);
   void describe();
 

@@ -21,6 +21,7 @@ SCHEMA = ("CREATE TABLE acc (region int, id int, balance int NOT NULL, n int NOT
 ROWS = f"INSERT INTO acc SELECT i * 7, i, {BALANCE} FROM generate_series(1, {ACCOUNTS}) i"
 # Others wait crosswise on two groups, or must try again: what PostgreSQL tells clients to repeat.
 REPEATED = ("40001", "40P01", "55P03")
+EXPLAINED = "EXPLAIN ANALYZE UPDATE acc SET n = n + 1 WHERE id = 7"
 
 
 @pytest.fixture
@@ -162,7 +163,8 @@ def beside_a_move(endpoint, sql, begin=False, same_group=False):
 
     def run(connection):
         try:
-            said.append(connection.execute(sql).rowcount)
+            cursor = connection.execute(sql)
+            said.append(cursor.fetchall() if sql.startswith("EXPLAIN") else cursor.rowcount)
         except psycopg.Error as error:
             said.append(error.sqlstate)
 
@@ -197,13 +199,25 @@ def test_a_statement_that_waits_for_a_row_that_moves(endpoint, sql, change, same
 
 @pytest.mark.skipif(SELF_CHECK, reason="names the groups")
 @pytest.mark.parametrize("sql", ["UPDATE acc SET n = n + 1 WHERE id = 7", "UPDATE acc SET n = n + 1 WHERE id = 7 RETURNING n",
-                                 "SELECT n FROM acc WHERE id = 7 FOR UPDATE"])
+                                 "SELECT n FROM acc WHERE id = 7 FOR UPDATE", EXPLAINED])
 @pytest.mark.parametrize("same_group", [False, True])
 def test_a_transaction_that_waits_for_a_row_that_moves(endpoint, sql, same_group):
     """It may have done more before: it is told, as by one PostgreSQL with partitions."""
     said, region = beside_a_move(endpoint, sql, begin=True, same_group=same_group)
     assert said == "40001"
     assert endpoint.run("SELECT region, n FROM acc WHERE id = 7") == [(region, 0)]
+
+
+@pytest.mark.skipif(SELF_CHECK, reason="names the groups")
+@pytest.mark.parametrize("same_group", [False, True])
+@pytest.mark.parametrize("sql", [EXPLAINED, f"{EXPLAINED} RETURNING n"])
+def test_explain_analyze_waits_for_a_row_that_moves(endpoint, sql, same_group):
+    """Its client hears of one attempt only."""
+    lines, region = beside_a_move(endpoint, sql, same_group=same_group)
+    groups = len(group_endpoints(endpoint)) - 1
+    texts = [line for (line,) in lines]
+    assert len([line for line in texts if "->  Group" in line]) == groups
+    assert endpoint.run("SELECT region, balance, n FROM acc WHERE id = 7") == [(region, BALANCE, 1)]
 
 
 def test_a_statement_by_the_old_key_finds_nothing(endpoint):
