@@ -114,10 +114,10 @@ bool is_signal(const plan::Plan& plan) {
   return plan.virtual_relations.size() == 1 && plan.virtual_relations[0] == kSignal;
 }
 
-// May this session's role signal a session of `owner`? PostgreSQL's rules and messages.
-net::Task<Status> Session::may_signal(const std::string& owner, bool terminate) {
-  auto backend = co_await backends_.get(any_group());
-  if (!backend.ok()) co_return std::move(backend.error());
+namespace {
+
+// May the backend's role signal a session of `owner`? PostgreSQL's rules and messages.
+net::Task<Status> may_signal(pool::ServerConn& conn, const std::string& owner, bool terminate) {
   const std::string name = pool::quote_literal(owner);
   const std::string question = "SELECT coalesce((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = " + name +
                                "), false), "
@@ -126,7 +126,7 @@ net::Task<Status> Session::may_signal(const std::string& owner, bool terminate) 
                                name +
                                " AND pg_catalog.pg_has_role(current_user, oid, 'USAGE')) "
                                "OR pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'USAGE')";
-  auto rows = co_await (*backend)->conn->query(question);
+  auto rows = co_await conn.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   const auto& row = rows->rows[0];
   if (row[1] == "t") co_return Status{};
@@ -139,6 +139,8 @@ net::Task<Status> Session::may_signal(const std::string& owner, bool terminate) 
                                       " or member of pg_signal_backend");
   co_return Status{};
 }
+
+}  // namespace
 
 net::Task<Status> Session::run_signal(Execution& execution) {
   const RouterCall call = parse_router_call(execution.sql).value_or(RouterCall{});
@@ -154,7 +156,9 @@ net::Task<Status> Session::run_signal(Execution& execution) {
     for (const SessionInfo& session : sessions) {
       if (session.pid == 0 || session.pid != *pid) continue;
       known = true;
-      CO_TRY(co_await may_signal(session.user, terminate));
+      auto backend = co_await backends_.get(any_group());
+      if (!backend.ok()) co_return std::move(backend.error());
+      CO_TRY(co_await may_signal(*(*backend)->conn, session.user, terminate));
     }
     if (known && *pid == pid_ && !terminate) co_return make_error("57014", "canceling statement due to user request");
     if (known) known = worker_.context.sessions.signal(static_cast<uint32_t>(*pid), terminate);

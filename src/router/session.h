@@ -214,7 +214,6 @@ class Session {
   net::Task<Status> end_own_transaction(Status status);
   net::Task<Status> run_key_change(const plan::Plan& plan, Execution& execution);  // move_rows.cc
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
-  net::Task<Status> may_signal(const std::string& owner, bool terminate);
   net::Task<Status> run_signal(Execution& execution);
   net::Task<Status> run_ddl(const plan::Plan& plan);
   net::Task<Status> change_schema(const plan::Ddl& ddl, std::string& tag, struct SchemaStep* step);
@@ -225,14 +224,12 @@ class Session {
   void drop_broken_backends();
   net::Task<Result<exec::Resolution>> locate(const plan::Plan& plan, Execution& execution);
   net::Task<Result<std::string>> text_for_group(const plan::Plan& plan, std::string_view sql, bool several = false);
-  net::Task<Result<std::string>> virtual_rows(const std::string& relation);
   net::Task<Status> run_copy_in(std::string_view sql, const plan::Plan& plan);
   net::Task<Result<uint64_t>> copy_to(std::string_view text, const plan::Plan& plan, std::vector<exec::GroupId> groups);
   net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
   net::Task<Result<bool>> next_copy_data(std::string& payload);
   std::optional<Error> heard_during_copy(pool::ServerConn& conn);
   net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
-  net::Task<Result<std::string>> activity_rows();
 
   Worker& worker_;
   net::Stream client_;

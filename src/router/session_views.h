@@ -1,6 +1,7 @@
-// pg_prepared_statements and pg_cursors: what a backend has of them is shared between sessions, or one part of several,
-// so their rows are made here (plan/virtual_relations.h). What is told of cursors and portals of one group is that
-// backend's own word; of prepared statements, and of cursors that the router keeps, it is the router's.
+// The relations that the router knows (plan/virtual_relations.h): pgmosaic.tables and the like (router_views.cc), and
+// pg_prepared_statements and pg_cursors: what a backend has of these is shared between sessions, or one part of
+// several, so their rows are made here. What is told of cursors and portals of one group is that backend's own word; of
+// prepared statements, and of cursors that the router keeps, it is the router's.
 #pragma once
 
 #include <string>
@@ -13,10 +14,14 @@ namespace pgmosaic::router {
 class SessionViews {
  public:
   explicit SessionViews(Session& session) : s_(session) {}
+  // Of any of them, by its name.
+  net::Task<Result<std::string>> rows(const std::string& relation);
   net::Task<Result<std::string>> prepared_statements();
   net::Task<Result<std::string>> cursors();
 
  private:
+  net::Task<Result<std::string>> activity();
+
   Session& s_;
 };
 
