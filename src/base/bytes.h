@@ -15,6 +15,13 @@ inline bool is_ascii(std::string_view text) {
   return true;
 }
 
+// Of UTF-8, as PostgreSQL counts positions.
+inline int characters(std::string_view text) {
+  int count = 0;
+  for (char c : text) count += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  return count;
+}
+
 template <class T>
 T load_big_endian(const char* bytes) {
   T value;

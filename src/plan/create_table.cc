@@ -186,7 +186,8 @@ Status CreateTablePlanner::check_one_primary_key() {
     auto* constraint = as<PgQuery__Constraint>(node);
     if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY || ++count < 2) return {};
     Error error = make_error("42P16", "multiple primary keys for table \"" + table_.name + "\" are not allowed");
-    error.position = constraint->location + 1;
+    const std::string sql = text_.plain_sql();
+    error.position = characters(std::string_view(sql).substr(0, static_cast<std::size_t>(constraint->location))) + 1;
     return error;
   };
   for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {

@@ -114,7 +114,7 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   sql::scan_shape(execution.sql, execution.shape);
   execution.values = values_of(execution.sql, execution.shape, nullptr, *inner);
   CO_TRY_ASSIGN(execution.where, co_await locate(*inner, execution));
-  const std::string source(string_.empty() ? sql : string_);
+  const std::string source(text_.string.empty() ? sql : text_.string);
   if (execution.where.single() && inner->virtual_relations.empty()) {
     plan::Effects effects = inner->effects;
     effects.pins = effects.pins || command_effects_.pins;

@@ -65,7 +65,7 @@ net::Task<Status> Session::columns_of_command(const plan::SessionCommand& comman
   auto backend = co_await backends_.get(group);
   if (!backend.ok()) co_return std::move(backend.error());
   Status status = co_await ask_columns(**backend, sql, types, fields);
-  if (!status.ok() && status.error().position > 0) status.error().position += text_at;
+  if (!status.ok() && text_at > 0) text_.in_prepare(status.error(), text_at);
   co_return status;
 }
 

@@ -41,9 +41,6 @@ bool runs_on_groups(const plan::Plan& plan);
 bool runs_in_parts(const plan::Plan& plan);
 // Answered without asking any group what the statement looks like.
 bool needs_no_group(const plan::Plan& plan);
-// A group's error position counts in the text it was sent. Where that is the client's text with another beginning or
-// end, the place can be told; else there is none: 0.
-int position_in(std::string_view client, std::string_view sent, int position);
 // Notices about a new table's key, where client_min_messages and sharding.key_notices let them through.
 void put_key_notices(std::string& out, const plan::Ddl& ddl, const Config& config, const pool::SettingsMap& settings);
 // RowDescription of an EXPLAIN with these options.

@@ -94,7 +94,7 @@ net::Task<Status> Explainer::execute() {
   const std::string_view call = sql_.substr(plan_.explain_prefix.size());
   Status bound = co_await prepared.bind(*plan_.session, call, *statement, execution, bind);
   if (!bound.ok()) {
-    if (bound.error().position > 0) bound.error().position += static_cast<int>(plan_.explain_prefix.size());
+    if (bound.error().position > 0) bound.error().position += characters(plan_.explain_prefix);
     co_return bound;
   }
   std::string arguments;

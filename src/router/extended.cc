@@ -346,7 +346,7 @@ net::Task<Status> Session::renew(PreparedPtr& statement) {
     if (same.ok() || !ext().batch.empty()) co_return same;
     Status theirs = co_await check_with_postgres(statement->sql);  // its tables may be gone
     if (theirs.ok()) co_return same;
-    if (theirs.error().position > 0) theirs.error().position += statement->text_at;
+    text_.in_prepare(theirs.error(), statement->text_at);
     co_return theirs;
   }
   auto renewed = std::make_shared<Prepared>();

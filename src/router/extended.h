@@ -39,7 +39,7 @@ struct Prepared {
   uint64_t serial = 0;                     // of the unnamed statement
   uint64_t result_signature = 0;           // of its first plan: what the client was told
   uint64_t columns = 0;                    // hash of what a group said to PREPARE; 0: unknown
-  int text_at = 0;                         // characters of its PREPARE before it: errors count from there
+  int text_at = 0;                         // characters before it in the string of its PREPARE: errors count from there
   std::string source;                      // SQL PREPARE: the string it stood in; empty: from Parse
   int64_t prepared_us = 0;
   uint64_t executions = 0;

@@ -1,6 +1,4 @@
 // Statements that go to several groups: where they go, the transaction around them, and the call into exec/.
-#include <strings.h>
-
 #include <algorithm>
 
 #include "base/log.h"
@@ -14,7 +12,6 @@
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
-#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -125,40 +122,6 @@ Status check_place(const plan::Plan& plan, bool in_transaction, bool implicit) {
 const plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
 
 }  // namespace
-
-namespace {
-
-// Where both texts have the same words up to the position, however they are spaced and cased; 0: they differ.
-int position_by_tokens(std::string_view client, std::string_view sent, std::size_t at) {
-  sql::TokenScanner mine(client), theirs(sent);
-  using Kind = sql::Token::Kind;
-  for (;;) {
-    const sql::Token a = mine.next(), b = theirs.next();
-    if (a.kind != b.kind || a.kind == Kind::end || a.kind == Kind::broken) return 0;
-    const std::string_view in_client = client.substr(a.begin, a.end - a.begin);
-    const std::string_view in_sent = sent.substr(b.begin, b.end - b.begin);
-    const bool exact = a.kind == Kind::string || in_client[0] == '"';
-    if (in_client.size() != in_sent.size() || (exact && in_client != in_sent) ||
-        strncasecmp(in_client.data(), in_sent.data(), in_sent.size()) != 0)
-      return 0;
-    if (b.begin == at) return static_cast<int>(a.begin) + 1;
-  }
-}
-
-}  // namespace
-
-int position_in(std::string_view client, std::string_view sent, int position) {
-  if (position == 0 || client == sent) return position;
-  const std::size_t at = static_cast<std::size_t>(position) - 1;
-  if (at < std::min(client.size(), sent.size()) && client.substr(0, at + 1) == sent.substr(0, at + 1)) return position;
-  std::size_t common = 0;
-  while (common < client.size() && common < sent.size() &&
-         client[client.size() - 1 - common] == sent[sent.size() - 1 - common])
-    ++common;
-  const std::ptrdiff_t from_end = static_cast<std::ptrdiff_t>(sent.size()) - (position - 1);
-  if (from_end <= 0 || static_cast<std::size_t>(from_end) > common) return position_by_tokens(client, sent, at);
-  return static_cast<int>(static_cast<std::ptrdiff_t>(client.size()) - from_end) + 1;
-}
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
   if (is_signal(given)) co_return co_await run_signal(execution);

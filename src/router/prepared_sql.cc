@@ -22,17 +22,6 @@ bool plain_literal(const std::string& expression, pg::Oid type, std::string& val
          (type == kInt4 || type == kInt8 || type == kNumeric || type == kFloat8);
 }
 
-int characters(std::string_view text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
-
-// Errors in a prepared statement's text have their place in its PREPARE.
-Error in_prepare(Error error, const Prepared& statement) {
-  if (error.position > 0) error.position += statement.text_at;
-  return error;
-}
-
 uint64_t hash_of(const std::vector<pg::FieldDescription>& fields) {
   std::string text;
   for (const pg::FieldDescription& field : fields)
@@ -48,15 +37,21 @@ bool may_read(const Prepared& statement, const TemporaryNames& temporary) {
 
 }  // namespace
 
+Error PreparedSql::in_prepare(Error error, const Prepared& statement) {
+  s_.text_.in_prepare(error, statement.text_at);
+  return error;
+}
+
 net::Task<Status> PreparedSql::prepare(const plan::SessionCommand& command, std::string_view sql) {
   ExtendedState& state = s_.ext();
   if (state.statements.contains(command.name))
     co_return make_error("42P05", "prepared statement \"" + command.name + "\" already exists");
   auto statement = std::make_shared<Prepared>();
   statement->sql = command.sql;
-  statement->source = s_.string_.empty() ? sql : s_.string_;
+  statement->source = s_.text_.string.empty() ? sql : s_.text_.string;
   statement->prepared_us = s_.active_since_us_;
-  if (sql.ends_with(command.sql)) statement->text_at = characters(sql.substr(0, sql.size() - command.sql.size()));
+  if (sql.ends_with(command.sql))
+    statement->text_at = s_.text_.before() + characters(sql.substr(0, sql.size() - command.sql.size()));
   auto backend = co_await s_.backends_.get(s_.any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;

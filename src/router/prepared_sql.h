@@ -28,6 +28,7 @@ class PreparedSql {
                              const std::vector<pg::Oid>& types);
 
  private:
+  Error in_prepare(Error error, const Prepared& statement);
   net::Task<Status> argument_values(const plan::SessionCommand& command, std::string_view sql,
                                     const std::vector<pg::Oid>& types, std::vector<std::optional<std::string>>& values);
   Session& s_;

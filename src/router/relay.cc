@@ -127,9 +127,10 @@ void Session::pass_error(const pg::MessageView& message) {
   std::string renamed(message.whole);
   rename_leaves(renamed);
   rename_statements(renamed);
-  if (!sent_text_.empty()) {
+  if (text_.at > 0 || !text_.sent.empty()) {
     Error error = pg::parse_error(std::string_view(renamed).substr(pg::kHeaderSize));
-    error.position = position_in(client_text_, sent_text_, error.position);
+    if (!text_.sent.empty()) error.position = position_in(text_.statement, text_.sent, error.position);
+    error.position = text_.in_string(error.position);
     renamed.clear();
     pg::write_error(renamed, error);
   }

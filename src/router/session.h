@@ -27,6 +27,7 @@
 #include "pg/frontend.h"
 #include "plan/planner.h"
 #include "router/auth.h"
+#include "router/client_text.h"
 #include "router/context.h"
 #include "router/extended.h"
 #include "router/numbers.h"
@@ -252,7 +253,7 @@ class Session {
   pool::SettingsMap startup_settings_;
   std::string last_query_, again_, begin_modes_, application_name_;  // again_: where leaf_failed_; modes: AND CHAIN
   const char* last_plan_ = "";
-  std::string_view string_, client_text_, sent_text_;  // a simple query, whole; where a group has another text, both
+  ClientText text_;  // where its errors are
   std::unordered_map<std::string, SqlCursor> cursors_;
   SequenceNumbers numbers_{backends_};
   plan::Effects command_effects_;  // of the session command at hand

@@ -82,7 +82,7 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
 void Session::end_statement() {
   state_ = State::idle;
   if (!backends_.in_transaction()) backends_.release_idle();
-  const bool simple = !std::exchange(string_, {}).empty();
+  const bool simple = !std::exchange(text_, {}).string.empty();
   if (simple && extended_ && !backends_.in_transaction()) extended_->portals.clear();
   WorkerStats::add(worker_.stats.statements);
   const int64_t elapsed_us = worker_.loop.now_us() - active_since_us_;
@@ -155,13 +155,14 @@ net::Task<bool> Session::function_call(pg::MessageView message) {
 
 namespace {
 
-// The statement ends where its string has a semicolon.
-void name_semicolon(Error& error, std::string_view behind) {
+// The statement ends where its string ends or has a semicolon.
+void name_end(Error& error, std::string_view behind) {
   constexpr std::string_view kAtEnd = "syntax error at end of input";
-  const std::size_t at = behind.find_first_not_of(" \t\r\n\f");
-  if (error.message != kAtEnd || at == std::string_view::npos || behind[at] != ';') return;
-  error.message = "syntax error at or near \";\"";
-  if (error.position > 0) error.position += static_cast<int>(at);
+  if (error.message != kAtEnd) return;
+  sql::TokenScanner scanner(behind);
+  const sql::Token end = scanner.next();
+  if (scanner.is_symbol(end, ';')) error.message = "syntax error at or near \";\"";
+  if (error.position > 0) error.position += characters(behind.substr(0, end.begin));
 }
 
 }  // namespace
@@ -180,7 +181,7 @@ net::Task<bool> Session::run_string(std::string sql) {
       co_return !client_gone_;
     }
   }
-  string_ = sql;
+  text_.string = sql;
   const std::vector<std::string_view> statements = plan::split_statements(sql);
   if (statements.empty()) {
     pg::write_empty(out_, 'I');
@@ -204,13 +205,17 @@ net::Task<bool> Session::run_string(std::string sql) {
     suppress_ready_ = true;
     if (several && !backends_.in_transaction()) begin_transaction("BEGIN", true);
     hold_complete_ = several && last && implicit_;
+    text_.at = static_cast<std::size_t>(statements[i].data() - sql.data());
     Status status = co_await run_statement(statements[i]);
     names_.leave();
     hold_complete_ = false;
     if (client_gone_) co_return false;
-    const char* end = statements[i].data() + statements[i].size();
-    if (!status.ok()) name_semicolon(status.error(), std::string_view(sql).substr(end - sql.data()));
-    if (!status.ok()) put_error(std::move(status.error()));
+    if (!status.ok()) {
+      const char* end = statements[i].data() + statements[i].size();
+      name_end(status.error(), std::string_view(sql).substr(end - sql.data()));
+      status.error().position = text_.in_string(status.error().position);
+      put_error(std::move(status.error()));
+    }
     if (statement_failed_) break;
     if (!co_await throttle()) co_return false;
   }
@@ -294,6 +299,8 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
     if (!backends_.in_transaction()) backends_.release_idle();
     const bool about_number = !theirs.ok() && theirs.error().message.starts_with("cannot insert multiple commands");
     if (!theirs.ok() && !about_number) co_return theirs;
+    const ClientText text{sql, static_cast<std::size_t>(statement.data() - sql.data()), {}, {}};
+    tree.error().position = text.in_string(tree.error().position);
     co_return std::move(tree.error());
   }
   co_return Status{};
@@ -330,9 +337,9 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   note_effects(**backend, plan.effects);
   pg::write_query((*backend)->conn->out(), text);
   (*backend)->conn->expect({pool::RequestKind::query});
-  if (text != sql) client_text_ = sql, sent_text_ = text;
+  if (text != sql) text_.statement = sql, text_.sent = text;
   co_await relay(**backend, Until::ready, false);
-  client_text_ = sent_text_ = {};
+  text_.statement = text_.sent = {};
   if (plan.effects.sets_config && !statement_failed_) {
     co_return co_await read_back_settings(sql);
   }
