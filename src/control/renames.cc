@@ -1,5 +1,5 @@
-// ALTER DATABASE … RENAME over several servers (router/databases.h). It is written down in the metadata store before the
-// first server renames the database, and moves the records under the new name when the last one has. A start that
+// ALTER DATABASE … RENAME over several servers (router/databases.h). It is written down in the metadata store before
+// the first server renames the database, and moves the records under the new name when the last one has. A start that
 // finds it written down goes on with it: every step can be repeated.
 //
 //   renames/<old name>    the new name
@@ -70,9 +70,9 @@ net::Task<Status> Cluster::finish_renames(net::EventLoop& loop) {
       if (!conn.ok()) co_return std::move(conn.error());
       CO_TRY(co_await check_member(**conn, cluster_id_, group.group));
       const std::string old_name = group.endpoint.database_name(from), name = group.endpoint.database_name(to);
-      const std::string question = "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(old_name) +
-                                   " AND NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = " +
-                                   pool::quote_literal(name) + ")";
+      const std::string question =
+          "SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(old_name) +
+          " AND NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = " + pool::quote_literal(name) + ")";
       auto left = co_await (*conn)->query(question);
       if (!left.ok()) co_return group_error(group.group.id, std::move(left.error()));
       if (left->rows.empty()) continue;
