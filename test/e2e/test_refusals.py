@@ -42,10 +42,7 @@ class Runner:
     def refuse(self, block):
         """Runs the statement; returns the answer as text."""
         sql, before = block.statements[0], self.router.transaction
-        if block.values is None:
-            answers = self.router.simple(sql, copy_data=b"")
-        else:
-            answers = self.router.extended(sql, values=block.values)
+        answers = block.run(self.router, sql)
         answer = next((one for one in answers if one.sqlstate), answers[-1])
         if answer.sqlstate != block.state:
             self.problem(block, f"router: {answer.brief()}, must be {block.state}")
@@ -69,17 +66,14 @@ class Runner:
             alone = self.oracle.transaction == "IDLE"
             if alone:
                 self.oracle.simple("BEGIN")
-            answers = self.ask_oracle(sql, block.values)
+            answers = block.run(self.oracle, sql)
             if alone:
                 self.oracle.simple("ROLLBACK")
                 if any(answer.sqlstate in NOT_IN_A_TRANSACTION for answer in answers):
-                    answers = self.ask_oracle(sql, block.values)
+                    answers = block.run(self.oracle, sql)
             failed = next((answer for answer in answers if answer.sqlstate), None)
             if failed:
                 self.problem(block, f"oracle: {failed.brief()}")
-
-    def ask_oracle(self, sql, values):
-        return self.oracle.simple(sql, copy_data=b"") if values is None else self.oracle.extended(sql, values=values)
 
     def run(self, section):
         for block in section.blocks():

@@ -1,7 +1,7 @@
 """Reads and writes e2e/refusals.txt: statements that the router refuses, and what it says.
 
-`== title` begins a section, which runs in a database of its own; `#` begins a comment line. Blocks have an empty line
-between them. A block with `----` is one statement and the answer to it: SQLSTATE and message, then `detail:` and `hint:`.
+`== title` begins a section, which finds an empty schema; `#` begins a comment line. Blocks have an empty line between
+them. A block with `----` is one statement and the answer to it: SQLSTATE and message, then `detail:` and `hint:`.
 A block without is what has to be there before: statements that end with `;` at the end of a line and must succeed.
 
 A block may begin with lines that say more:
@@ -10,13 +10,12 @@ A block may begin with lines that say more:
   oracle: none, REASON    PostgreSQL runs nothing: it has no such statement
   only: oracle            statements for that side alone (or: router)
   state: 54000            the SQLSTATE, where it is not 0A000
-  bind: ["1", null]       parameters as JSON; the statement goes by the extended protocol
+  data: 5047434f50590a    what COPY FROM STDIN is sent, in hexadecimal (else: nothing)
 """
 import dataclasses
-import json
 import re
 
-DIRECTIVE = re.compile(r"^(oracle|only|state|bind): (.*)$")
+DIRECTIVE = re.compile(r"^(oracle|only|state|data): (.*)$")
 NEVER = "none, "
 
 
@@ -44,9 +43,8 @@ class Block:
     def state(self):
         return self.options.get("state", "0A000")
 
-    @property
-    def values(self):
-        return json.loads(self.options["bind"]) if "bind" in self.options else None
+    def run(self, session, sql):
+        return session.simple(sql, copy_data=bytes.fromhex(self.options.get("data", "")))
 
 
 @dataclasses.dataclass
