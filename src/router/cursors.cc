@@ -62,6 +62,11 @@ net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::
     case Kind::close_all_cursors:
       cursors_.clear();
       CO_TRY(co_await on_participants(sql, false));
+      // Those WITH HOLD, on backends that the session keeps.
+      for (std::size_t i = 0; !backends_.in_transaction() && i < backends_.all().size(); ++i) {
+        auto closed = co_await backends_.all()[i]->conn->query("CLOSE ALL");
+        if (!closed.ok()) co_return std::move(closed.error());
+      }
       put_complete("CLOSE CURSOR ALL");
       co_return Status{};
     default: break;
