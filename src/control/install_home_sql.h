@@ -107,7 +107,8 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text,
       END IF;
     ELSE
       SELECT objid INTO made FROM pg_event_trigger_ddl_commands()
-        WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension LIMIT 1;
+        WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension
+        ORDER BY object_type IN ('table', 'materialized view') DESC LIMIT 1;  -- not its sequence
       IF NOT FOUND THEN
         RETURN;
       END IF;
