@@ -225,6 +225,17 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
   plan.ddl->unknown_relation = plan.ddl->unknown_relation || temporary > 0;
   if (tag == "DROP INDEX")
     if (auto status = drop_indexes(plan, drop); !status) return unsupported(status.error());
+  // One with temporary tables in its arguments is the home's alone (temporary.cc).
+  if ((tag == "DROP FUNCTION" || tag == "DROP PROCEDURE" || tag == "DROP ROUTINE" || tag == "DROP AGGREGATE") &&
+      context.temporary != nullptr && !context.temporary->empty()) {
+    Arena arena;
+    auto* others = arena.shallow(drop);
+    others->missing_ok = 1;
+    auto text = deparse_statement(arena.node(others));
+    if (!text) return unsupported(text.error());
+    plan.ddl->home_instead = {std::string(sql)};
+    plan.ddl->everywhere = {std::move(*text)};
+  }
   return plan;
 }
 
