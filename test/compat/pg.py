@@ -118,21 +118,21 @@ def cause(expected, got):
 
 
 def known_differences():
-    """How often the answer behind a line of a file may differ. Lines of KNOWN: `# reason`, `file: line`."""
-    known = collections.Counter()
+    """The answers of each file that may differ, by their numbers. Lines of KNOWN: `# reason`, `file: number …`."""
+    known = collections.defaultdict(set)
     for text in KNOWN.read_text().splitlines():
         if text and not text.startswith("#"):
-            name, line = text.split(": ", 1)
-            known[name, line] += 1
+            name, numbers = text.split(":")
+            known[name].update(int(number) for number in numbers.split())
     return known
 
 
 def compare(script, mine, theirs, report, causes):
-    """(lines whose answers differ, number of answers) of those that are not empty on either side."""
+    """(numbers of the answers that differ, how many there are) of those that are not empty on either side."""
     different, total = [], 0
     ours = answers(script, mine)
     position = 0
-    for line, expected in answers(script, theirs):
+    for number, (line, expected) in enumerate(answers(script, theirs), 1):
         got = None
         for ahead in range(position, min(position + 400, len(ours))):
             if ours[ahead][0] == line:
@@ -142,9 +142,9 @@ def compare(script, mine, theirs, report, causes):
             continue
         total += 1
         if got != expected:
-            different.append(line)
+            different.append(number)
             causes[cause(expected, got)] += 1
-            report.append(f"{line}\n  PostgreSQL:\n    " + "\n    ".join(expected[:12]) + "\n  router:\n    " +
+            report.append(f"{number}: {line}\n  PostgreSQL:\n    " + "\n    ".join(expected[:12]) + "\n  router:\n    " +
                           ("(nothing: the session has ended)" if got is None else "\n    ".join(got[:12])) + "\n")
     return different, total
 
@@ -192,10 +192,7 @@ def main():
                 (FOLDER / side / f"{name}.out").write_text(said[side])
             report = []
             different, count = compare(file.read_text(errors="replace"), said["router"], said["plain"], report, causes)
-            for line in different if known is not None else []:
-                known[name, line] -= 1
-                if known[name, line] < 0:
-                    unknown.append(f"{name}: {line}")
+            unknown += [f"{name}: {number}" for number in different if known is not None and number not in known[name]]
             same = count - len(different)
             (FOLDER / f"{name}.diff").write_text("\n".join(report))
             equal, total = equal + same, total + count
