@@ -52,6 +52,7 @@ std::string commands_for(const catalog::Table& table, const catalog::Database& d
   if (table.kind == TableKind::reference) return head + "WITH (table_type = 'reference')";
   if (table.kind == TableKind::local) return head + "WITH (table_type = 'local')";
   const catalog::Colocation& colocation = *database.colocation(table.colocation);
+  if (colocation.by_partition) return head + "WITH (table_type = 'sharded')";
   std::string options = fmt::format("shard_count = {}", colocation.shards.size());
   if (colocation.explicit_only) {
     const auto [first, inserted] = apart.emplace(colocation.id, name);
@@ -60,6 +61,12 @@ std::string commands_for(const catalog::Table& table, const catalog::Database& d
   std::vector<std::string> keys;
   for (const int key : table.key_columns) keys.push_back(table.columns[static_cast<std::size_t>(key)].name);
   return head + sharded_clauses(keys, options);
+}
+
+// A partition of one group: the dump attaches it, empty, and its place is found then.
+bool follows_parent(const catalog::Table& table, const catalog::Database& database) {
+  if (table.kind != TableKind::sharded || table.partition_of == 0) return false;
+  return table.colocation >= catalog::kFirstSingleColocation || database.colocation(table.colocation)->by_partition;
 }
 
 }  // namespace
@@ -95,7 +102,8 @@ std::vector<std::string> layout_commands(const catalog::Database& database, bool
   std::vector<std::string> commands;
   for (const auto& [schema, tables] : database.schemas)
     for (const auto& [name, table] : tables)
-      if (table->kind != TableKind::view && (all || table->kind != TableKind::local))
+      if (table->kind != TableKind::view && (all || table->kind != TableKind::local) &&
+          !follows_parent(*table, database))
         commands.push_back(commands_for(*table, database, apart));
   return commands;
 }

@@ -87,14 +87,24 @@ std::optional<TableName> created_table(std::string_view sql) {
 }
 
 std::string add_clauses(std::string_view create_table, const std::string& clauses) {
-  TokenScanner scanner(create_table);
-  std::size_t end = 0;
+  TokenScanner scanner(create_table), wanted(clauses);
+  // SHARD BY HASH (a) PARTITION BY RANGE (b): in this order.
+  const bool spreads = wanted.is_word(wanted.next(), "shard");
+  std::size_t end = 0, behind = create_table.size();
+  int depth = 0;
   for (Token token = scanner.next(); token.kind != Kind::end; token = scanner.next()) {
     if (scanner.is_symbol(token, ';')) continue;
+    if (scanner.is_symbol(token, '(')) ++depth;
+    if (scanner.is_symbol(token, ')')) --depth;
+    if (spreads && depth == 0 && scanner.is_word(token, "partition")) {
+      behind = token.begin;
+      break;
+    }
     end = token.end;
     if (token.kind == Kind::broken) break;
   }
-  return std::string(create_table.substr(0, end)) + " " + clauses;
+  const std::string_view rest = behind < create_table.size() ? create_table.substr(behind) : std::string_view();
+  return std::string(create_table.substr(0, end)) + " " + clauses + (rest.empty() ? "" : " ") + std::string(rest);
 }
 
 }  // namespace pgmosaic::sql

@@ -13,7 +13,7 @@ from harness.processes import PATIENCE, postgres_program
 TABLES = ("SELECT schema_name, table_name, table_type, distribution_column, shard_count FROM pgmosaic.tables "
           "WHERE table_name <> 'kept' ORDER BY 1, 2")
 TOGETHER = ("SELECT array_agg(schema_name || '.' || table_name ORDER BY schema_name, table_name) FROM pgmosaic.tables "
-            "WHERE colocation_id IS NOT NULL GROUP BY colocation_id ORDER BY 1")
+            "WHERE distribution_column <> '' GROUP BY colocation_id ORDER BY 1")
 
 SCHEMA = [
     "CREATE SCHEMA \"Odd one\"",
@@ -31,6 +31,19 @@ SCHEMA = [
     "CREATE TABLE visit (at date) PARTITION BY RANGE (at) WITH (table_type = 'reference')",
     "CREATE TABLE visit_26 PARTITION OF visit FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
     "CREATE TABLE note (id serial PRIMARY KEY, body text)",
+    "CREATE TABLE event (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+    "CREATE TABLE event_24 PARTITION OF event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+    "CREATE TABLE event_rest PARTITION OF event DEFAULT",
+    "CREATE TABLE metric (host int, at date, v int DEFAULT 5, PRIMARY KEY (host, at)) SHARD BY HASH (host) PARTITION BY RANGE (at) "
+    "(PARTITION metric_old VALUES LESS THAN ('2025-01-01'), PARTITION metric_new VALUES LESS THAN (MAXVALUE))",
+    "CREATE TABLE region (code text, v int) PARTITION BY LIST (code)", "CREATE TABLE region_eu PARTITION OF region FOR VALUES IN ('de')",
+    "CREATE TABLE score (k int, v int) SHARD BY RANGE (k) (SHARD 'low' VALUES FROM 0 TO 10, SHARD 'high' VALUES FROM 10 TO UNBOUNDED)",
+    "CREATE TABLE bucket (k int, v int) SHARD BY HASH (k)",
+    "CREATE TABLE bucket_0 PARTITION OF bucket FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+    "CREATE TABLE bucket_1 PARTITION OF bucket FOR VALUES WITH (MODULUS 2, REMAINDER 1)", "CREATE INDEX ON metric (v)",
+    "INSERT INTO event SELECT i, '2024-06-01'::date + i * 10 FROM generate_series(1, 50) i", "INSERT INTO region VALUES ('de', 1)",
+    "INSERT INTO metric SELECT i, '2024-06-01'::date + i * 10 FROM generate_series(1, 50) i",
+    "INSERT INTO score SELECT i, i FROM generate_series(0, 30) i", "INSERT INTO bucket SELECT i, i FROM generate_series(0, 30) i",
     "CREATE INDEX by_name ON customer (lower(name))", "CREATE VIEW names AS SELECT name FROM customer",
     "CREATE MATERIALIZED VIEW kept AS SELECT count(*) FROM note",
     "ALTER TABLE orders ADD FOREIGN KEY (customer_id, id) REFERENCES orders (customer_id, id)",
@@ -42,7 +55,8 @@ SCHEMA = [
 ]
 ROWS = ["SELECT * FROM customer ORDER BY id", "SELECT * FROM orders ORDER BY 1, 2", 'SELECT * FROM "Odd one"."T 1" ORDER BY 1, 2',
         "SELECT * FROM z_apart ORDER BY 1", "SELECT * FROM country ORDER BY 1", "SELECT * FROM visit", "SELECT * FROM note ORDER BY 1",
-        "SELECT name, total FROM customer c JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2"]
+        "SELECT * FROM event ORDER BY 1", "SELECT * FROM metric ORDER BY 1", "SELECT * FROM region", "SELECT * FROM score ORDER BY 1",
+        "SELECT * FROM bucket ORDER BY 1", "SELECT name, total FROM customer c JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2"]
 
 
 def run(command, endpoint, check=True):
