@@ -8,6 +8,7 @@ median of the rounds. The servers are the benchmark's own, all with the same set
   copy     COPY of 5 million rows of 60 bytes into 16 shards against COPY into one server
   idle     resident memory of idle client connections
   heap     heap allocations of the router per point SELECT
+  sequences INSERTs that leave a serial column out, with and without blocks of numbers, against a given value
   micro    plan lookup and key hash, from the *_benchmark programs
 """
 import argparse
@@ -229,7 +230,41 @@ def benchmark_times(program, pattern):
             if result.get("aggregate_name") == "median" and result["time_unit"] == "ns"}
 
 
-PARTS = {"points": points, "heap": heap, "copy": copies, "idle": idle, "micro": micro}
+SEQUENCE_TABLES = [
+    "CREATE TABLE numbered (id bigserial PRIMARY KEY, v int) SHARD BY (id)",
+    "CREATE TABLE given (id bigint PRIMARY KEY, v int) SHARD BY (id)",
+]
+INSERTS = {"value given": "\\set id random(1, 9000000000000000000)\nINSERT INTO given (id, v) VALUES (:id, 1);\n",
+           "serial": "INSERT INTO numbered (v) VALUES (1);\n"}
+
+
+def sequences(peers, figures, options):
+    """What a serial column costs an INSERT, with and without blocks of numbers; without a target."""
+    del figures
+    router = peers.router
+    router.endpoint.run(*SEQUENCE_TABLES)
+    written = router.file.read_text()
+    results = {}
+    for number in range(options.rounds):
+        for mode in ("simple", "prepared"):  # of pgbench
+            for name, block in (("value given", 1), ("serial", 1), ("serial", 100)):
+                router.file.write_text(written.replace("[sharding]\n", f"[sharding]\nsequence_block = {block}\n"))
+                router.reload()
+                script = router.directory / "insert.sql"
+                script.write_text(INSERTS[name])
+                points_once(router, router.endpoint, mode, script, 1)  # warm up, and the reload is over
+                figure = points_once(router, router.endpoint, mode, script, options.seconds)
+                results.setdefault((mode, name if name != "serial" else f"serial, block {block}"), []).append(figure)
+    router.file.write_text(written)
+    router.reload()
+    say("INSERT                          tps   of a given value   router's µs")
+    for (mode, name), figures_of in results.items():
+        tps = median([figure[0] for figure in figures_of])
+        base = median([figure[0] for figure in results[mode, "value given"]])
+        say(f"{mode:<10}{name:<18}{tps:>7.0f}   {tps / base:>16.2f}   {median([figure[1] for figure in figures_of]):>11.1f}")
+
+
+PARTS = {"points": points, "heap": heap, "copy": copies, "idle": idle, "micro": micro, "sequences": sequences}
 
 
 def main():

@@ -100,6 +100,8 @@ struct Config {
     DefaultTableType partitioned_table_type = DefaultTableType::sharded;
     int default_shard_count = 16;
     bool key_notices = true;
+    int sequence_block = 1;
+    bool untorn_reads = true;
   } sharding;
   struct {
     std::string user = "pgmosaic";

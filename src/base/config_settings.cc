@@ -182,11 +182,23 @@ const std::vector<ConfigSetting> kCluster = {
       .minimum = 1,
       .maximum = 1024},
      [](Config& c) -> Slot { return &c.sharding.default_shard_count; }},
+    {{.name = "sharding.untorn_reads",
+      .description = "Whether SELECT and COPY TO of several groups, outside of transaction blocks, see each "
+                     "transaction over several "
+                     "groups on all of them or on none. Off: two round trips less."},
+     [](Config& c) -> Slot { return &c.sharding.untorn_reads; }},
     {{.name = "sharding.key_notices",
       .description =
           "Whether CREATE TABLE of a sharded table answers with a NOTICE where its key is likely to be a "
           "bad one: it may be NULL, has few values, is a moment in time, looks as if it were often updated."},
      [](Config& c) -> Slot { return &c.sharding.key_notices; }},
+    {{.name = "sharding.sequence_block",
+      .description =
+          "Numbers that the router takes from a sequence at once, for the serial and identity columns that an INSERT "
+          "leaves out. 1: one after the other, as PostgreSQL; more: faster, with gaps (see docs/tables.md).",
+      .minimum = 1,
+      .maximum = 100000},
+     [](Config& c) -> Slot { return &c.sharding.sequence_block; }},
     {{.name = "internal.user",
       .description = "Role of the router's own work on the groups; see the rights it needs in the preflight's report.",
       .applies = restart,

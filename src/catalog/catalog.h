@@ -69,6 +69,13 @@ struct UniqueKey {
   bool primary = false;
 };
 
+struct ForeignKey {
+  std::string name;
+  Oid referenced = 0;
+  std::string
+      parts;  // how PostgreSQL calls its parts for the partitions of a referenced table, with a number behind it
+};
+
 struct Table {
   Oid oid = 0;  // the home group's OID; identifies the table across renames
   std::string schema;
@@ -76,6 +83,7 @@ struct Table {
   TableKind kind = TableKind::local;
   std::vector<Column> columns;  // in attnum order, without dropped ones
   std::vector<UniqueKey> unique_keys;
+  std::vector<ForeignKey> foreign_keys;
   // sharded only:
   std::vector<int> key_columns;  // distribution columns, indexes into `columns`, in key order
   ColocationId colocation = 0;

@@ -135,6 +135,10 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
+    const std::string secret =
+        "DELETE FROM pg_catalog.pgmosaic_secret; INSERT INTO pg_catalog.pgmosaic_secret VALUES (" +
+        pool::quote_literal(mock_secret_) + ", " + std::to_string(group.group.id) + ")";
+    if (done.ok()) done = co_await (*conn)->query(secret);
     if (done.ok()) done = co_await (*conn)->query(group.group.home ? kInstallHomeSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
@@ -167,6 +171,7 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   int settled = 0;
   CO_TRY(co_await recover(loop, all, settled));
   CO_TRY(co_await recover_intents(loop, all, settled));
+  for (const std::string& database : *databases) CO_TRY(co_await forget_commits(loop, database));
   auto conn = co_await connect(loop, home_, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   CO_TRY(co_await drop_unborn_roles(**conn));
@@ -260,10 +265,10 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   const catalog::SnapshotPtr before = snapshot();
   auto home = co_await connect(loop, home_, database);
   if (!home.ok()) co_return std::move(home.error());
-  uint64_t ticket;
+  uint64_t looked;
   {
     std::lock_guard lock(mutex_);
-    ticket = ++reload_ticket_;
+    looked = changed_[database] = ++last_number_;
   }
   std::vector<meta::ShardedTableRecord> committed;
   const std::function<Result<Records>()> read = [&] {
@@ -281,7 +286,7 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
   {
     std::lock_guard lock(mutex_);
     // Else somebody who looked later was faster.
-    if (published_ticket_[database] <= ticket) install_database(loaded, ticket);
+    if (published_[database] <= looked) install_database(loaded, looked);
     next = snapshot_;
   }
   if (announce_) co_await announce_(loop, next);
@@ -289,8 +294,8 @@ net::Task<Status> Cluster::reload(net::EventLoop& loop, const std::string& datab
 }
 
 // REQUIRES: mutex_ is held.
-void Cluster::install_database(std::shared_ptr<const catalog::Database> database, uint64_t ticket) {
-  published_ticket_[database->name] = ticket;
+void Cluster::install_database(std::shared_ptr<const catalog::Database> database, uint64_t looked) {
+  published_[database->name] = looked;
   auto changed = std::make_shared<catalog::Snapshot>(*snapshot_);
   changed->epoch = snapshot_->epoch + 1;
   changed->databases[database->name] = std::move(database);
@@ -324,6 +329,10 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
   pool::ServerConn& home_conn = *home->second;
   participants.erase(home);
 
+  {
+    std::lock_guard lock(mutex_);
+    changes.looked = ++last_number_;
+  }
   const catalog::SnapshotPtr published = snapshot();
   const auto before = published->databases.find(changes.database);
   changes.published = before == published->databases.end() ? nullptr : before->second;
@@ -342,7 +351,7 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
   if (!loaded.ok()) co_return std::move(loaded.error());
   const catalog::Database* known = base->database(changes.database);
   for (const Error& error : (*loaded)->misplaced) {
-    const auto same = [&](const Error& before) { return before.message == error.message; };
+    const auto same = [&](const Error& other) { return other.message == error.message; };
     if (known == nullptr || std::none_of(known->misplaced.begin(), known->misplaced.end(), same)) co_return error;
   }
   CO_TRY_ASSIGN(changes.makes_names, compare_kinds(**loaded, changes.database));
@@ -402,15 +411,18 @@ Status Cluster::apply(const std::vector<meta::ShardedTableRecord>& tables,
 
 net::Task<Status> Cluster::publish(net::EventLoop& loop, exec::StagedPtr staged, std::string gid) {
   CO_TRY(apply(staged->tables, staged->colocations, staged->database, gid));
-  // What the transaction saw last is what there is now, unless others have changed the schema meanwhile.
+  // What the transaction saw last is what there is now, unless others have changed the schema meanwhile, also ones that
+  // are not published yet: they look again, and what they see may not be older than what is published here.
   const auto made = staged->snapshot->databases.find(staged->database);
   CO_TRY_ASSIGN(const auto records, meta::read_tables(store_, staged->database));
   catalog::SnapshotPtr next;
   {
     std::lock_guard lock(mutex_);
     const auto now = snapshot_->databases.find(staged->database);
-    if (staged->published != nullptr && now != snapshot_->databases.end() && now->second == staged->published) {
-      install_database(made->second, ++reload_ticket_);
+    const bool alone = changed_[staged->database] < staged->looked;
+    if (alone && staged->published != nullptr && now != snapshot_->databases.end() &&
+        now->second == staged->published) {
+      install_database(made->second, changed_[staged->database] = ++last_number_);
       next = snapshot_;
     }
   }

@@ -14,6 +14,7 @@
 
 #include "base/config.h"
 #include "catalog/catalog.h"
+#include "control/commit_log.h"
 #include "control/introspect.h"
 #include "exec/control.h"
 #include "meta/store.h"
@@ -72,11 +73,16 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
 
   // exec::CommitServices
   exec::Gid next_gid() override;
+  exec::CommitRow begin_commit(const exec::Gid& gid, const std::string& database,
+                               const std::vector<uint32_t>& groups) override;
+  void end_commit(const exec::Gid& gid) override { labels_.end(gid.text()); }
+  exec::CommitGate& gate() override { return gate_; }
   net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                   const std::vector<uint32_t>& participants) override;
   net::Task<Status> finish(net::EventLoop& loop, std::string database, exec::Gid gid,
                            std::vector<uint32_t> groups) override;
   void leave_to_recovery(const std::string& database, const exec::Gid& gid) override;
+  void settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) override;
 
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
                                                                const std::string& database);
@@ -84,7 +90,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
  private:
   Result<Records> read_records(const std::string& database, const catalog::Database* published,
                                std::vector<meta::ShardedTableRecord>& committed);
-  void install_database(std::shared_ptr<const catalog::Database> database, uint64_t ticket);
+  void install_database(std::shared_ptr<const catalog::Database> database, uint64_t looked);
   Result<bool> compare_kinds(const catalog::Database& changed, const std::string& name) const;
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);
   using Gids = std::set<std::string>;
@@ -94,8 +100,12 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Status> recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
                                      exec::Gid gid);
   net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);
-  net::Task<Status> look(net::EventLoop& loop, const Gids& work);
+  net::Task<Status> look(net::EventLoop& loop, const Gids& work, std::set<std::string> unpublished);
+  // trim.cc
   net::Task<void> trim(net::EventLoop& loop);
+  net::Task<bool> trim_database(net::EventLoop& loop, const std::string& database, uint64_t epoch,
+                                const CommitLabels::Closed& closed);
+  net::Task<Status> forget_commits(net::EventLoop& loop, const std::string& database);
   net::Task<Status> finish_renames(net::EventLoop& loop);
   Status move_records(const std::string& from, const std::string& to);
   net::Task<void> take_away(net::EventLoop& loop, const std::string& database);  // from the catalog
@@ -121,14 +131,22 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   catalog::GroupId home_ = 0;
   std::string cluster_id_, router_name_, mock_secret_;
   Announce announce_;
-  mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_
+  mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_, unsettled_
   catalog::SnapshotPtr snapshot_;
   std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
+  CommitLabels labels_;
+  exec::CommitGate gate_;
   Gids in_doubt_;
+  struct SchemaChange {
+    std::string database;
+    std::shared_ptr<void> held;
+  };
+  std::map<std::string, SchemaChange> unsettled_;  // by gid
   std::map<std::string, int> looks_;
-  uint64_t tends_ = 0;
-  uint64_t reload_ticket_ = 0;
-  std::map<std::string, uint64_t> published_ticket_;
+  // Looks at schemas and their changes by number, in the order in which they begin. A look knows all changes before it.
+  uint64_t last_number_ = 0;
+  std::map<std::string, uint64_t> changed_;    // by database: the last change
+  std::map<std::string, uint64_t> published_;  // … and up to where the published catalog knows them
 };
 
 }  // namespace pgmosaic::control

@@ -4,10 +4,10 @@
 namespace pgmosaic::control {
 
 // Of the home. What functions do to the schema is noted for the other groups (router/guard.h), temporary objects aside.
-// Only an event trigger can write such a note, and what it says of the session comes from PostgreSQL: the statements in
-// it run with the session's rights elsewhere. Of what is dropped within ALTER the event behind it tells. What a backend knows of
-// sequences is told by pgmosaic_numbers(); currval() and lastval() are told what else the session has drawn
-// (router/numbers.h).
+// Only event triggers can write such a note, and what it says of the session comes from PostgreSQL: the statements in
+// it run with the session's rights elsewhere. Of what is dropped within ALTER the event behind it tells. What a
+// backend knows of sequences is told by pgmosaic_numbers(); currval() and lastval() are told what else the session has
+// drawn (router/numbers.h).
 inline constexpr const char* kInstallHomeSql = R"(
 SET client_min_messages = warning;
 SET allow_system_table_mods = on;
@@ -40,6 +40,43 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_numbers(sequences oid[]) RETURNS 
       WHEN OTHERS THEN NULL;
     END;
     RETURN numbers;
+  END $$;
+-- So many numbers, or fewer where the sequence ends: "first,step,count;" for each run of them.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_draw(sequence oid, count int) RETURNS text
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $$
+  DECLARE
+    runs text := '';
+    step bigint := (SELECT seqincrement FROM pg_sequence WHERE seqrelid = sequence);
+    first bigint; last bigint; number bigint; length int := 0;
+  BEGIN
+    BEGIN
+      FOR i IN 1..count LOOP
+        number := nextval(sequence);
+        IF length > 0 AND number = last + step THEN
+          length := length + 1;
+        ELSE
+          IF length > 0 THEN runs := runs || first || ',' || step || ',' || length || ';'; END IF;
+          first := number;
+          length := 1;
+        END IF;
+        last := number;
+      END LOOP;
+    EXCEPTION WHEN sequence_generator_limit_exceeded OR numeric_value_out_of_range THEN
+      IF length = 0 THEN RAISE; END IF;
+    END;
+    RETURN runs || first || ',' || step || ',' || length || ';';
+  END $$;
+-- The same of an identity column: see pgmosaic_next_identity().
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_draw_identity(sequence oid, count int) RETURNS text
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  DECLARE
+    first text := pgmosaic_next_identity(sequence) || ',0,1;';
+  BEGIN
+    RETURN first || CASE WHEN count > 1 THEN pgmosaic_draw(sequence, count - 1) ELSE '' END;
+  EXCEPTION WHEN sequence_generator_limit_exceeded THEN
+    RETURN first;
   END $$;
 -- numbers: pairs of OID and number, the last one for lastval().
 CREATE OR REPLACE FUNCTION pg_catalog.currval(sequence regclass, numbers bigint[]) RETURNS bigint
@@ -88,7 +125,18 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_columns(relation oid, OUT columns
 CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_home_changes (
   xact xid8, n int, tag text, role text, path text, stack text, made oid, name text, columns text,
   PRIMARY KEY (xact, n));
-CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text, role text, path text) RETURNS void
+-- Who changes the schema, told to pgmosaic_note(), which runs next. It has the settings of whoever does: so it must not
+-- have anything that one could redirect.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
+  LANGUAGE plpgsql
+  AS $$
+  BEGIN
+    PERFORM pg_catalog.set_config('pgmosaic.changer', current_user::pg_catalog.text, true),
+            pg_catalog.set_config('pgmosaic.changer_path', pg_catalog.current_setting('search_path'), true);
+  END $$;
+-- An event trigger, which nobody else can call. The first line of its stack is its own, the others are those of whoever
+-- changes the schema.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note() RETURNS event_trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $$
   #variable_conflict use_variable
@@ -99,10 +147,11 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text,
     name text;
   BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    stack := substring(stack FROM 'PL/pgSQL function pgmosaic_guard\(\) line \d+ at PERFORM\n(.*)');
-    IF event = 'sql_drop' THEN
+    IF strpos(stack, E'\n') = 0 THEN
+      RETURN;  -- a statement of its own
+    ELSIF TG_EVENT = 'sql_drop' THEN
       IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary)
-          OR tag NOT LIKE 'DROP %' THEN
+          OR TG_TAG NOT LIKE 'DROP %' THEN
         RETURN;
       END IF;
     ELSE
@@ -113,10 +162,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text,
         RETURN;
       END IF;
     END IF;
-    IF stack IS NULL THEN
-      RETURN;  -- a statement of its own
-    END IF;
-    IF tag IN ('CREATE TABLE AS', 'SELECT INTO') THEN
+    IF TG_TAG IN ('CREATE TABLE AS', 'SELECT INTO') THEN
       name := made::regclass;
       names := (SELECT c.columns FROM pgmosaic_columns(made) c);
     END IF;
@@ -124,16 +170,9 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_note_change(event text, tag text,
       SELECT o.xact, o.n FROM pgmosaic_home_changes o WHERE o.xact < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY o.xact LIMIT 100 FOR UPDATE SKIP LOCKED);
     INSERT INTO pgmosaic_home_changes
-      SELECT pg_current_xact_id(), 1 + count(*), tag, role, path, stack, made, name, names FROM pgmosaic_home_changes o
-        WHERE o.xact = pg_current_xact_id();
-  END $$;
--- It runs with the settings of whoever changes the schema: so it must not have anything that one could redirect.
-CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_guard() RETURNS event_trigger
-  LANGUAGE plpgsql
-  AS $$
-  BEGIN
-    PERFORM pg_catalog.pgmosaic_note_change(
-      TG_EVENT, TG_TAG, current_user::pg_catalog.text, pg_catalog.current_setting('search_path'));
+      SELECT pg_current_xact_id(), 1 + count(*), TG_TAG, current_setting('pgmosaic.changer'),
+             current_setting('pgmosaic.changer_path'), substr(stack, strpos(stack, E'\n') + 1), made, name, names
+        FROM pgmosaic_home_changes o WHERE o.xact = pg_current_xact_id();
   END $$;
 -- Of the transaction, behind the first ones.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_changes(behind int) RETURNS SETOF pg_catalog.pgmosaic_home_changes
@@ -189,16 +228,20 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_refresh(kept oid, source oid, bes
     EXECUTE command;
     PERFORM pg_catalog.pgmosaic_swap_queries(kept, source);
   END $$;
+-- Event triggers run by their names' order.
 DO $$
   DECLARE
     event text;
+    name text;
   BEGIN
     FOREACH event IN ARRAY ARRAY['ddl_command_end', 'sql_drop'] LOOP
-      IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pgmosaic_guard_' || event) THEN
-        EXECUTE format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION pg_catalog.pgmosaic_guard()',
-                       'pgmosaic_guard_' || event, event);
-        EXECUTE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', 'pgmosaic_guard_' || event);
-      END IF;
+      FOREACH name IN ARRAY ARRAY['pgmosaic_guard_' || event, 'pgmosaic_guard_' || event || '_note'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = name) THEN
+          EXECUTE format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION pg_catalog.%I()', name, event,
+                         CASE WHEN name LIKE '%note' THEN 'pgmosaic_note' ELSE 'pgmosaic_guard' END);
+          EXECUTE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', name);
+        END IF;
+      END LOOP;
     END LOOP;
   END $$;
 RESET session_replication_role;

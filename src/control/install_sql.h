@@ -14,10 +14,50 @@ CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
   gid text PRIMARY KEY,
   participants int[] NOT NULL,
   aborted boolean NOT NULL DEFAULT false,
-  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());
-CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[]) RETURNS void
-  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants) VALUES ($1, $2) $$;
+  router text, label bigint);
+ALTER TABLE pg_catalog.pgmosaic_commit_log ADD COLUMN IF NOT EXISTS router text, ADD COLUMN IF NOT EXISTS label bigint;
+DROP FUNCTION IF EXISTS pg_catalog.pgmosaic_log_commit(text, int[]);
+-- Of each router: all its transactions of labels up to `epoch` were finished on all groups before this was set here; the
+-- rows of labels up to `trimmed` are gone, but for those `kept`.
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_epochs (
+  router text PRIMARY KEY,
+  epoch bigint NOT NULL DEFAULT 0,
+  trimmed bigint NOT NULL DEFAULT 0,
+  kept bigint[] NOT NULL DEFAULT '{}');
+-- What routers sign rows with.
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_secret (secret text NOT NULL, group_id int NOT NULL);
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[], router text, label bigint,
+                                                          signature text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pgmosaic_secret s WHERE signature = encode(sha256(convert_to(
+         concat_ws(' ', s.secret, s.group_id, gid, array_to_string(participants, ','), router, label), 'UTF8')), 'hex'))
+    THEN
+      RAISE insufficient_privilege USING MESSAGE = 'only routers write to the commit log';
+    END IF;
+    INSERT INTO pgmosaic_commit_log (gid, participants, router, label) VALUES (gid, participants, router, label);
+  END $$;
+-- What a snapshot shows of transactions with other groups (exec/untorn.h).
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_seen_commits(groups int[]) RETURNS text
+  LANGUAGE plpgsql STABLE SECURITY DEFINER
+  AS $$
+  DECLARE
+    routers pg_catalog.text;
+    sums pg_catalog.text;
+  BEGIN
+    SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', router, epoch, trimmed,
+                                                      pg_catalog.array_to_string(kept, ',')), ';')
+      INTO routers FROM pg_catalog.pgmosaic_epochs;
+    IF EXISTS (SELECT FROM pg_catalog.pgmosaic_commit_log) THEN
+      SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', other, router, label, n, hashes), ';') INTO sums
+        FROM (SELECT other, router, label, pg_catalog.count(*) AS n,
+                     pg_catalog.bit_xor(pg_catalog.hashtextextended(gid, 0)) AS hashes
+              FROM pg_catalog.pgmosaic_commit_log, pg_catalog.unnest(participants) other
+              WHERE NOT aborted AND other OPERATOR(pg_catalog.=) ANY (groups) GROUP BY other, router, label) sums;
+    END IF;
+    RETURN pg_catalog.concat(routers, '|', sums);
+  END $$;
 -- nextval() of an identity column: who may insert into the table needs no right on the sequence.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_next_identity(sequence oid) RETURNS bigint
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -46,6 +86,36 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_begin_index(index oid) RETURNS vo
     END IF;
     UPDATE pg_index SET indisvalid = false WHERE indexrelid = index
       AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = index);
+  END $$;
+-- ALTER INDEX whole ATTACH PARTITION part, which computes what is constant in both, in a function that runs as the
+-- table's owner and cannot become anybody else: SET ROLE would leave a way back. `path`: the caller's search_path.
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_attach_index(whole oid, part oid, path text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+  DECLARE
+    runner text := format('pgmosaic_shards.pgmosaic_attach_%s()', part);
+    role text := current_setting('session_replication_role');
+    owner text;
+    work text;
+  BEGIN
+    SELECT quote_ident(pg_get_userbyid(w.relowner)),
+           format('ALTER INDEX %I.%I ATTACH PARTITION %I.%I', n.nspname, w.relname, m.nspname, p.relname)
+      INTO owner, work
+      FROM pg_class w JOIN pg_namespace n ON n.oid = w.relnamespace, pg_class p JOIN pg_namespace m ON m.oid = p.relnamespace
+      WHERE w.oid = whole AND p.oid = part AND w.relowner = p.relowner AND w.relkind = 'I' AND p.relkind IN ('i', 'I')
+        AND pg_has_role(session_user, w.relowner, 'MEMBER');
+    IF work IS NULL THEN
+      RAISE insufficient_privilege USING MESSAGE = format('must be owner of index %s', whole::regclass);
+    END IF;
+    PERFORM set_config('session_replication_role', 'replica', true);  -- no event triggers of users
+    EXECUTE format('CREATE FUNCTION %s RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS %L', runner,
+                   format('BEGIN PERFORM pg_catalog.set_config(''search_path'', %L, true); %s; END', path, work));
+    EXECUTE format('ALTER FUNCTION %s OWNER TO %s', runner, owner);
+    PERFORM set_config('session_replication_role', role, true);
+    EXECUTE format('SELECT %s', runner);
+    PERFORM set_config('session_replication_role', 'replica', true);
+    EXECUTE format('DROP FUNCTION %s', runner);
+    PERFORM set_config('session_replication_role', role, true);
   END $$;
 RESET session_replication_role;
 )";

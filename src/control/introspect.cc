@@ -82,6 +82,14 @@ FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indisunique AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'))";
 
+constexpr const char* kForeignKeys = R"(
+SELECT k.conrelid, k.conname, k.confrelid,
+       (SELECT pg_catalog.string_agg(a.attname, '_' ORDER BY o.number)
+        FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY o (attnum, number)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.attnum)
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND k.conparentid = 0)";
+
 constexpr const char* kViewReads = R"(
 SELECT DISTINCT v.oid, d.refobjid
 FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
@@ -188,13 +196,14 @@ enum class Part : uint8_t {
   sequences,
   unseen_calls,
   cascades,
+  foreign_keys,
 };
 
 struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 16> kParts{{{kTables, 7},
+constexpr std::array<PartQuery, 17> kParts{{{kTables, 7},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},
@@ -209,7 +218,8 @@ constexpr std::array<PartQuery, 16> kParts{{{kTables, 7},
                                             {kWidePublications, 2},
                                             {kSequences, 3},
                                             {kUnseenCalls, 2},
-                                            {kCascades, 3}}};
+                                            {kCascades, 3},
+                                            {kForeignKeys, 4}}};
 constexpr int kMostColumns = 15;
 
 // SELECT <part>, <columns as text, padded with NULL> FROM (…) UNION ALL …
@@ -351,6 +361,15 @@ void add_unique_keys(const Lines& rows, Drafts& drafts) {
       if (position >= 0) key.columns.push_back(position);
     }
     draft->second.table->unique_keys.push_back(std::move(key));
+  }
+}
+
+void add_foreign_keys(const Lines& rows, Drafts& drafts) {
+  for (const auto& row : rows) {
+    const auto draft = drafts.find(oid_of(row[0]));
+    if (draft == drafts.end()) continue;
+    catalog::Table& table = *draft->second.table;
+    table.foreign_keys.push_back({*row[1], oid_of(row[2]), table.name + "_" + row[3].value_or("") + "_fkey"});
   }
 }
 
@@ -520,6 +539,7 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
   add_types(part(Part::types), database->types);
   add_columns(part(Part::columns), part(Part::domains), drafts, *database);
   add_unique_keys(part(Part::unique), drafts);
+  add_foreign_keys(part(Part::foreign_keys), drafts);
   for (const auto& row : part(Part::view_reads))
     if (auto draft = drafts.find(oid_of(row[0])); draft != drafts.end()) draft->second.reads.insert(oid_of(row[1]));
   for (const auto& record : known.tables) {

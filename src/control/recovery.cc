@@ -14,11 +14,15 @@ constexpr std::string_view kIntentPrefix = "intents/";
 constexpr int kLooks = 30;  // seconds that a transaction in doubt is looked for
 constexpr int64_t kFinishPatienceUs = 10'000'000;
 constexpr int64_t kFinishRetryUs = 100'000;
-constexpr uint64_t kTrimEvery = 300;  // seconds between trims of the commit logs
 
 std::string quoted(const std::string& text) { return pool::quote_literal(text); }
 
 }  // namespace
+
+exec::CommitRow Cluster::begin_commit(const exec::Gid& gid, const std::string& database,
+                                      const std::vector<uint32_t>& groups) {
+  return {labels_.begin(gid.text(), database, groups), mock_secret_};
+}
 
 exec::Gid Cluster::next_gid() {
   exec::Gid gid;
@@ -158,65 +162,54 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop, const Gids& onl
   co_return Status{};
 }
 
-// Decision rows of transactions that no group has prepared any more. Old enough that none of them can still be under
-// way; tombstones stay.
-net::Task<void> Cluster::trim(net::EventLoop& loop) {
-  std::string prepared;
-  for (const GroupEndpoint& group : groups_) {
-    auto conn = co_await connect(loop, group.group.id, internal_database_);
-    if (!conn.ok()) co_return;
-    auto rows = co_await (*conn)->query("SELECT gid FROM pg_catalog.pg_prepared_xacts");
-    if (!rows.ok()) co_return;
-    for (const auto& row : rows->rows)
-      if (const auto name = exec::PreparedGid::parse(*row[0]))
-        prepared += (prepared.empty() ? "" : ",") + quoted(name->gid.text());
-  }
-  const catalog::SnapshotPtr current = snapshot();
-  const std::string sql =
-      "DELETE FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted AND written_at < pg_catalog.now() - interval '10 "
-      "minutes'" +
-      (prepared.empty() ? "" : " AND gid NOT IN (" + prepared + ")");
-  for (const GroupEndpoint& group : groups_)
-    for (const auto& [name, database] : current->databases) {
-      auto conn = co_await connect(loop, group.group.id, name);
-      if (conn.ok()) (void)(co_await (*conn)->query(sql));
-    }
-}
-
-// One look at the transactions in doubt.
-net::Task<Status> Cluster::look(net::EventLoop& loop, const Gids& work) {
+// One look at the transactions in doubt; the databases `unpublished` are read again in any case.
+net::Task<Status> Cluster::look(net::EventLoop& loop, const Gids& work, std::set<std::string> unpublished) {
   int settled = 0;
   Status status = co_await recover(loop, work, settled);
   Status intents = co_await recover_intents(loop, work, settled);
-  if (settled > 0) {  // one of them may have changed the schema
-    std::vector<std::string> databases;
-    for (const auto& [name, database] : snapshot()->databases) databases.push_back(name);
-    for (const std::string& database : databases) {
-      Status loaded = co_await reload(loop, database);
-      if (!loaded.ok() && status.ok()) status = std::move(loaded);
-    }
+  if (status.ok()) status = std::move(intents);
+  if (settled > 0)  // one of them may have changed the schema
+    for (const auto& [name, database] : snapshot()->databases) unpublished.insert(name);
+  for (const std::string& database : unpublished) {
+    Status loaded = co_await reload(loop, database);
+    if (!loaded.ok() && status.ok()) status = std::move(loaded);
   }
-  co_return status.ok() ? std::move(intents) : std::move(status);
+  co_return status;
+}
+
+void Cluster::settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) {
+  std::lock_guard lock(mutex_);
+  unsettled_[gid] = {database, std::move(held)};
 }
 
 net::Task<void> Cluster::tend(net::EventLoop& loop) {
-  Gids work;
+  Gids in_doubt, changes;
+  std::set<std::string> unpublished;
   {
     std::lock_guard lock(mutex_);
-    work = in_doubt_;
+    in_doubt = in_doubt_;
+    for (const auto& [gid, change] : unsettled_) {
+      changes.insert(gid);
+      unpublished.insert(change.database);
+    }
   }
+  Gids work = in_doubt;
+  work.insert(changes.begin(), changes.end());
   if (!work.empty()) {
-    Status status = co_await look(loop, work);
+    Status status = co_await look(loop, work, std::move(unpublished));
     if (!status.ok()) log_warning("control", "{} transactions stay in doubt: {}", work.size(), status.error().message);
-    // A PREPARE whose connection was lost may end later than the first look.
     std::lock_guard lock(mutex_);
-    for (const std::string& gid : work) {
+    if (status.ok())
+      for (const std::string& gid : changes) unsettled_.erase(gid);
+    // A PREPARE whose connection was lost may end later than the first look, and is rolled back then.
+    for (const std::string& gid : in_doubt) {
+      if (status.ok()) labels_.end(gid);
       if (!status.ok() || ++looks_[gid] < kLooks) continue;
       in_doubt_.erase(gid);
       looks_.erase(gid);
     }
   }
-  if (++tends_ % kTrimEvery == 0) co_await trim(loop);
+  co_await trim(loop);
 }
 
 }  // namespace pgmosaic::control

@@ -51,7 +51,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
 }
 
 Backend* Backends::get_now(GroupId group) {
-  if (has_role()) return nullptr;  // get() settles it
+  if (has_role() || lost_participant()) return nullptr;  // get() settles it
   if (Backend* backend = held(group)) {
     prepare(*backend);
     return backend;
@@ -95,6 +95,9 @@ void Backends::give_back() {
 }
 
 net::Task<Result<Backend*>> Backends::get(GroupId group) {
+  if (lost_participant())  // another backend would know nothing of what the transaction has done
+    co_return make_error("08006", "the transaction has lost its connection to a group",
+                         "Roll back, and retry the transaction.");
   if (Backend* backend = held(group)) {
     prepare(*backend);
     co_return co_await settle(backend);
@@ -138,6 +141,7 @@ void Backends::prepare(Backend& backend) {
   }
   if (!in_transaction_) return;
   backend.begun = true;
+  if (first_group_ == 0) first_group_ = backend.group;
   backend.settings_before = conn.settings;
   backend.joined_at = replay_.size();
   conn.add_vital_statement(begin_sql_);
@@ -149,6 +153,7 @@ void Backends::begin(std::string begin_sql) {
   CHECK(!in_transaction_);
   in_transaction_ = true;
   lost_participant_ = false;
+  first_group_ = 0;
   begin_sql_ = std::move(begin_sql);
   settings_at_begin_ = settings_;
   replay_.clear();
@@ -165,6 +170,7 @@ void Backends::begin_around(std::string begin_sql, const std::vector<Backend*>& 
     not_preparable.push_back(backend->not_preparable);
   }
   begin(std::move(begin_sql));
+  if (!joined.empty()) first_group_ = joined[0]->group;
   for (std::size_t i = 0; i < joined.size(); ++i) {
     joined[i]->begun = true;
     joined[i]->wrote = wrote[i];
@@ -175,8 +181,8 @@ void Backends::begin_around(std::string begin_sql, const std::vector<Backend*>& 
 }
 
 void Backends::savepoint(const std::string& name, std::shared_ptr<const StagedSchema> staged) {
-  replay_.push_back(
-      {Replay::Kind::savepoint, name, "SAVEPOINT " + pool::quote_identifier(name), settings_, std::move(staged)});
+  replay_.push_back({Replay::Kind::savepoint, name, "SAVEPOINT " + pool::quote_identifier(name), settings_,
+                     std::move(staged), next_moment()});
 }
 
 bool Backends::has_savepoint(const std::string& name) const {
@@ -196,6 +202,11 @@ auto find_savepoint(Replays& replays, const std::string& name) {
 }
 
 }  // namespace
+
+uint64_t Backends::moment_of(const std::string& savepoint) const {
+  const auto found = find_savepoint(replay_, savepoint);
+  return found == replay_.end() ? 0 : found->moment;
+}
 
 void Backends::released(const std::string& name) {
   auto found = find_savepoint(replay_, name);
@@ -252,12 +263,14 @@ std::shared_ptr<const StagedSchema> Backends::rolled_back_to(const std::string& 
 
 void Backends::end_transaction(bool committed) {
   in_transaction_ = false;
+  first_group_ = 0;
   if (!committed) settings_ = settings_at_begin_;
   for (auto& backend : held_) {
     if (backend->begun) backend->conn->settings = committed ? settings_ : backend->settings_before;
     backend->begun = backend->wrote = backend->not_preparable = false;
   }
   replay_.clear();
+  remade_roles_.clear();
   moved_tables_.clear();
 }
 
@@ -298,7 +311,7 @@ net::Task<Status> Backends::commit_participants(CommitHook* hook) {
   std::vector<Backend*> readers, writers;
   for (auto& backend : held_)
     if (backend->begun) (backend->wrote ? writers : readers).push_back(backend.get());
-  if (lost_participant_) {
+  if (lost_participant()) {
     co_await rollback();
     co_return make_error("08006", "the transaction lost its connection to a group and was rolled back",
                          "Retry the transaction.");
@@ -316,6 +329,12 @@ net::Task<Status> Backends::commit_participants(CommitHook* hook) {
   co_return status;
 }
 
+net::Task<void> Backends::finish_reads() {
+  for (auto& backend : held_)
+    if (backend->begun && backend->conn->alive()) (void)(co_await backend->conn->drain());
+  end_transaction(true);
+}
+
 net::Task<Status> Backends::undone(Error error) {
   co_await rollback();
   co_return error;
@@ -331,7 +350,7 @@ net::Task<Status> Backends::prepare_transaction(GroupId group, std::string_view 
     wrote = wrote || backend->wrote;
     others.push_back(backend.get());
   }
-  if (lost_participant_)
+  if (lost_participant())
     co_return co_await undone(make_error("08006", "the transaction lost its connection to a group and was rolled back",
                                          "Retry the transaction."));
   if (wrote)
@@ -384,6 +403,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     if (!status.ok() && failure.ok()) failure = std::move(status);
   };
   if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
+  machine.set_row(services_.begin_commit(machine.gid(), database_, machine.groups()));
   for (GroupId group : machine.others()) {
     held(group)->conn->add_internal_query(machine.prepare_sql(group));
     held(group)->conn->flush();
@@ -402,6 +422,8 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
                             : lost ? TwoPhase::Outcome::unknown
                                    : TwoPhase::Outcome::failure);
   }
+  Showing showing(services_.gate(), database_);
+  if (machine.step() == TwoPhase::Step::commit_anchor && !machine.others().empty()) co_await showing.begin(loop_);
   if (machine.step() == TwoPhase::Step::commit_anchor) {
     pool::ServerConn& conn = *held(machine.anchor())->conn;
     Status status = co_await run_on(*held(machine.anchor()), machine.anchor_sql(), "COMMIT");
@@ -412,9 +434,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     note(std::move(status));
   }
   if (machine.step() == TwoPhase::Step::resolve) {
-    std::vector<uint32_t> groups = machine.others();
-    groups.push_back(machine.anchor());
-    auto decision = co_await services_.resolve(loop_, database_, machine.gid(), groups);
+    auto decision = co_await services_.resolve(loop_, database_, machine.gid(), machine.groups());
     if (!decision.ok()) {
       services_.leave_to_recovery(database_, machine.gid());
       end_transaction(false);
@@ -459,11 +479,14 @@ net::Task<void> Backends::phase_two(const TwoPhase& machine) {
     held(group)->begun = false;
     held(group)->conn->settings = commit ? settings_ : held(group)->settings_before;
   }
-  if (unfinished.empty()) co_return;
+  if (unfinished.empty()) co_return services_.end_commit(machine.gid());
   // A rollback may meet a PREPARE that is still under way: it is left to recovery, which looks for a while.
   Status finished;
   if (commit) finished = co_await services_.finish(loop_, database_, machine.gid(), unfinished);
-  if (!commit || !finished.ok()) services_.leave_to_recovery(database_, machine.gid());
+  if (!commit || !finished.ok())
+    services_.leave_to_recovery(database_, machine.gid());
+  else
+    services_.end_commit(machine.gid());
 }
 
 // In the middle of a batch of the extended protocol it goes along with that, else it is a query of its own.
@@ -509,7 +532,7 @@ void Backends::release_idle() {
       continue;
     }
     if (held_[i]->pinned) lost_pinned_ = true;
-    lost_draws_.add(held_[i]->draws);
+    if (held_[i]->draws.any()) lost_draws_.add(held_[i]->draws);
     std::unique_ptr<pool::ServerConn> conn = std::move(held_[i]->conn);
     conn->knows_numbers = conn->knows_numbers || held_[i]->drew;
     if (held_.size() > 1) std::swap(held_[i], held_.back());

@@ -1,9 +1,8 @@
 // Backends: what one session holds – its backends, by group – and the transaction that spans them.
 //
-// Lifecycle: a statement asks for the backends of its groups (get); they come from the pool with the session's
-// settings applied and, inside a transaction, with BEGIN, savepoints and SET LOCALs replayed in the same round trip.
-// Between transactions everything that is not pinned goes back (release_idle). commit() is one-phase when at most one
-// group wrote, the protocol of two_phase.h otherwise. Belongs to the session's thread.
+// Lifecycle: a statement asks for the backends of its groups (get); they come from the pool with the session's settings
+// and, inside a transaction, with BEGIN, savepoints and SET LOCALs in the same round trip. Between transactions what is
+// not pinned goes back. commit() is one-phase when at most one group wrote, else two_phase.h. Of the session's thread.
 #pragma once
 
 #include <memory>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "catalog/catalog.h"
+#include "exec/commit_gate.h"
 #include "exec/two_phase.h"
 #include "net/task.h"
 #include "plan/plan.h"
@@ -28,6 +28,10 @@ using catalog::GroupId;
 struct CommitServices {
   virtual ~CommitServices() = default;
   virtual Gid next_gid() = 0;
+  // Before the first row of the commit log is written; end_commit() when all groups show it, or none ever will.
+  virtual CommitRow begin_commit(const Gid& gid, const std::string& database, const std::vector<uint32_t>& groups) = 0;
+  virtual void end_commit(const Gid& gid) = 0;
+  virtual CommitGate& gate() = 0;
   // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;
   // recovery finishes the transaction later.
   virtual net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const Gid& gid,
@@ -35,7 +39,7 @@ struct CommitServices {
   // Phase two of a committed transaction on groups whose connections broke: tries for some seconds.
   virtual net::Task<Status> finish(net::EventLoop& loop, std::string database, Gid gid,
                                    std::vector<uint32_t> groups) = 0;
-  // Phase two could not be finished here; recovery shall.
+  // Phase two could not be finished here; recovery shall, and end_commit().
   virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
 };
 
@@ -73,7 +77,6 @@ class Backends {
   ~Backends() { drop_all(); }
 
   void open_session(std::string user, std::string database, pool::Settings settings);
-  // Of the session's catalog: what groups reply is put in the home's terms with them.
   void set_oid_maps(std::shared_ptr<const catalog::OidMaps> maps) { oid_maps_ = std::move(maps); }
   void set_client_pid(uint32_t pid) { client_pid_ = pid; }
   // The client proved no password: see pool::Pool::entry. REQUIRES: no backend was taken yet.
@@ -96,6 +99,8 @@ class Backends {
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
   void begin_around(std::string begin_sql, const std::vector<Backend*>& joined);
   void add_begin_option(const std::string& sql) { record_local(sql); }
+  // The group that took part first: its now() is the transaction's. 0: none has, or no transaction is open.
+  GroupId first_group() const { return first_group_; }
   // Of which it has moved rows to other groups.
   std::set<catalog::Oid>& moved_tables() { return moved_tables_; }
   // A statement that a group joining later must run too (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS).
@@ -103,6 +108,10 @@ class Backends {
   // `staged`: the schema as the transaction has changed it so far.
   void savepoint(const std::string& name, std::shared_ptr<const StagedSchema> staged);
   bool has_savepoint(const std::string& name) const;
+  // Numbers what the transaction makes, in one order with its savepoints: a larger number than a savepoint's is of
+  // something made behind it.
+  uint64_t next_moment() { return ++moments_; }
+  uint64_t moment_of(const std::string& savepoint) const;
   void released(const std::string& name);
   // After ROLLBACK TO on all participants: settings go back; late joiners get them applied. Returns the schema as it
   // was.
@@ -110,12 +119,16 @@ class Backends {
 
   // A role that the transaction has made, which its server has already: router/new_roles.h.
   void note_role(std::string name) { roles_.emplace_back(std::move(name), replay_.size()); }
+  // A role that the transaction has dropped and made again: another backend of its server has the one from before.
+  std::set<std::string>& remade_roles() { return remade_roles_; }
   // Those whose making has been rolled back, or may have been: not any more in this transaction, or in none.
   std::vector<std::string> take_lost_roles();
 
   // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
   // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
   net::Task<Status> commit(CommitHook* hook = nullptr);
+  // The end of a transaction of one read, whose COMMIT has gone along with it (exec::Request::commit).
+  net::Task<void> finish_reads();
   // PREPARE TRANSACTION of the client's own, `sql`, on the one group that may have written. Error: it was rolled back,
   // or the outcome is unknown (08007).
   net::Task<Status> prepare_transaction(GroupId group, std::string_view sql);
@@ -145,7 +158,7 @@ class Backends {
   void drop(Backend& backend);
   void drop_all();
   // A backend of the open transaction died: it cannot commit any more.
-  bool lost_participant() const { return lost_participant_; }
+  bool lost_participant() const { return in_transaction_ && lost_participant_; }
   // Session pooling: backends stay with the client until it leaves.
   void keep_all(bool keep) { keep_all_ = keep; }
   // Queues what must run before the statement that pins.
@@ -194,6 +207,7 @@ class Backends {
     std::string name, sql;
     pool::Settings settings;  // when a savepoint was set
     std::shared_ptr<const StagedSchema> staged = {};
+    uint64_t moment = 0;
   };
   pool::PoolEntry& entry(GroupId group);
   void use_oid_map(Backend& backend);
@@ -222,10 +236,13 @@ class Backends {
   std::string notices_;
   uint32_t client_pid_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
+  GroupId first_group_ = 0;
   std::string begin_sql_;
   std::vector<Replay> replay_;
   std::set<catalog::Oid> moved_tables_;
   catalog::Draws lost_draws_;
+  std::set<std::string> remade_roles_;
+  uint64_t moments_ = 0;
   std::vector<std::pair<std::string, std::size_t>> roles_;  // each with its position among replay_
   pool::PoolWaiter* waiting_ = nullptr;
 };

@@ -23,6 +23,7 @@ struct StagedSchema {
   std::vector<catalog::Colocation> colocations;
   std::shared_ptr<const catalog::Database> published;  // when the schema was last looked at
   bool makes_names = false;                            // tables under names that are new to the published catalog
+  uint64_t looked = 0;                                 // its number among looks and changes, of the control
 };
 using StagedPtr = std::shared_ptr<const StagedSchema>;
 
@@ -45,6 +46,9 @@ class ClusterControl {
   virtual void forget(const std::string& gid) = 0;
   // After the commit: records applied, all workers know the new catalog when it returns.
   virtual net::Task<Status> publish(net::EventLoop& loop, StagedPtr staged, std::string gid) = 0;
+  // Nobody knows yet whether `gid` committed, or it did and could not be published: recovery does it. `held` is let go
+  // when the catalog tells what came of it. Any thread.
+  virtual void settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) = 0;
 
   // Where the shards of a new table go: an existing colocation that fits, or a new one (not yet durable).
   virtual Result<catalog::Colocation> place(const catalog::Snapshot& snapshot, const catalog::Database& database,

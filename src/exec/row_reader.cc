@@ -56,6 +56,8 @@ void RowReader::send(const Request& request) {
     for (RequestKind kind : {RequestKind::bind, RequestKind::describe, RequestKind::execute, RequestKind::sync})
       conn.expect({kind, true});
   }
+  behind_ = request.commit ? 1 : 0;
+  if (request.commit) conn.add_internal_query("COMMIT");
   conn.flush();
 }
 
@@ -70,45 +72,27 @@ void RowReader::send_more(std::string_view portal, int32_t max_rows) {
   conn.flush();
 }
 
-net::Task<Result<RowReader::Event>> RowReader::next() {
+// An error of the client's own statement says nothing about the backend's state; one of what was queued in front does.
+void RowReader::note_error() {
   pool::ServerConn& conn = *backend_->conn;
-  while (!ended_) {
+  if (in_front())
+    poisoned_before_ = true;
+  else
+    conn.poisoned = poisoned_before_;
+  if (error_) return;
+  error_ = pg::parse_error(reply_.message.body);
+  error_->node = "group " + std::to_string(backend_->group);
+}
+
+net::Task<Status> RowReader::read_reply() {
+  pool::ServerConn& conn = *backend_->conn;
+  for (;;) {
     const pool::ReplyStatus status = conn.next_reply(reply_, false);
     if (status == pool::ReplyStatus::reply) {
       const char type = reply_.message.type;
       if (type == 'A') conn.overheard += reply_.message.whole;
-      if (conn.pending_requests() > own_requests_ && type != 'E') continue;
-      switch (reply_.message.type) {
-        case 'T': co_return Event::description;
-        case 'D': co_return Event::row;
-        case 'G': co_return Event::copy_in;
-        case 'H': co_return Event::copy_out;
-        case 'd': co_return Event::copy_data;
-        case 'c': co_return Event::copy_done;
-        case 'C':
-          tag_ = reply_.message.body.substr(0, reply_.message.body.size() - 1);
-          if (conn.pending_requests() <= 1) co_return Event::complete;
-          break;
-        case 'E':
-          // An error of the client's own statement says nothing about the backend's state.
-          if (conn.pending_requests() > own_requests_) {
-            poisoned_before_ = true;
-          } else {
-            conn.poisoned = poisoned_before_;
-          }
-          if (!error_) {
-            error_ = pg::parse_error(reply_.message.body);
-            error_->node = "group " + std::to_string(backend_->group);
-          }
-          break;
-        case 's': rows_left_ = true; break;
-        case 'N': notices_ += reply_.message.whole; break;
-        case 'Z':
-          if (conn.idle()) ended_ = true;
-          break;
-        default: break;
-      }
-      continue;
+      if (type == 'E') note_error();
+      co_return Status{};
     }
     bool lost = status == pool::ReplyStatus::broken;
     if (!lost) {
@@ -121,12 +105,54 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
       if (!lost && conn.stream().can_read()) lost = !conn.receive();
       conn.own_input();  // another group's reader may use the loop's scratch memory next
     }
-    if (lost) {
-      ended_ = true;
-      conn.mark_broken();
+    if (!lost) continue;
+    ended_ = true;
+    conn.mark_broken();
+    co_return make_error("08006", "the connection to group " + std::to_string(backend_->group) + " was lost",
+                         "Retry the transaction.");
+  }
+}
+
+net::Task<Result<std::string>> RowReader::value_in_front() {
+  std::string value;
+  std::vector<std::optional<std::string_view>> values;
+  while (!ended_ && in_front()) {
+    Status status = co_await read_reply();
+    if (!status.ok() && !error_) co_return std::move(status.error());
+    if (!status.ok() || reply_.message.type != 'D') continue;
+    pg::parse_data_row(reply_.message.body, values);
+    if (!values.empty()) value = values.back().value_or("");
+  }
+  if (!error_) co_return value;
+  Error error = std::move(*error_);
+  error_.reset();
+  co_return error;
+}
+
+net::Task<Result<RowReader::Event>> RowReader::next() {
+  pool::ServerConn& conn = *backend_->conn;
+  while (!ended_) {
+    Status status = co_await read_reply();
+    if (!status.ok()) {
       if (error_) break;
-      co_return make_error("08006", "the connection to group " + std::to_string(backend_->group) + " was lost",
-                           "Retry the transaction.");
+      co_return std::move(status.error());
+    }
+    if (in_front()) continue;
+    switch (reply_.message.type) {
+      case 'T': co_return Event::description;
+      case 'D': co_return Event::row;
+      case 'G': co_return Event::copy_in;
+      case 'H': co_return Event::copy_out;
+      case 'd': co_return Event::copy_data;
+      case 'c': co_return Event::copy_done;
+      case 'C':
+        tag_ = reply_.message.body.substr(0, reply_.message.body.size() - 1);
+        if (conn.pending_requests() <= 1 + behind_) co_return Event::complete;
+        break;
+      case 's': rows_left_ = true; break;
+      case 'N': notices_ += reply_.message.whole; break;
+      case 'Z': ended_ = conn.pending_requests() <= behind_; break;
+      default: break;
     }
   }
   if (error_) {

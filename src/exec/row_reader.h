@@ -23,6 +23,7 @@ struct Request {
   const std::vector<std::optional<std::string>>* extra = nullptr;
   std::string_view portal = {};  // extended: its name, where rows are fetched in parts
   int32_t max_rows = 0;          // extended: of the first part; 0: all
+  bool commit = false;           // COMMIT goes along behind it; Backends::finish_reads() waits for that
 };
 
 class RowReader {
@@ -36,6 +37,8 @@ class RowReader {
   // Asks for the next part of a portal whose last part ended with rows left. REQUIRES: all events of that are read.
   void send_more(std::string_view portal, int32_t max_rows);
   bool rows_left() const { return rows_left_; }
+  // Reads what was queued in front of the statement to its end: the last value of the last row.
+  net::Task<Result<std::string>> value_in_front();
   // The next event; `message()` is valid until the next call. An error of the group is returned once all of its
   // replies are read, so that the backend is in step again; a lost connection as 08006.
   net::Task<Result<Event>> next();
@@ -54,7 +57,12 @@ class RowReader {
   pool::Reply reply_;
   std::string tag_, notices_;
   std::optional<Error> error_;
-  std::size_t own_requests_ = 1;  // more pending: the reply is to something queued before this statement
+  bool in_front() const { return backend_->conn->pending_requests() > own_requests_ + behind_; }
+  void note_error();
+  // Reads into reply_. 08006: the connection is lost.
+  net::Task<Status> read_reply();
+  std::size_t own_requests_ = 1;  // pending with those `behind_`; if more are, the reply is to something in front
+  std::size_t behind_ = 0;
   bool poisoned_before_ = false;
   bool ended_ = false, rows_left_ = false;
 };

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "pg/digest.h"
 
 namespace pgmosaic::exec {
 
@@ -99,17 +100,28 @@ void TwoPhase::finished() {
   step_ = Step::done;
 }
 
-std::string TwoPhase::log_sql() const {
-  std::string groups = std::to_string(gid_.anchor);
-  for (uint32_t group : others_) groups += "," + std::to_string(group);
-  return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + groups + "}')";
+std::vector<uint32_t> TwoPhase::groups() const {
+  std::vector<uint32_t> groups{gid_.anchor};
+  groups.insert(groups.end(), others_.begin(), others_.end());
+  return groups;
+}
+
+// The signature is for this group alone: it is of no use to who sees it in pg_stat_activity.
+std::string TwoPhase::log_sql(uint32_t group) const {
+  std::string list;
+  for (uint32_t participant : groups()) list += (list.empty() ? "" : ",") + std::to_string(participant);
+  const std::string label = std::to_string(row_.label);
+  const std::string signature = pg::sha256_hex(row_.secret + " " + std::to_string(group) + " " + gid_.text() + " " + list +
+                                           " " + gid_.router + " " + label);
+  return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + list + "}', '" + gid_.router + "', " +
+         label + ", '" + signature + "')";
 }
 
 std::string TwoPhase::prepare_sql(uint32_t group) const {
-  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql() + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" +
+  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql(group) + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" +
          gid_.prepared_text(group) + "'";
 }
-std::string TwoPhase::anchor_sql() const { return log_sql() + "; COMMIT"; }
+std::string TwoPhase::anchor_sql() const { return log_sql(gid_.anchor) + "; COMMIT"; }
 std::string TwoPhase::commit_prepared_sql(uint32_t group) const {
   return "COMMIT PREPARED '" + gid_.prepared_text(group) + "'";
 }

@@ -1,7 +1,7 @@
 // The commit protocol over several groups (DESIGN §5) as a machine without I/O, the names of its transactions, and the
 // SQL each step sends.
 //
-//   anchor:  SELECT pg_catalog.pgmosaic_log_commit(gid, participants); COMMIT          -- the row is the decision
+//   anchor:  SELECT pg_catalog.pgmosaic_log_commit(gid, participants, …); COMMIT       -- the row is the decision
 //   others:  …log_commit…; SET LOCAL ROLE none; PREPARE TRANSACTION gid     -- before the anchor commits
 //            COMMIT PREPARED gid                                            -- after
 //
@@ -39,6 +39,13 @@ struct PreparedGid {
   static std::optional<PreparedGid> parse(std::string_view text);
 };
 
+// What a participant's row in the commit log says besides its gid, and what the router signs it with: users can call
+// the function that writes rows.
+struct CommitRow {
+  uint64_t label = 0;  // of the router's transactions: see exec/untorn.h
+  std::string secret;
+};
+
 class TwoPhase {
  public:
   struct Participant {
@@ -63,6 +70,10 @@ class TwoPhase {
   const std::vector<uint32_t>& prepared() const { return prepared_; }
   bool committed() const { return committed_; }
   const Gid& gid() const { return gid_; }
+  // The anchor and all others.
+  std::vector<uint32_t> groups() const;
+  // REQUIRED before any SQL is asked for.
+  void set_row(CommitRow row) { row_ = std::move(row); }
 
   enum class Outcome : uint8_t { success, failure, unknown };
   void prepared(uint32_t group, Outcome outcome);  // unknown: the connection was lost while preparing
@@ -76,12 +87,13 @@ class TwoPhase {
   std::string rollback_prepared_sql(uint32_t group) const;
 
  private:
-  std::string log_sql() const;
+  std::string log_sql(uint32_t group) const;
   Gid gid_;
   std::vector<uint32_t> others_, prepared_;
   std::size_t answers_ = 0;
   bool failed_ = false, committed_ = false;
   Step step_ = Step::prepare;
+  CommitRow row_;
 };
 
 }  // namespace pgmosaic::exec

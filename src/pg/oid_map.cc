@@ -1,5 +1,6 @@
 #include "pg/oid_map.h"
 
+#include <cstring>
 #include <utility>
 
 #include "base/bytes.h"
@@ -21,6 +22,10 @@ class Cursor {
       return nullptr;
     }
     return std::exchange(at_, at_ + bytes);
+  }
+  void skip_text() {  // and its zero byte
+    const void* zero = std::memchr(at_, 0, static_cast<std::size_t>(end_ - at_));
+    at_ = zero == nullptr ? end_ : const_cast<char*>(static_cast<const char*>(zero)) + 1;
   }
   uint32_t number() {
     const char* bytes = take(4);
@@ -71,14 +76,14 @@ bool OidMap::to_home_description(char* body, std::size_t size, std::vector<Oid>&
   const auto count = load_big_endian<uint16_t>(head);
   bool held = false, found = false;
   for (uint16_t column = 0; column < count; ++column) {
-    for (const char* c = cursor.take(1); c != nullptr && *c != '\0';) c = cursor.take(1);  // the name
+    cursor.skip_text();  // the name
     char* field = cursor.take(18);
     if (field == nullptr) return held;
     if (const auto table = load_big_endian<Oid>(field); table >= kFirstUserOid) {
       const Oid home = relation_at_home(table);
       store_big_endian<Oid>(field, home);
       if (home == 0) store_big_endian<int16_t>(field + 4, 0);  // a column of nothing that the client knows
-      if (const auto columns = columns_.find(table); columns != columns_.end())
+      if (const auto columns = columns_.empty() ? columns_.end() : columns_.find(table); columns != columns_.end())
         for (const auto& [here, number] : columns->second)
           if (load_big_endian<int16_t>(field + 4) == here) {
             store_big_endian<int16_t>(field + 4, number);

@@ -151,6 +151,9 @@ struct Ddl {
   bool done_at_home = false;  // the home has run it already, within a function
   // It makes or resets sequences: those of the groups are sealed behind it, so that numbers come from the home alone.
   bool seals_sequences = false;
+  // The table whose columns change their types, qualified and quoted: where the others' identity sequences are, sealed,
+  // the new type may not reach. They are taken back before it.
+  std::string reopens_sequences_of;
   // Roles and the like belong to a server: the group that shares one with the home has them with it.
   bool server_wide = false;
   // What that group runs in place of everywhere[0], where the statement names a database.

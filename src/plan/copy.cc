@@ -101,30 +101,72 @@ Result<std::string> without_freeze(const PgQuery__CopyStmt* copy) {
   return deparse_statement(arena.node(plain));
 }
 
-// COPY that leaves a column out whose default only the home can compute.
-std::optional<Plan> refuse_missing(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context) {
+Plan copy_plan(PlanKind kind) {
+  Plan plan;
+  plan.command = "COPY";
+  plan.returns_rows = false;
+  plan.kind = kind;
+  return plan;
+}
+
+// Columns that COPY leaves out and whose default only the home can compute. Nullopt: the router fills them in.
+std::optional<Plan> fill_missing(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context,
+                                 CopyIn& in) {
   const std::vector<std::string> names = names_of(copy->n_attlist, copy->attlist);
   if (names.empty()) return std::nullopt;
-  for (const catalog::Column& column : table.table->columns) {
+  for (std::size_t i = 0; i < table.table->columns.size(); ++i) {
+    const catalog::Column& column = table.table->columns[i];
     if (std::find(names.begin(), names.end(), column.name) != names.end()) continue;
-    if (default_asks_home(column, table.placement == Placement::reference, context))
+    const auto& keys = table.table->key_columns;
+    const bool key = std::find(keys.begin(), keys.end(), static_cast<int>(i)) != keys.end();
+    if (!default_asks_home(column, table.placement == Placement::reference, context) &&
+        !(key && column.has_default && !column.generated))
+      continue;
+    auto filled = filled_column(column, context);
+    const bool binary = in.format == CopyIn::Format::binary;
+    // What a function asks of its backend about a sequence, this backend would have to draw.
+    if (!filled || (binary && (filled->sequence == 0 || filled->most == 0)) ||
+        (filled->sequence != 0 && context.database->sequences.asked_unseen))
       return unsupported(
           "COPY without a value for column \"" + column.name + "\", whose default the groups cannot compute",
           "List the column in COPY, with its values in the data; reserve numbers of a sequence with "
           "setval() before.");
+    in.filled.push_back(std::move(*filled));
   }
+  in.given = names.size();
   return std::nullopt;
 }
 
+// What the groups are sent: the columns that are filled in stand in front.
+Result<std::string> with_filled(const PgQuery__CopyStmt* copy, const CopyIn& in, bool sharded) {
+  Arena arena;
+  std::vector<Node*> columns;
+  for (const CopyIn::Filled& filled : in.filled) columns.push_back(arena.string_node(filled.name));
+  for (std::size_t i = 0; i < copy->n_attlist; ++i) columns.push_back(copy->attlist[i]);
+  std::vector<Node*> options;
+  for (std::size_t i = 0; i < copy->n_options; ++i) {
+    auto* option = as<PgQuery__DefElem>(copy->options[i]);
+    const bool freeze = option != nullptr && lower(text_of(option->defname)) == "freeze";
+    if (!freeze || !sharded) options.push_back(copy->options[i]);
+  }
+  PgQuery__CopyStmt* written = arena.shallow(copy);
+  written->n_attlist = columns.size();
+  written->attlist = arena.list(columns);
+  written->n_options = options.size();
+  written->options = arena.list(options);
+  return deparse_statement(arena.node(written));
+}
+
 Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context) {
-  Plan plan;
-  plan.command = "COPY";
-  plan.returns_rows = false;
+  Plan plan = copy_plan(PlanKind::copy_in);
   plan.effects.writes = true;
-  plan.kind = PlanKind::copy_in;
   CopyIn& in = plan.copy_in.emplace();
-  if (table.placement == Placement::sharded || table.placement == Placement::reference)
-    if (auto refused = refuse_missing(copy, table, context)) return std::move(*refused);
+  if (table.placement == Placement::sharded || table.placement == Placement::reference) {
+    // What is wrong with the options of a stream that is not taken apart PostgreSQL says.
+    Status read = read_options(copy, in);
+    if (auto refused = fill_missing(copy, table, context, in)) return std::move(*refused);
+    if (!read.ok() && (table.placement == Placement::sharded || !in.filled.empty())) return unsupported(read.error());
+  }
   switch (table.placement) {
     case Placement::home:
       if (table.table != nullptr && context.database->guarded_tables.contains(table.table->oid))
@@ -136,15 +178,18 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanCon
       plan.target.kind = Target::Kind::everywhere;
       plan.reference_write = true;
       in.table = table.table->oid;
+      if (in.filled.empty()) return plan;
+      auto text = with_filled(copy, in, false);
+      if (!text.ok()) return unsupported(text.error());
+      plan.rewritten_sql = std::move(*text);
       return plan;
     }
     default: return unsupported("COPY into a view over sharded tables", "Copy into the table itself.");
   }
-  if (auto status = read_options(copy, in); !status) return unsupported(status.error());
   if (table.table->has_statement_triggers)
     return unsupported("COPY into a sharded table with statement-level triggers",
                        "They would fire once per group: use row-level triggers.");
-  auto text = without_freeze(copy);
+  auto text = in.filled.empty() ? without_freeze(copy) : with_filled(copy, in, true);
   if (!text.ok()) return unsupported(text.error());
   plan.rewritten_sql = std::move(*text);
   in.table = table.table->oid;
@@ -154,9 +199,14 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanCon
   for (const std::string& name : names) {
     if (table.table->column_index(name) >= 0) continue;
     plan.target.kind = Target::Kind::home;  // which says that there is no such column
+    plan.rewritten_sql.clear();
+    in.filled.clear();
     return plan;
   }
   if (names.empty()) names = copied_columns(*table.table);
+  std::vector<std::string> filled;
+  for (const CopyIn::Filled& column : in.filled) filled.push_back(column.name);
+  names.insert(names.begin(), filled.begin(), filled.end());
   const auto force_null = forced_columns(copy, "force_null"), force_not_null = forced_columns(copy, "force_not_null");
   auto contains = [](const std::vector<std::string>& list, const std::string& name) {
     return std::find(list.begin(), list.end(), name) != list.end();
@@ -204,10 +254,7 @@ std::string copy_as_select(std::string_view sql, const PgQuery__CopyStmt* copy, 
 }
 
 Plan copy_table_out(std::string_view sql, const PgQuery__CopyStmt* copy, const Instance& table) {
-  Plan plan;
-  plan.command = "COPY";
-  plan.returns_rows = false;
-  plan.kind = PlanKind::copy_out;
+  Plan plan = copy_plan(PlanKind::copy_out);
   describe_stream(copy, plan);
   switch (table.placement) {
     case Placement::home: plan.target.kind = Target::Kind::home; break;
@@ -215,6 +262,7 @@ Plan copy_table_out(std::string_view sql, const PgQuery__CopyStmt* copy, const I
     case Placement::sharded:
       plan.target = Target{Target::Kind::all, table.table->colocation, {}};
       plan.rewritten_sql = copy_as_select(sql, copy, table);
+      plan.read_tables = quote_identifier(table.table->schema) + "." + quote_identifier(table.table->name);
       break;
     default: return unsupported("COPY of a view over sharded tables", "Use COPY (SELECT ...) TO STDOUT.");
   }
@@ -250,6 +298,7 @@ Plan copy_query_out(std::string_view sql, const PgQuery__CopyStmt* copy, const P
   plan.effects = query.effects;
   plan.guarded = query.guarded;
   plan.multi_group_error = query.multi_group_error;
+  plan.read_tables = query.read_tables;
   describe_stream(copy, plan);
   if (!query.virtual_relations.empty()) {
     plan.rewritten_sql = with_query(sql, query.rewritten_sql);

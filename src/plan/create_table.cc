@@ -32,6 +32,7 @@ class CreateTablePlanner {
   Result<std::string> expressions() const;
   Status check_elements();
   Status check_one_primary_key();
+  void note_primary_key(const PgQuery__Constraint* constraint, std::string_view column);
   bool makes_sequences() const;
   const PgQuery__ColumnDef* column(std::string_view name) const;
   Error misuse(std::string message, std::string hint) const {
@@ -62,6 +63,14 @@ bool CreateTablePlanner::makes_sequences() const {
   });
 }
 
+// PostgreSQL has none in partition keys.
+static bool is_generated(const PgQuery__ColumnDef* column) {
+  return std::any_of(column->constraints, column->constraints + column->n_constraints, [](const Node* node) {
+    auto* constraint = as<PgQuery__Constraint>(node);
+    return constraint != nullptr && constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_GENERATED;
+  });
+}
+
 // The first column of the primary key, without one the first column that can be hashed.
 void CreateTablePlanner::choose_key() {
   for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
@@ -78,7 +87,7 @@ void CreateTablePlanner::choose_key() {
   for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
     auto* definition = as<PgQuery__ColumnDef>(node);
     catalog::Oid type = 0;
-    if (table_.key_columns.empty() && definition != nullptr &&
+    if (table_.key_columns.empty() && definition != nullptr && !is_generated(definition) &&
         classify_key_type(definition->type_name, type) == KeyType::hashable)
       table_.key_columns = {std::string(text_of(definition->colname))};
   }
@@ -199,6 +208,13 @@ Status CreateTablePlanner::check_one_primary_key() {
   return {};
 }
 
+// What a foreign key to the table itself means where it lists no columns.
+void CreateTablePlanner::note_primary_key(const PgQuery__Constraint* constraint, std::string_view column) {
+  if (constraint == nullptr || constraint->contype != PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY) return;
+  table_.primary_key = names_of(constraint->n_keys, constraint->keys);
+  if (table_.primary_key.empty()) table_.primary_key.emplace_back(column);
+}
+
 Status CreateTablePlanner::check_elements() {
   bool spread = table_.kind != TableKind::local;
   for (const Node* node : each(create_->n_inh_relations, create_->inh_relations)) {
@@ -219,6 +235,12 @@ Status CreateTablePlanner::check_elements() {
     return make_error("0A000", "INHERITS for sharded and reference tables is not supported",
                       "Repeat the columns, or use LIKE.");
   TRY(check_one_primary_key());
+  for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
+    note_primary_key(as<PgQuery__Constraint>(node), "");
+    auto* column = as<PgQuery__ColumnDef>(node);
+    for (size_t i = 0; column != nullptr && i < column->n_constraints; ++i)
+      note_primary_key(as<PgQuery__Constraint>(column->constraints[i]), text_of(column->colname));
+  }
   for (const Node* node : each(create_->n_table_elts, create_->table_elts)) {
     if (auto* definition = as<PgQuery__ColumnDef>(node)) TRY(check_column(table_, definition, context_));
     if (auto* constraint = as<PgQuery__Constraint>(node)) TRY(check_constraint(table_, constraint, "", context_));

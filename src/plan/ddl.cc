@@ -182,6 +182,12 @@ Plan plan_alter_table(std::string_view sql, const PgQuery__AlterTableStmt* alter
     plan.ddl->everywhere[0] = std::move(*text);
   }
   plan.ddl->seals_sequences = touches_sequences(alter) || plan.ddl->new_columns;
+  const bool retyped = std::any_of(alter->cmds, alter->cmds + alter->n_cmds, [](const Node* node) {
+    auto* command = as<PgQuery__AlterTableCmd>(node);
+    return command != nullptr && command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_AlterColumnType;
+  });
+  if (retyped && table != nullptr)
+    plan.ddl->reopens_sequences_of = quote_identifier(table->schema) + "." + quote_identifier(table->name);
   if (auto status = strip_identity_options(plan, alter); !status) return unsupported(status.error());
   if (auto status = change_partition(table, alter, context, *plan.ddl); !status) return unsupported(status.error());
   if (auto status = include_leaves(table, alter, sql, *plan.ddl); !status) return unsupported(status.error());
@@ -204,25 +210,40 @@ Plan plan_drop(std::string_view sql, const PgQuery__DropStmt* drop, const PlanCo
     return plan;
   }
   Plan plan = everywhere(tag, sql);
-  std::size_t temporary = 0;
-  for (const Node* node : each(drop->n_objects, drop->objects)) {
+  std::vector<Node*> lasting;
+  for (Node* node : each(drop->n_objects, drop->objects)) {
     std::vector<std::string> names;
     if (auto* list = as<PgQuery__List>(node)) names = names_of(list->n_items, list->items);
     if (as<PgQuery__String>(node) != nullptr) names = {std::string(string_value(node))};
-    if (names.empty()) continue;
+    if (names.empty()) {  // a function, a type
+      lasting.push_back(node);
+      continue;
+    }
     bool qualified = names.size() > 1;
     if (reserved_schema(names[0]) && (qualified || tag == "DROP SCHEMA"))
       return unsupported(make_error("42501", "schema \"" + names[0] + "\" is reserved"));
-    if (!qualified && context.temporary != nullptr && context.temporary->contains(names[0])) ++temporary;
+    if (!qualified && context.temporary != nullptr && context.temporary->contains(names[0])) continue;
+    lasting.push_back(node);
     if (tag == "DROP TABLE" && !qualified) {
       PgQuery__RangeVar range = PG_QUERY__RANGE_VAR__INIT;
       range.relname = names[0].data();
       if (lookup(context, &range) == nullptr) plan.ddl->unknown_relation = true;
     }
   }
-  if (temporary > 0 && temporary < drop->n_objects)
-    return unsupported(tag + " of temporary and other objects together", "DROP them with statements of their own.");
-  plan.ddl->unknown_relation = plan.ddl->unknown_relation || temporary > 0;
+  if (lasting.empty()) plan.ddl->unknown_relation = drop->n_objects > 0;
+  if (!lasting.empty() && lasting.size() < drop->n_objects) {  // the other groups have those that are not temporary
+    if (tag != "DROP TABLE" && tag != "DROP VIEW" && tag != "DROP SEQUENCE")
+      return unsupported(tag + " of temporary and other objects together", "DROP them with statements of their own.");
+    Arena arena;
+    auto* others = arena.shallow(drop);
+    others->n_objects = lasting.size();
+    others->objects = lasting.data();
+    auto text = deparse_statement(arena.node(others));
+    if (!text) return unsupported(text.error());
+    plan.ddl->home_instead = {std::string(sql)};
+    plan.ddl->everywhere = {std::move(*text)};
+    plan.ddl->unknown_relation = false;
+  }
   if (tag == "DROP INDEX")
     if (auto status = drop_indexes(plan, drop); !status) return unsupported(status.error());
   // One with temporary tables in its arguments is the home's alone (temporary.cc).

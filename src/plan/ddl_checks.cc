@@ -55,10 +55,35 @@ Status check_foreign_key_to_sharded(TableUnderDefinition& table, const catalog::
   return {};
 }
 
+// The row would have to move to where the new key belongs, while the group that deletes or updates what it references
+// knows only its own shards: whether that works depends on the values.
+Status check_key_actions(const TableUnderDefinition& table, const PgQuery__Constraint* constraint,
+                         const std::vector<std::string>& from) {
+  if (table.kind != TableKind::sharded || table.by_partition) return {};
+  const auto sets = [](std::string_view action) { return action == "n" || action == "d"; };
+  const auto refuse = [&](const char* event, std::string_view action,
+                          const std::vector<std::string>& columns) -> Status {
+    const std::string what = std::string("ON ") + event + (action == "n" ? " SET NULL" : " SET DEFAULT");
+    const char* hint =
+        "Rows would have to move to another group: let the foreign key CASCADE or RESTRICT, and UPDATE the "
+        "rows first.";
+    if (sets(action) && table.by_expression && table.key_columns.empty())
+      return refused(what + " of a table that is sharded by an expression", hint);
+    for (const std::string& key : table.key_columns)
+      if (sets(action) && std::find(columns.begin(), columns.end(), key) != columns.end())
+        return refused(what + " of the distribution column \"" + key + "\"", hint);
+    return {};
+  };
+  const std::vector<std::string> set = names_of(constraint->n_fk_del_set_cols, constraint->fk_del_set_cols);
+  TRY(refuse("DELETE", text_of(constraint->fk_del_action), set.empty() ? from : set));
+  return refuse("UPDATE", text_of(constraint->fk_upd_action), from);
+}
+
 Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                          const PlanContext& context) {
   std::vector<std::string> from = names_of(constraint->n_fk_attrs, constraint->fk_attrs);
   if (from.empty() && !column.empty()) from.emplace_back(column);
+  TRY(check_key_actions(table, constraint, from));
   std::vector<std::string> to = names_of(constraint->n_pk_attrs, constraint->pk_attrs);
   const catalog::Table* referenced = lookup(context, constraint->pktable);
   bool self =
@@ -66,7 +91,7 @@ Status check_foreign_key(TableUnderDefinition& table, const PgQuery__Constraint*
       (text_of(constraint->pktable->schemaname).empty() || text_of(constraint->pktable->schemaname) == table.schema);
   if (self) {
     if (table.kind != TableKind::sharded) return {};
-    // Without a list the primary key is meant, which holds the distribution columns in an order not known here.
+    if (to.empty()) to = table.primary_key;
     return check_foreign_key_to_sharded(table, nullptr, from, to, context);
   }
   if (referenced == nullptr) {
@@ -117,6 +142,9 @@ TableUnderDefinition under_definition(const catalog::Table* table, const PgQuery
   const catalog::Colocation* shards = context.database->colocation(table->colocation);
   result.by_partition = shards != nullptr && shards->by_partition;
   result.by_expression = shards != nullptr && shards->computed;
+  for (const catalog::UniqueKey& key : table->unique_keys)
+    for (size_t i = 0; key.primary && i < key.columns.size(); ++i)
+      result.primary_key.push_back(table->columns[key.columns[i]].name);
   for (int key : table->key_columns) {
     result.key_columns.push_back(table->columns[key].name);
     result.key_types.push_back(table->columns[key].base_type);
@@ -163,6 +191,16 @@ Status check_computed_by_groups(const Node* expression, const PlanContext& conte
   return status;
 }
 
+bool names_tableoid(const Node* expression) {
+  bool found = false;
+  walk(expression, [&](const Message* message) {
+    auto* column = as<PgQuery__ColumnRef>(message);
+    found = found || (column != nullptr && string_value(column->fields[column->n_fields - 1]) == "tableoid");
+    return !found;
+  });
+  return found;
+}
+
 Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* constraint, std::string_view column,
                         const PlanContext& context) {
   switch (constraint->contype) {
@@ -188,6 +226,9 @@ Status check_constraint(TableUnderDefinition& table, const PgQuery__Constraint* 
     case PG_QUERY__CONSTR_TYPE__CONSTR_CHECK:
     case PG_QUERY__CONSTR_TYPE__CONSTR_GENERATED:
       if (table.kind == TableKind::local) return {};
+      if (table.kind == TableKind::sharded && !table.by_partition && names_tableoid(constraint->raw_expr))
+        return refused("tableoid in a check or generated column of a table that is sharded by hash",
+                       "It is a shard's there: name the table.");
       return check_computed_by_groups(constraint->raw_expr, context, "a check or generated column");
     case PG_QUERY__CONSTR_TYPE__CONSTR_FOREIGN: return check_foreign_key(table, constraint, column, context);
     default: return {};

@@ -17,6 +17,7 @@ struct TableUnderDefinition {
   std::string schema, name;
   std::vector<std::string> key_columns;  // sharded
   std::vector<catalog::Oid> key_types;   // 0: not known here
+  std::vector<std::string> primary_key;  // empty: it has none, or it is not known here
   uint32_t shard_count = 0;
   std::string colocate_with;             // "none": with no other table
   catalog::ColocationId colocation = 0;  // of an existing table
@@ -40,6 +41,8 @@ bool makes_sequence(const PgQuery__ColumnDef* column);
 // An expression that groups compute for rows of theirs (a policy, CHECK, a generated column): of tables it may read
 // reference tables.
 Status check_computed_by_groups(const sql::Node* expression, const PlanContext& context, std::string_view what);
+// The column that is a shard's own where a table is sharded by hash.
+bool names_tableoid(const sql::Node* expression);
 // UNIQUE, PRIMARY KEY or a unique index over these columns.
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what);
 

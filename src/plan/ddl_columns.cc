@@ -7,6 +7,8 @@
 //
 // The executor puts numbers of the home's sequence and the home's now() in the place of the marks, and afterwards the
 // column's own default (router/new_columns.h). Copies of a reference table get the home's values row by row.
+#include <set>
+
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
@@ -184,6 +186,58 @@ Result<PgQuery__ColumnDef*> ColumnFiller::column(const PgQuery__ColumnDef* colum
   return copy;
 }
 
+// Commands about a column that the same statement adds. PostgreSQL does not find it yet when it looks at SET NOT NULL
+// of a partitioned table, so the groups add it with NOT NULL; identity columns of the home are none on the groups yet,
+// and get what the home has in the end.
+class OfNewColumns {
+ public:
+  OfNewColumns(Arena& arena, const PgQuery__AlterTableStmt* alter) : arena_(arena) {
+    for (const Node* node : each(alter->n_cmds, alter->cmds)) {
+      auto* command = as<PgQuery__AlterTableCmd>(node);
+      auto* column = command == nullptr ? nullptr : as<PgQuery__ColumnDef>(command->def);
+      if (command == nullptr) continue;
+      const std::string_view name = text_of(command->name);
+      if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetNotNull) not_null_.insert(name);
+      if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_DropNotNull) nullable_.insert(name);
+      if (command->subtype != PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn || column == nullptr || command->missing_ok)
+        continue;
+      added_.insert(text_of(column->colname));
+      for (const Node* part : each(column->n_constraints, column->constraints))
+        if (auto* constraint = as<PgQuery__Constraint>(part);
+            constraint != nullptr && constraint->contype == PG_QUERY__CONSTR_TYPE__CONSTR_IDENTITY)
+          identities_.insert(text_of(column->colname));
+    }
+  }
+  bool takes(const PgQuery__AlterTableCmd* command) {
+    if (command == nullptr) return false;
+    const std::string_view name = text_of(command->name);
+    const bool identity = command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetIdentity && identities_.contains(name);
+    const bool not_null = command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetNotNull && becomes_not_null(name);
+    changed_ = changed_ || identity || not_null;
+    return identity || not_null;
+  }
+  const PgQuery__ColumnDef* with_not_null(const PgQuery__AlterTableCmd* command, const PgQuery__ColumnDef* column) {
+    if (command->missing_ok || !becomes_not_null(text_of(column->colname))) return column;
+    auto* copy = arena_.shallow(column);
+    std::vector<Node*> constraints(column->constraints, column->constraints + column->n_constraints);
+    auto* constraint = arena_.make<PgQuery__Constraint>();
+    constraint->contype = PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL;
+    constraints.push_back(arena_.node(constraint));
+    copy->n_constraints = constraints.size();
+    copy->constraints = arena_.list(constraints);
+    return copy;
+  }
+  bool changed() const { return changed_; }
+
+ private:
+  bool becomes_not_null(std::string_view name) const {
+    return added_.contains(name) && not_null_.contains(name) && !nullable_.contains(name);
+  }
+  Arena& arena_;
+  std::set<std::string_view> added_, identities_, not_null_, nullable_;
+  bool changed_ = false;
+};
+
 }  // namespace
 
 Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, const catalog::Table* table,
@@ -194,24 +248,29 @@ Result<const PgQuery__AlterTableStmt*> fill_new_columns(std::string_view sql, co
   while (sql.find(mark) != std::string_view::npos) mark += ':';
   ColumnFiller filler(arena, *table, context, std::move(mark));
   std::vector<Node*> commands;
+  OfNewColumns of_new(arena, alter);
   for (Node* node : each(alter->n_cmds, alter->cmds)) {
     auto* command = as<PgQuery__AlterTableCmd>(node);
     auto* column = command == nullptr || command->subtype != PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn
                        ? nullptr
                        : as<PgQuery__ColumnDef>(command->def);
     commands.push_back(node);
+    if (of_new.takes(command)) commands.pop_back();
     if (column == nullptr) continue;
-    TRY_ASSIGN(PgQuery__ColumnDef * filled, filler.column(column));
-    if (filled == nullptr) continue;
+    const PgQuery__ColumnDef* whole = of_new.with_not_null(command, column);
+    TRY_ASSIGN(const PgQuery__ColumnDef* filled, filler.column(whole));
+    if (filled == nullptr) filled = whole;
+    if (filled == column) continue;
     auto* copy = arena.shallow(command);
-    copy->def = arena.node(filled);
+    copy->def = arena.node(const_cast<PgQuery__ColumnDef*>(filled));
     commands.back() = arena.node(copy);
   }
-  if (filler.result().columns.empty()) return alter;
+  if (filler.result().columns.empty() && !of_new.changed()) return alter;
   if (table->kind == TableKind::reference && table->partitioned && !filler.result().values.empty())
     return refused("ADD COLUMN of a partitioned reference table with values that differ by row", kWayOut);
-  ddl.new_columns = std::move(filler.result());
+  if (!filler.result().columns.empty()) ddl.new_columns = std::move(filler.result());
   auto* copy = arena.shallow(alter);
+  copy->n_cmds = commands.size();
   copy->cmds = arena.list(commands);
   return copy;
 }

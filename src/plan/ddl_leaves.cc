@@ -17,6 +17,9 @@ constexpr std::string_view kLeaf = "pgmosaic_leaf";
 
 bool of_leaves(const PgQuery__AlterTableCmd* command) {
   switch (command->subtype) {
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetCompression:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
@@ -30,8 +33,14 @@ bool of_leaves(const PgQuery__AlterTableCmd* command) {
 
 // The parent has it as well, for leaves to come.
 bool of_parent(const PgQuery__AlterTableCmd* command) {
-  return !of_leaves(command) || command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetTableSpace ||
-         command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity;
+  switch (command->subtype) {
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetCompression:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetTableSpace:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity: return true;
+    default: return !of_leaves(command);
+  }
 }
 
 Result<std::string> with_commands(const PgQuery__AlterTableStmt* alter, PgQuery__RangeVar* relation,

@@ -3,6 +3,7 @@
 #include "plan/ddl_checks.h"
 #include "plan/function_body.h"
 #include "plan/function_traits.h"
+#include "plan/partitions.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 
@@ -51,6 +52,9 @@ Plan plan_function(std::string_view sql, const PgQuery__CreateFunctionStmt* crea
 Plan plan_trigger(std::string_view sql, const PgQuery__CreateTrigStmt* create, const PlanContext& context) {
   const catalog::Table* table = lookup(context, create->relation);
   const std::string name(last_name(create->n_funcname, create->funcname));
+  if (table != nullptr && has_leaves(*table) && names_tableoid(create->when_clause))
+    return unsupported("tableoid in a trigger of a table that is sharded by hash",
+                       "It is a shard's there: name the table.");
   const auto known = context.database->user_functions.find(name);
   if (known != context.database->user_functions.end() && table != nullptr) {
     const catalog::UserFunction& function = known->second;

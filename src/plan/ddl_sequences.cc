@@ -60,6 +60,7 @@ Plan plan_restart(std::string_view sql, const PgQuery__TruncateStmt* truncate) {
   Plan plan = everywhere("TRUNCATE TABLE", *text);
   plan.ddl->changes_catalog = false;
   plan.ddl->home_instead = {std::string(sql)};
+  plan.effects.draws.sets = true;
   return plan;
 }
 

@@ -1,9 +1,11 @@
 // What the statement's functions and tables mean for where it runs and what it leaves behind.
 #include <algorithm>
+#include <set>
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
 #include "plan/planning.h"
+#include "sql/deparse.h"
 
 namespace pgmosaic::plan {
 
@@ -104,6 +106,17 @@ static void add_windows(Planning& p) {
   }
 }
 
+std::string tables_of(const Statement& statement) {
+  std::set<std::string> names;
+  for (const Instance& instance : statement.instances)
+    if (instance.table != nullptr &&
+        (instance.placement == Instance::Placement::sharded || instance.placement == Instance::Placement::reference))
+      names.insert(quote_identifier(instance.table->schema) + "." + quote_identifier(instance.table->name));
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
 void choose_target(Planning& p) {
   Statement& s = p.statement;
   Plan& plan = p.plan;
@@ -164,6 +177,7 @@ void choose_target(Planning& p) {
   }
   if (target.kind != Target::Kind::keys) target.keys.clear();
   if (target.kind == Target::Kind::all) add_windows(p);
+  plan.read_tables = tables_of(s);
   if (target.kind == Target::Kind::everywhere) target.colocation = 0;
 }
 

@@ -156,6 +156,7 @@ void describe_ddl(const Ddl& ddl, std::string& out) {
   if (ddl.moves_owner) out += "  leaves follow the owner\n";
   if (!ddl.transactional) out += "  not transactional\n";
   if (ddl.seals_sequences) out += "  seals sequences\n";
+  if (!ddl.reopens_sequences_of.empty()) out += "  reopens sequences of " + ddl.reopens_sequences_of + "\n";
   if (ddl.server_wide) out += "  once per server\n";
   if (!ddl.beside_home_instead.empty()) out += "  beside the home instead: " + ddl.beside_home_instead + "\n";
   if (ddl.hash_password) out += "  hash password\n";
@@ -233,6 +234,7 @@ std::string describe_plan(const Plan& plan) {
   add_effects(plan, flags);
   if (plan.reference_write) flags += " reference_write";
   if (plan.single_tag) flags += " single_tag";
+  if (plan.moments) flags += plan.fill && plan.fill->splits_moments ? " moments (split)" : " moments";
   if (plan.no_transaction) flags += " no_transaction";
   switch (plan.kind) {
     case PlanKind::unsupported:
@@ -243,6 +245,10 @@ std::string describe_plan(const Plan& plan) {
     case PlanKind::copy_in: {
       out += "copy in " + describe_target(plan.target) + flags + "\n";
       static constexpr std::string_view kFormats[] = {"text", "csv", "binary"};
+      for (const CopyIn::Filled& filled : plan.copy_in->filled)
+        out += "  fill " + filled.name + ": " +
+               (filled.sequence != 0 ? "number of " + std::to_string(filled.sequence) : filled.expression) +
+               (filled.of_each_row ? " of each row" : "") + "\n";
       if (plan.copy_in->key_fields.empty()) break;
       out += "  " + std::string(kFormats[static_cast<int>(plan.copy_in->format)]) + " delimiter '" +
              plan.copy_in->delimiter + "' null '" + plan.copy_in->null_text + "'" +

@@ -69,6 +69,14 @@ bool stands_alone(const Node* expression, const catalog::Database* database) {
   return alone;
 }
 
+std::string default_text(const Column& column, const PlanContext& context) {
+  if (column.identity != Column::Identity::none)
+    return "pg_catalog.pgmosaic_next_identity(" + std::to_string(column.sequence) + ")";
+  if (column.sequence != 0)
+    return "pg_catalog.nextval(" + std::to_string(column.sequence) + "::pg_catalog.oid::pg_catalog.regclass)";
+  return asking_expression(column.default_sql, context);
+}
+
 class FillPlanner {
  public:
   FillPlanner(std::string_view sql, const PgQuery__InsertStmt* insert, const catalog::Table& table,
@@ -81,6 +89,7 @@ class FillPlanner {
         rows_(select_ == nullptr ? 1 : select_->n_values_lists) {
     fill_.mark = "pgmosaic:fill:";
     while (sql.find(fill_.mark) != std::string_view::npos) fill_.mark += ':';
+    fill_.numbers_alone = true;
   }
 
   std::optional<Plan> run();
@@ -89,13 +98,13 @@ class FillPlanner {
   enum class Asked : uint8_t { no, default_value, expression };
   bool read_columns();
   bool read_values(std::vector<std::vector<const Node*>>& values) const;
+  bool keys_stand_alone(const std::vector<std::vector<const Node*>>& values) const;
   bool is_key(int column) const {
     return std::find(table_.key_columns.begin(), table_.key_columns.end(), column) != table_.key_columns.end();
   }
   bool differs() const { return rows_ > 1 || table_.kind == TableKind::reference; }
   bool asks_default(int column) const;
   Asked asks(int column, const Node* value) const;
-  std::string default_text(const Column& column) const;
   void note_draws(int column, const Node* value, Asked asked, std::size_t row, std::size_t number);
   std::optional<std::string> text(const Column& column, const Node* value, Asked asked) const;
   Plan made(std::vector<Node*> rows, bool overriding);
@@ -151,25 +160,21 @@ FillPlanner::Asked FillPlanner::asks(int index, const Node* value) const {
   return wanted ? Asked::expression : Asked::no;
 }
 
-std::string FillPlanner::default_text(const Column& column) const {
-  if (column.identity != Column::Identity::none)
-    return "pg_catalog.pgmosaic_next_identity(" + std::to_string(column.sequence) + ")";
-  if (column.sequence != 0)
-    return "pg_catalog.nextval(" + std::to_string(column.sequence) + "::pg_catalog.oid::pg_catalog.regclass)";
-  return asking_expression(column.default_sql, context_);
-}
-
 // The value asked for is a number of a sequence, or may draw some unseen.
 void FillPlanner::note_draws(int index, const Node* value, Asked asked, std::size_t row, std::size_t number) {
   const Column& column = table_.columns[static_cast<std::size_t>(index)];
   const bool own = asked == Asked::default_value && column.sequence != 0;
   const catalog::Sequence* named = asked == Asked::expression ? drawn_from(value, context_) : nullptr;
   const catalog::Oid sequence = own ? column.sequence : named != nullptr ? named->oid : 0;
+  fill_.numbers_alone = fill_.numbers_alone && own && greatest_number(column) > 0;
   if (sequence != 0 && !shows_number(column)) {
     fill_.draws_unseen.sequences.insert(sequence);
   } else if (sequence != 0) {
-    fill_.draws.push_back(
-        {.sequence = sequence, .row = static_cast<uint32_t>(row), .column = static_cast<uint32_t>(number)});
+    fill_.draws.push_back({.sequence = sequence,
+                           .row = static_cast<uint32_t>(row),
+                           .column = static_cast<uint32_t>(number),
+                           .most = greatest_number(column),
+         .identity = own && column.identity != Column::Identity::none});
   } else if (asked == Asked::expression) {
     fill_.draws_unseen.add(draws_of(value, context_));
   } else if (auto tree = ParseTree::parse("SELECT " + column.default_sql); tree.ok()) {
@@ -182,7 +187,7 @@ std::optional<std::string> FillPlanner::text(const Column& column, const Node* v
   if (asked == Asked::no) return "NULL::pg_catalog.text";
   std::string expression;
   if (asked == Asked::default_value) {
-    expression = default_text(column);
+    expression = default_text(column, context_);
   } else {
     auto written = deparse_expression(value);
     if (!written) return std::nullopt;
@@ -208,11 +213,22 @@ bool FillPlanner::read_values(std::vector<std::vector<const Node*>>& values) con
   return true;
 }
 
+bool FillPlanner::keys_stand_alone(const std::vector<std::vector<const Node*>>& values) const {
+  return std::all_of(values.begin(), values.end(), [this](const std::vector<const Node*>& row) {
+    for (std::size_t i = 0; i < columns_.size(); ++i)
+      if (row[i] != nullptr && is_key(columns_[i]) && asks(columns_[i], row[i]) == Asked::no &&
+          as<PgQuery__AConst>(row[i]) == nullptr && as<PgQuery__SetToDefault>(row[i]) == nullptr)
+        return false;
+    return true;
+  });
+}
+
 std::optional<Plan> FillPlanner::run() {
   if (!read_columns()) return std::nullopt;
   if (select_ != nullptr && rows_ == 0) return std::nullopt;  // SELECT: see plan_pull()
   std::vector<std::vector<const Node*>> values(rows_);
   if (!read_values(values)) return std::nullopt;
+  if (keys_ && !keys_stand_alone(values)) return std::nullopt;  // no answer would tell them: the refusal stands
   for (std::size_t i = 0; i < table_.columns.size(); ++i) {
     const int column = static_cast<int>(i);
     if (std::find(columns_.begin(), columns_.end(), column) == columns_.end() && asks_default(column))
@@ -387,6 +403,40 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
   Plan plan;
   plan.fill = std::move(fill);
   return around_fill(std::move(plan), insert, arena.node(const_cast<PgQuery__InsertStmt*>(insert)), context);
+}
+
+int64_t greatest_number(const Column& column) {
+  if (column.type == oid::int2) return INT16_MAX;
+  if (column.type == oid::int4) return INT32_MAX;
+  return column.type == oid::int8 ? INT64_MAX : 0;
+}
+
+// Expressions of the moment (now(), current_user) have one value for all rows, those that roll dice or read the clock
+// (gen_random_uuid(), clock_timestamp()) one for each. Others would need the moment of the transaction for each row.
+std::optional<CopyIn::Filled> filled_column(const Column& column, const PlanContext& context) {
+  CopyIn::Filled filled;
+  filled.name = column.name;
+  filled.sequence = column.sequence;
+  filled.identity = column.identity != Column::Identity::none;
+  filled.most = greatest_number(column);
+  if (column.sequence != 0) return filled;
+  auto tree = ParseTree::parse("SELECT " + column.default_sql);
+  if (!tree.ok() || !stands_alone(tree->statement(), context.database)) return std::nullopt;
+  bool home_only = false, of_moment = names_a_moment(tree->statement());
+  walk(tree->statement(), [&](const Message* message) {
+    of_moment = of_moment || as<PgQuery__SQLValueFunction>(message) != nullptr;
+    auto* call = as<PgQuery__FuncCall>(message);
+    if (call == nullptr) return true;
+    const FunctionTraits traits = function_traits(call, context.database);
+    home_only = home_only || traits.home || traits.home_only || traits.own_of_group || traits.writes;
+    filled.of_each_row = filled.of_each_row || traits.is_volatile;
+    of_moment = of_moment || (!traits.is_volatile && !traits.immutable);
+    return true;
+  });
+  if (home_only || (filled.of_each_row && of_moment)) return std::nullopt;
+  if (!context.comparable_output && !exact_text(column.base_type)) return std::nullopt;
+  filled.expression = written_value(default_text(column, context), column, context);
+  return filled;
 }
 
 bool default_asks_home(const Column& column, bool differs, const PlanContext& context) {

@@ -17,9 +17,20 @@ using Touches = UserFunction::Touches;
 namespace {
 
 // Commands that leave something in the session, or run what cannot be read here.
-constexpr std::array<std::string_view, 20> kUnclean{
-    "set",  "reset", "discard", "listen", "unlisten", "notify", "load", "prepare",   "deallocate", "create",
-    "drop", "alter", "temp",    "lock",   "copy",     "do",     "call", "temporary", "declare",    "grant"};
+constexpr std::array<std::string_view, 21> kUnclean{
+    "set",   "reset", "discard", "listen", "unlisten", "notify", "load",      "prepare", "deallocate", "create", "drop",
+    "alter", "temp",  "lock",    "copy",   "do",       "call",   "temporary", "declare", "grant",      "revoke"};
+// Commands that change the schema, or roles, and the word behind them where the first one is a name as well.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kOfSchema{{{"alter", ""},
+                                                                                   {"drop", ""},
+                                                                                   {"create", ""},
+                                                                                   {"grant", ""},
+                                                                                   {"revoke", ""},
+                                                                                   {"comment", "on"},
+                                                                                   {"security", "label"},
+                                                                                   {"reassign", "owned"},
+                                                                                   {"refresh", "materialized"},
+                                                                                   {"import", "foreign"}}};
 constexpr std::array<std::string_view, 5> kWriting{"insert", "update", "delete", "merge", "truncate"};
 // Functions of extensions that run SQL given as text.
 constexpr std::array<std::string_view, 7> kRunText{"crosstab",  "crosstab2",   "crosstab3", "crosstab4",
@@ -92,6 +103,9 @@ class BodyReader {
       }
       if (keyword && name == "update") in_update = true;
       if (keyword && name == "set" && std::exchange(in_update, false)) continue;
+      for (const auto& [command, next] : kOfSchema)
+        if (keyword && name == command && (next.empty() || scanner.is_word(scanner.peek(), next)))
+          raise(function, Touches::unknown, "the schema (" + name + ")");
       read_name(name, keyword, text.language == "plpgsql", function, calls);
     }
     if (function.writes && function.copies) raise(function, Touches::shards, "a reference table, and write");
@@ -107,8 +121,6 @@ class BodyReader {
     // A block of plpgsql declares its variables.
     if (keyword && has(kUnclean, name) && !(plpgsql && name == "declare")) function.clean = false;
     if (keyword && (name == "temp" || name == "temporary" || name == "listen")) function.pins = true;
-    if (keyword && (name == "alter" || name == "drop" || name == "create"))
-      raise(function, Touches::unknown, "the schema (" + name + ")");
     if (keyword && name == "notify") raise(function, Touches::home, "NOTIFY");
     if (keyword && name == "notify") function.notifies = true;
     auto [first, last] = tables_.equal_range(name);
@@ -200,9 +212,9 @@ std::string rows_in_block(const std::string& block, const catalog::Database& dat
       continue;
     }
     const std::string name = scanner.name(token);
-    if (word && (name == "role" || name == "user" || name == "database" || name == "tablespace") &&
+    if (word && (name == "database" || name == "tablespace") &&
         (before == "create" || before == "alter" || before == "drop"))
-      return "roles or databases, which servers share";
+      return "databases or tablespaces, which servers share";
     if (word && (name == "execute" || name == "call")) return "SQL given as text (EXECUTE)";
     if (const auto called = database.user_functions.find(name);
         called != database.user_functions.end() && called->second.touches != Touches::nothing)

@@ -13,7 +13,8 @@ using namespace sql;
 // Aggregates whose partial results can be combined exactly (rules/aggregate.cc knows how).
 constexpr std::array<std::string_view, 10> kCombinable{"count",    "sum",     "avg",   "min",     "max",
                                                        "bool_and", "bool_or", "every", "bit_and", "bit_or"};
-// Differ between groups, but no more than between two rows or two moments of one server.
+// Differ between groups, but no more than between two rows or two moments of one server, or are the same for all groups
+// of a statement (moments.h).
 constexpr std::array<std::string_view, 9> kOfTheMoment{
     "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp", "timeofday", "random", "gen_random_uuid",
     "age", "uuid_generate_v4"};
@@ -89,6 +90,11 @@ std::optional<Error> touching_shards(const Node* root, const catalog::Database* 
     return true;
   });
   return error;
+}
+
+bool calls_builtin(const PgQuery__FuncCall* call, const catalog::Database* database) {
+  if (call->n_funcname > 1) return string_value(call->funcname[call->n_funcname - 2]) == "pg_catalog";
+  return database == nullptr || !database->user_functions.contains(last_name(call->n_funcname, call->funcname));
 }
 
 FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database) {

@@ -36,6 +36,9 @@ struct FunctionTraits {
 // The function of an expression that may touch sharded tables, and what it may touch; nothing: none.
 std::optional<Error> touching_shards(const sql::Node* root, const catalog::Database* database);
 
+// The built-in function of that name, and not one of the user's.
+bool calls_builtin(const PgQuery__FuncCall* call, const catalog::Database* database);
+
 FunctionTraits function_traits(const PgQuery__FuncCall* call, const catalog::Database* database);
 
 // True if a string in it may mean a time of the server's clock when it is read as one: 'now', 'today', …

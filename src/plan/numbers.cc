@@ -1,7 +1,7 @@
 // currval() and lastval(), and which numbers of sequences a statement may draw at the home (Effects::draws). A backend
 // serves many sessions, so what it answers is not the session's. The home has functions of the same names that are told
-// the session's numbers (control/install_home_sql.h) and give these where the backend knows none; the executor puts them in
-// the marker's place (router/numbers.h).
+// the session's numbers (control/install_home_sql.h) and give these where the backend knows none; the executor puts
+// them in the marker's place (router/numbers.h).
 //
 // before: SELECT currval('s'), lastval()
 // after:  SELECT currval('s', '/*pgmosaic:numbers*/'::pg_catalog._int8), …
@@ -29,19 +29,11 @@ using namespace sql;
 
 namespace {
 
-// The built-in function of that name, and not one of the user's.
-bool calls_builtin(const PgQuery__FuncCall* call, const PlanContext& context) {
-  const bool qualified = call->n_funcname > 1;
-  if (qualified) return string_value(call->funcname[call->n_funcname - 2]) == "pg_catalog";
-  return context.database == nullptr ||
-         !context.database->user_functions.contains(last_name(call->n_funcname, call->funcname));
-}
-
 bool asks_for_number(const PgQuery__FuncCall* call, const PlanContext& context) {
   if (call == nullptr) return false;
   const std::string_view name = last_name(call->n_funcname, call->funcname);
   const bool asks = (name == "currval" && call->n_args == 1) || (name == "lastval" && call->n_args == 0);
-  return asks && calls_builtin(call, context);
+  return asks && calls_builtin(call, context.database);
 }
 
 bool asks_for_numbers(const Node* root, const PlanContext& context) {
@@ -159,7 +151,7 @@ class DrawReader {
     const std::string_view name = last_name(call->n_funcname, call->funcname);
     if (const auto own = sequences_.of_functions.find(name); own != sequences_.of_functions.end())
       draws_.add(own->second);
-    const FunctionInfo* builtin = calls_builtin(call, context_) ? find_builtin(name) : nullptr;
+    const FunctionInfo* builtin = calls_builtin(call, context_.database) ? find_builtin(name) : nullptr;
     if (builtin == nullptr) return;
     if (builtin->is(kRunsSql)) draws_.add(catalog::kDrawsAnything);
     if (!builtin->is(kSequence)) return;
@@ -298,7 +290,7 @@ const catalog::Sequence* drawn_from(const Node* expression, const PlanContext& c
   auto* call = as<PgQuery__FuncCall>(expression);
   if (call == nullptr || call->n_args != 1 || last_name(call->n_funcname, call->funcname) != "nextval" ||
       call->agg_filter != nullptr || call->over != nullptr || call->agg_star || call->func_variadic ||
-      !calls_builtin(call, context))
+      !calls_builtin(call, context.database))
     return nullptr;
   return named_sequence(call, context);
 }

@@ -213,6 +213,7 @@ static Status plan_detach(const catalog::Table* table, const PgQuery__AlterTable
   copy->cmds = arena.list({arena.node(plain_command)});
   TRY_ASSIGN(ddl.everywhere[0], deparse_statement(arena.node(copy)));
   ddl.alone = "ALTER TABLE ... DETACH CONCURRENTLY";
+  ddl.object = quote_identifier(table->schema) + "." + quote_identifier(table->name);
   return {};
 }
 

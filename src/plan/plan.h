@@ -136,22 +136,24 @@ struct InsertSplit {
 };
 
 // INSERT … VALUES with values that one PostgreSQL must compute before the rows are told apart: numbers of sequences,
-// defaults and functions that differ between servers or moments, expressions for the distribution column. Likewise
-// other statements with currval() and lastval() in them.
+// defaults and functions that differ between servers, expressions for the key; other statements with currval().
 struct Fill {
   struct Draw {  // which of the answers is a number that a sequence gave
     catalog::Oid sequence = 0;
     uint32_t row = 0, column = 0;
+    int64_t most = 0;  // of the column's type
+    bool identity = false;
   };
   std::string question;  // what the home is asked: as many rows as the statement has, of text columns
   std::vector<Draw> draws;
   catalog::Draws draws_unseen;  // by functions in the question
-  // The INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for.
-  std::string statement;
-  bool expressions = false;  // some values are the statement's own, which PostgreSQL has not checked yet
-  bool pulls = false;        // `statement` has one row, to be repeated for each row of the answer
-  std::string mark;          // occurs nowhere else in it
-  std::size_t columns = 0;   // of the question
+  std::string statement;        // the INSERT with '/*<mark><row>:<column>*/' in the place of each value asked for
+  bool numbers_alone = false;   // all that is asked is in `draws`, and integers
+  bool expressions = false;     // some values are the statement's own, which PostgreSQL has not checked yet
+  bool pulls = false;           // `statement` has one row, to be repeated for each row of the answer
+  bool splits_moments = false;  // now() is in the question, and in the rest of the statement, too
+  std::string mark;             // occurs nowhere else in it
+  std::size_t columns = 0;      // of the question
 };
 
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.
@@ -168,6 +170,16 @@ struct CopyIn {
   std::string null_text = "\\N";
   bool header = false;
   std::vector<bool> force_null, force_not_null;  // CSV, of each key column
+  // Columns that the client's rows lack: the router puts values in front of each row. `key_fields` counts them.
+  struct Filled {
+    std::string name;
+    catalog::Oid sequence = 0;                   // its numbers, up to …
+    int64_t most = 0;                            // … those of the column's type (0: no integer type), or …
+    std::string expression;                      // … what the home is asked, for a text
+    bool identity = false, of_each_row = false;  // of a sequence; of an expression
+  };
+  std::vector<Filled> filled;
+  std::size_t given = 0;  // columns of the client's rows
 };
 
 struct KeyChange;  // plan/row_moves.h
@@ -204,6 +216,7 @@ struct Plan {
   uint64_t result_signature = 0;
   std::shared_ptr<const KeyChange> key_change;  // UPDATE that sets distribution columns: rows may leave their group
   catalog::Oid written = 0;  // the sharded table whose rows it changes or locks, where these may be on several groups
+  std::string read_tables;  // of a read that may go to several groups: sharded and reference ones, for LOCK TABLE
   bool reference_write = false;  // runs everywhere; the client gets the rows and the tag of one group only
   bool single_tag = false;  // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
   bool no_transaction = false;  // VACUUM and the like: refused inside a transaction block by PostgreSQL
@@ -218,6 +231,7 @@ struct Plan {
   // It runs SQL that nobody has read (functions with EXECUTE, triggers of such functions). The home runs it in a
   // transaction, and takes it back where it touched what is not the home's: see router/guard.h.
   bool guarded = false;
+  bool moments = false;        // now() and its kin decide its result, or what the home is asked first: see moments.h
   bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;
@@ -227,8 +241,7 @@ struct Plan {
   };
   std::vector<StructuralLiteral> structural_literals;
   int parameter_count = 0;
-  // Virtual relations (pgmosaic.tables, .shards, .groups, .activity) the statement reads; the executor puts their
-  // rows in: it replaces every occurrence of the marker `/*pgmosaic:NAME*/` in rewritten_sql by a JSON literal.
+  // Those it reads (pgmosaic.tables, …); the executor replaces each `/*pgmosaic:NAME*/` in rewritten_sql by their rows.
   std::vector<std::string> virtual_relations;
 };
 

@@ -14,6 +14,7 @@
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/moments.h"
 #include "plan/partitions.h"
 #include "plan/planning.h"
 #include "plan/virtual_relations.h"
@@ -109,7 +110,29 @@ static std::optional<std::string> without_only(const Node* root, const PlanConte
   return text ? std::optional<std::string>(std::move(*text)) : std::nullopt;
 }
 
+// The tableoid of a table that is sharded by hash is a shard's: no table that its user can name is equal to it.
+static bool compares_tableoid(const Node* root, const PlanContext& context) {
+  const bool runs = as<PgQuery__SelectStmt>(root) != nullptr || as<PgQuery__InsertStmt>(root) != nullptr ||
+                    as<PgQuery__UpdateStmt>(root) != nullptr || as<PgQuery__DeleteStmt>(root) != nullptr ||
+                    as<PgQuery__MergeStmt>(root) != nullptr;
+  if (!runs || !names_tableoid(root)) return false;
+  bool leaves = false, compares = false;
+  walk(root, [&](const Message* message) {
+    if (auto* range = as<PgQuery__RangeVar>(message)) {
+      const catalog::Table* table = lookup(context, range);
+      leaves = leaves || (table != nullptr && has_leaves(*table));
+    }
+    if (auto* expression = as<PgQuery__AExpr>(message))
+      compares = compares || names_tableoid(expression->lexpr) || names_tableoid(expression->rexpr);
+    return true;
+  });
+  return leaves && compares;
+}
+
 Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& context) {
+  if (compares_tableoid(root, context))
+    return unsupported("an expression over the tableoid of a table that is sharded by hash",
+                       "It is a shard's there: name the table in its place, or leave the condition out.");
   if (as<PgQuery__AlterTableStmt>(root) == nullptr && only_of_sharded(root, context))
     return unsupported("ONLY with a sharded table is not supported", "Leave ONLY out: it has no child tables.");
   if (auto error = touching_shards(root, context.database)) return unsupported(std::move(*error));
@@ -183,10 +206,14 @@ Plan plan_statement(std::string_view sql, const PlanContext& context) {
     if (plan.kind == PlanKind::route && plan.rewritten_sql.empty()) plan.rewritten_sql = std::move(*text);
     return plan;
   }
-  if (auto plan = plan_asking(sql, tree->statement(), context)) return std::move(*plan);
+  if (auto plan = plan_asking(sql, tree->statement(), context)) {
+    note_moments(*plan, tree->statement(), context);
+    return std::move(*plan);
+  }
   Plan plan = plan_tree(sql, tree->statement(), context);
   refuse_session_views(plan, tree->statement());
   note_draws(plan, tree->statement(), context);
+  note_moments(plan, tree->statement(), context);
   if (plan.kind != PlanKind::ddl && plan.kind != PlanKind::session && plan.kind != PlanKind::unsupported)
     plan.unknown_names = names_unknown(tree->statement(), context);
   return plan;

@@ -24,7 +24,7 @@ struct PlanContext {
   // False: by the session's settings (DateStyle, bytea_output, …) the groups write values so that the router cannot
   // compare them as PostgreSQL would.
   bool comparable_output = true;
-  // Temporary relations of the session: unqualified, they hide all others. Null: none.
+  // Temporary relations of the session that hide all others of their name where no schema is given. Null: it has none.
   const std::set<std::string, std::less<>>* temporary = nullptr;
   // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
   std::vector<catalog::Oid> parameter_types;

@@ -50,6 +50,8 @@ uint64_t result_signature(const Planning& p);
 // Where the statement goes, by pins and the kinds of its tables; sets plan.kind = unsupported on a mixture that no
 // group can answer.
 void choose_target(Planning& p);
+// What a read locks before it takes its snapshots.
+std::string tables_of(const Statement& statement);
 // The statement cannot run over several groups; the first reason wins.
 void forbid_several_groups(Planning& p, std::string reason, std::string hint = {});
 // Reasons that come from the distribution of `top` and from functions.
@@ -137,6 +139,10 @@ Plan plan_pull(std::string_view sql, const PgQuery__InsertStmt* insert, const Pl
                std::size_t columns);
 // dml.cc
 std::string left_to_home(const catalog::Table& table, const std::vector<int>& given, const PlanContext& context);
+// The greatest number of a column's integer type; 0: it has another type.
+int64_t greatest_number(const catalog::Column& column);
+// Whether COPY can leave the column to the home, and how; nullopt: it cannot.
+std::optional<CopyIn::Filled> filled_column(const catalog::Column& column, const PlanContext& context);
 // nullopt: nothing to compute first. `keys`: also what stands for the distribution columns.
 std::optional<Plan> plan_fill(std::string_view sql, const sql::Node* root, const PlanContext& context, bool keys);
 // nullopt: reads no virtual relation.

@@ -2,8 +2,8 @@
 //
 // before: UPDATE t AS a SET k = k + 1, v = upper(v) FROM r WHERE a.v = r.v RETURNING a.k
 // claim:  UPDATE t SET k = DEFAULT WHERE false
-// lock:   SELECT pg_catalog.count(*) FROM (SELECT 1 FROM t a, r WHERE a.v = r.v FOR UPDATE OF a) AS pgmosaic_locked
-// take:   DELETE FROM t a USING r WHERE a.v = r.v AND <shard> IS NOT NULL
+// lock:   SELECT pg_catalog.count(pgmosaic_other) FROM (SELECT <other leaf> AS pgmosaic_other FROM t a, r WHERE a.v =
+// r.v FOR UPDATE OF a) AS pgmosaic_locked take:   DELETE FROM t a USING r WHERE a.v = r.v AND <shard> IS NOT NULL
 //           RETURNING <shard>, (k + 1)::bigint, (upper(v))::text, a.w
 // (then the UPDATE as it is, for the rows that stay)
 // put:    INSERT INTO t AS a (k, v, w) OVERRIDING SYSTEM VALUE VALUES <rows> RETURNING a.k
@@ -197,7 +197,11 @@ Status MovePlanner::write_values() {
     }
     written = "(" + expression + ")::" + column.type_name;
   }
-  for (const int key : table_.key_columns) change_.new_key.push_back(written_[static_cast<std::size_t>(key)]);
+  for (const int key : table_.key_columns) {
+    change_.new_key.push_back(written_[static_cast<std::size_t>(key)]);
+    change_.old_key.push_back(quote_identifier(name_) + "." +
+                              quote_identifier(table_.columns[static_cast<std::size_t>(key)].name));
+  }
   return {};
 }
 
@@ -247,7 +251,7 @@ Status MovePlanner::write_lock() {
   select->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
   select->op = PG_QUERY__SET_OPERATION__SETOP_NONE;
   select->n_target_list = 1;
-  select->target_list = arena_.list({arena_.target(arena_.integer(1), "")});
+  select->target_list = arena_.list({arena_.target(arena_.string_constant(change_.mark), "pgmosaic_other")});
   select->n_from_clause = from.size();
   select->from_clause = arena_.list(from);
   select->where_clause = update_->where_clause;
@@ -255,7 +259,7 @@ Status MovePlanner::write_lock() {
   select->n_locking_clause = 1;
   select->locking_clause = arena_.list({arena_.node(locking)});
   TRY_ASSIGN(const std::string rows, deparse_statement_exactly(arena_.node(select)));
-  change_.lock = "SELECT pg_catalog.count(*) FROM (" + rows + ") AS pgmosaic_locked";
+  change_.lock = "SELECT pg_catalog.count(pgmosaic_other) FROM (" + rows + ") AS pgmosaic_locked";
   return {};
 }
 

@@ -17,12 +17,14 @@ struct KeyChange {
   KeyTuple constants;
   std::optional<Error> refusal;  // why no row can move: the statement runs as it is, and fails where one should
 
-  // Else the statements that move rows. `mark` stands in `take` for the shard that a row moves to, NULL if it stays.
+  // Else the statements that move rows. `mark` stands in `take` for the shard that a row moves to, NULL if it stays on
+  // its group, and in `lock` for something that is NULL if it stays in its leaf.
   std::string mark;
   std::string claim;                 // makes sure of the right to UPDATE, and that the table's definition stays
-  std::string lock;                  // locks the rows that the statement is about
+  std::string lock;                  // locks the rows that the statement is about; counts those that leave their leaf
   std::string take;                  // deletes those that leave; returns the shard and what INSERT lists
-  std::vector<std::string> new_key;  // the expressions of the new key, in the scope of `take`
+  std::vector<std::string> new_key;  // the expressions of the new key, in the scope of `take` and `lock`
+  std::vector<std::string> old_key;  // and the columns of the old one
   std::string put, put_end;          // INSERT; rows of VALUES come between
 };
 

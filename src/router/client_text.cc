@@ -57,4 +57,13 @@ int position_in(std::string_view client, std::string_view sent, int position) {
   return place ? characters(client.substr(0, *place)) + 1 : 0;
 }
 
+void name_end(Error& error, std::string_view behind) {
+  constexpr std::string_view kAtEnd = "syntax error at end of input";
+  if (error.message != kAtEnd || error.position == 0) return;  // else of SQL within a function
+  sql::TokenScanner scanner(behind);
+  const sql::Token end = scanner.next();
+  if (scanner.is_symbol(end, ';')) error.message = "syntax error at or near \";\"";
+  error.position += characters(behind.substr(0, end.begin));
+}
+
 }  // namespace pgmosaic::router

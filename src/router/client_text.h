@@ -13,6 +13,9 @@ namespace pgmosaic::router {
 // end, or the same words, the place can be told; else there is none: 0.
 int position_in(std::string_view client, std::string_view sent, int position);
 
+// The statement ends where its string ends or has a semicolon: `behind` is what stands behind it.
+void name_end(Error& error, std::string_view behind);
+
 // Of the statement at hand.
 struct ClientText {
   std::string_view string;           // the simple query that it stands in, whole; empty: the extended protocol

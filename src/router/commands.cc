@@ -4,6 +4,7 @@
 #include "router/execution.h"
 #include "router/move_rows.h"
 #include "router/new_roles.h"
+#include "router/number_source.h"
 #include "router/prepared_sql.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -19,19 +20,26 @@ class StagedCommit final : public exec::CommitHook {
   StagedCommit(exec::ClusterControl& control, exec::StagedPtr staged) : control_(control), staged_(std::move(staged)) {}
   Status before(const exec::Gid& gid) override {
     gid_ = gid.text();
-    return control_.intend(*staged_, gid_);
+    TRY(control_.intend(*staged_, gid_));
+    in_doubt_ = true;
+    return {};
   }
   void after(const exec::Gid&, bool committed) override {
+    in_doubt_ = false;
     if (!committed) control_.forget(gid_);
   }
   const std::string& gid() const { return gid_; }
+  bool in_doubt() const { return in_doubt_; }
 
  private:
   exec::ClusterControl& control_;
   exec::StagedPtr staged_;
   std::string gid_;
+  bool in_doubt_ = false;  // intended, and the outcome is not known
 };
 
+constexpr int64_t kPublishPatienceUs = 10'000'000;
+constexpr int64_t kPublishRetryUs = 100'000;
 constexpr int64_t kNamesPollUs = 500;
 constexpr int kNamesPolls = 2000;
 
@@ -42,6 +50,32 @@ net::Task<bool> alone_with_names(net::EventLoop& loop, NamesClosed& closed) {
     co_await loop.sleep(kNamesPollUs);
   }
   co_return false;
+}
+
+// `closed`: the gate of the names that it makes, if any. It stays closed until the catalog tells what came of the
+// change: a table that only the home shows would be taken for a local one.
+net::Task<Status> commit_schema_change(Worker& worker, exec::Backends& backends, exec::StagedPtr staged,
+                                       std::shared_ptr<NamesClosed> closed) {
+  exec::ClusterControl& control = *worker.context.control;
+  StagedCommit hook(control, staged);
+  for (auto& backend : backends.all()) backend->wrote = backend->wrote || backend->begun;
+  Status status = co_await backends.commit(&hook);
+  if (!status.ok()) {
+    if (hook.in_doubt()) control.settle_later(staged->database, hook.gid(), std::move(closed));
+    co_return status;
+  }
+  // It is committed. Who made it shall find it, and so shall all others as soon as the groups can be asked.
+  const int64_t deadline_us = worker.loop.now_us() + kPublishPatienceUs;
+  for (;;) {
+    Status published = co_await control.publish(worker.loop, staged, hook.gid());
+    if (published.ok()) co_return Status{};
+    log_warning("router", "schema change {} is committed, and not published yet: {}", hook.gid(),
+                published.error().message);
+    if (worker.loop.now_us() > deadline_us) break;
+    co_await worker.loop.sleep(kPublishRetryUs);
+  }
+  control.settle_later(staged->database, hook.gid(), std::move(closed));
+  co_return Status{};
 }
 
 }  // namespace
@@ -97,6 +131,7 @@ void Session::report_changes(exec::GroupId watched) {
 
 void Session::end_of_transaction(bool committed) {
   temporary_.known = false;
+  if (std::exchange(changed_schema_, false) && committed) worker_.context.blocks.drop_all();
   staged_.reset();
   renew_pools_.reset();
   failed_ = implicit_ = false;
@@ -133,10 +168,12 @@ net::Task<Status> Session::commit_transaction() {
     co_await may_commit_moves(worker_.loop, worker_.context.moves, backends_.database(), backends_.moved_tables());
     committing.emplace(worker_.context.moves, backends_.database(), backends_.moved_tables());
   }
+  std::optional<BlocksSuspended> still;
+  if (changed_schema_) still.emplace(worker_.context.blocks, backends_.database());
   if (staged_) {
     names_.leave();
-    std::optional<NamesClosed> closed;
-    if (staged_->makes_names) closed.emplace(worker_.context.names, backends_.database());
+    std::shared_ptr<NamesClosed> closed;
+    if (staged_->makes_names) closed = std::make_shared<NamesClosed>(worker_.context.names, backends_.database());
     bool alone = true;
     if (closed) alone = co_await alone_with_names(worker_.loop, *closed);
     if (!alone) {
@@ -144,10 +181,7 @@ net::Task<Status> Session::commit_transaction() {
       co_return make_error("55P03", "statements that name new tables are in the way of the schema change",
                            "Try again.");
     }
-    StagedCommit hook(*worker_.context.control, staged_);
-    for (auto& backend : backends_.all()) backend->wrote = backend->wrote || backend->begun;
-    status = co_await backends_.commit(&hook);
-    if (status.ok()) status = co_await worker_.context.control->publish(worker_.loop, staged_, hook.gid());
+    status = co_await commit_schema_change(worker_, backends_, staged_, std::move(closed));
   } else {
     status = co_await backends_.commit();
   }
@@ -294,6 +328,7 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
     default:  // COMMIT PREPARED, ROLLBACK PREPARED
       if (exec::Gid::reserved(command.name))
         co_return make_error("42704", "prepared transaction with identifier \"" + command.name + "\" does not exist");
+      NumberSource(*this).sequences_change();
       co_return co_await cursor_on_group(snapshot_->home, sql, {.writes = true});
   }
 }
@@ -351,6 +386,18 @@ net::Task<Status> Session::on_participants(std::string_view sql, bool forward_fi
   co_return result;
 }
 
+// Cursors, and portals that the router executes itself, made behind a savepoint end with ROLLBACK TO it.
+void Session::forget_cursors(uint64_t moment) {
+  std::erase_if(cursors_,
+                [moment](const auto& entry) { return !entry.second.committed && entry.second.moment > moment; });
+  if (!extended_) return;
+  std::erase_if(extended_->portals, [moment](const auto& entry) {
+    const Portal& portal = entry.second;
+    const bool runs_now = portal.statement && portal.statement->plan->kind == plan::PlanKind::session;  // this one
+    return portal.moment > moment && !entry.first.empty() && !runs_now;
+  });
+}
+
 net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
   const char* tag = command.kind == Kind::savepoint ? "SAVEPOINT"
                     : command.kind == Kind::release ? "RELEASE"
@@ -377,6 +424,7 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
   } else if (command.kind == Kind::release) {
     backends_.released(command.name);
   } else {
+    forget_cursors(backends_.moment_of(command.name));
     staged_ = backends_.rolled_back_to(command.name);
     ++staged_serial_;
     failed_ = false;

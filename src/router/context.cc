@@ -118,6 +118,7 @@ net::Task<void> RouterContext::renew_pools(net::EventLoop& loop, std::vector<poo
 }
 
 net::Task<void> RouterContext::announce(net::EventLoop& loop, catalog::SnapshotPtr snapshot) {
+  blocks.drop_all();  // sequences may be others, or count from elsewhere
   auto adopt = [&snapshot](Worker& worker) { worker.adopt(snapshot); };
   co_await on_all_workers(workers, loop, adopt);
 }

@@ -1,6 +1,7 @@
 // COPY … FROM STDIN: into one group (the bytes pass through), into every group (reference tables), or split by key.
 #include "exec/copy_split.h"
 #include "router/ask_shard.h"
+#include "router/copy_values.h"
 #include "router/execution.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -19,13 +20,14 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   execution.sql = sql;
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
-  if (plan.copy_in->colocation != 0 && plan.copy_in->format != plan::CopyIn::Format::binary &&
+  const bool fills = !plan.copy_in->filled.empty();
+  if ((plan.copy_in->colocation != 0 || fills) && plan.copy_in->format != plan::CopyIn::Format::binary &&
       plan_settings_->encoding == PlanSettings::Encoding::unscannable)
     co_return make_error("0A000", "COPY into a sharded table with this client_encoding is not supported",
                          "SET client_encoding to the server's encoding.");
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
-  if (execution.where.single() && !copy_source_) {
+  if (execution.where.single() && !copy_source_ && !fills) {
     auto backend = co_await backends_.get(execution.where.one);
     if (!backend.ok()) co_return std::move(backend.error());
     note_effects(**backend, plan.effects);
@@ -39,9 +41,14 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   if (own) begin_transaction("BEGIN", true);
   std::vector<exec::GroupId> groups = execution.where.groups;
   if (execution.where.single()) groups = {execution.where.one};
-  auto rows = co_await copy_to(text, plan, std::move(groups));
+  std::optional<CopyValues> values;
   Status status;
+  if (fills) status = co_await values.emplace(*this, *plan.copy_in).begin();
+  copy_values_ = values ? &*values : nullptr;
+  Result<uint64_t> rows = 0;
+  if (status.ok()) rows = co_await copy_to(text, plan, std::move(groups));
   if (!rows.ok()) status = std::move(rows.error());
+  copy_values_ = nullptr;
   drop_broken_backends();
   if (own) {
     if (status.ok()) {
@@ -167,6 +174,11 @@ Error without_line(Error error) {
   return error;
 }
 
+Status feed(exec::CopySplitter& splitter, std::string_view payload, bool more) {
+  if (!payload.empty()) TRY(splitter.feed(payload));
+  return more ? Status() : splitter.finish();
+}
+
 // Of each reader its group's place among the splitter's.
 void fill_slots(std::vector<exec::RowReader>& readers, const exec::CopySplitter& splitter,
                 std::vector<std::size_t>& slot) {
@@ -196,14 +208,14 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
   std::optional<exec::CopySplitter> splitter;
   std::vector<std::size_t> slot(readers.size(), 0);
   if (!failure) {
-    if (!copy_source_) out_ += announced_copy_;
+    if (!copy_source_) out_ += copy_values_ ? copy_values_->as_client_sees(announced_copy_) : announced_copy_;
     if (split) {
       splitter.emplace(spec, *database_->colocation(spec.colocation), values_of({}, worker_.shape, nullptr, plan).text,
                        exec::CopyColumns(), snapshot_->any_shards_group());
       fill_slots(readers, *splitter, slot);
     }
   }
-  std::string payload;
+  std::string payload, copy;
   bool more = !failure;
   while (more && !failure) {
     payload.clear();
@@ -214,7 +226,8 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     }
     more = *data;
     Status fed;
-    if (splitter) fed = more ? splitter->feed(payload) : splitter->finish();
+    if (copy_values_ != nullptr) fed = co_await copy_values_->pass(payload, more);
+    if (fed.ok() && splitter) fed = feed(*splitter, payload, more);
     if (fed.ok() && splitter && !splitter->undecided().empty()) fed = co_await place_undecided(spec, *splitter);
     if (!fed.ok()) {
       failure = std::move(fed.error());
@@ -222,7 +235,6 @@ net::Task<Status> Session::split_copy(const plan::Plan& plan, std::vector<exec::
     }
     for (std::size_t i = 0; i < readers.size() && !failure; ++i) {
       pool::ServerConn& conn = *readers[i].backend().conn;
-      std::string copy;
       std::string& piece = splitter ? splitter->buffer(slot[i]) : (copy = payload);
       if (piece.size() < kCopyPiece && more && splitter) continue;
       if (!co_await send_piece(conn, piece)) {

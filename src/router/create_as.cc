@@ -257,7 +257,7 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
   effects.writes = true;
   effects.taints = source.plan && source.plan->effects.taints;
   effects.pins = from.temporary;
-  effects.not_preparable = from.temporary || !s_.temporary_.names.empty();
+  effects.not_preparable = from.temporary || s_.temporary_.any;
   bool by_home = source.at_home;
   plan::Ddl made;
   Columns columns;

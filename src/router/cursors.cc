@@ -120,7 +120,10 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   execution.values = values_of(execution.sql, execution.shape, nullptr, *inner);
   CO_TRY_ASSIGN(execution.where, co_await locate(*inner, execution));
   const std::string source(text_.string.empty() ? sql : text_.string);
+  const auto same = cursors_.find(command.name);
   if (execution.where.single() && inner->virtual_relations.empty()) {
+    if (same != cursors_.end() && same->second.group != execution.where.one)
+      co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
     plan::Effects effects = inner->effects;
     effects.pins = effects.pins || command_effects_.pins;
     effects.not_preparable = effects.not_preparable || command_effects_.not_preparable;
@@ -130,6 +133,7 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
       cursor = {};
       cursor.group = execution.where.one;
       cursor.source = source;
+      cursor.moment = backends_.next_moment();
       cursor.hold = command_effects_.pins;
       cursor.committed = cursor.hold && !backends_.in_transaction();
     }
@@ -160,6 +164,7 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   SqlCursor cursor;
   cursor.source = source;
   cursor.made_us = active_since_us_;
+  cursor.moment = backends_.next_moment();
   cursor.binary = declares(sql, "binary");
   for (std::size_t offset = 0; offset < result.size();) {
     const std::size_t length = load_big_endian<uint32_t>(result.data() + offset + 1) + 1;

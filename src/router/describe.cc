@@ -69,6 +69,11 @@ net::Task<Status> Session::columns_of_command(const plan::SessionCommand& comman
   co_return status;
 }
 
+// A portal of an INSERT that the router runs: no group has it, and none need be asked.
+static bool answers_no_rows(const plan::Plan& plan, const Portal* portal) {
+  return portal != nullptr && portal->group == 0 && (plan.fill || plan.insert_split) && !plan.returns_rows;
+}
+
 // What the router runs without asking a group: of a statement where `portal` is null.
 net::Task<Status> Session::describe_command(const plan::Plan& plan, const Portal* portal) {
   std::vector<pg::FieldDescription> fields;
@@ -125,7 +130,7 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
   in_.own();
   if (failed_ && !needs_no_group(*statement->plan))
     co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
-  if (needs_no_group(*statement->plan)) {
+  if (needs_no_group(*statement->plan) || answers_no_rows(*statement->plan, portal)) {
     CO_TRY(co_await settle_current());
     if (state.skip_to_sync) co_return Status{};
     co_return co_await describe_command(*statement->plan, portal);

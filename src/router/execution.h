@@ -32,6 +32,7 @@ struct Execution {
   // EXECUTE where one group runs it as it is: the name by which that group knows the statement.
   std::string_view prepared_name = {};
   uint32_t prepared_number = 0;
+  bool at_moment = false;  // sql has the transaction's moment in it, and PostgreSQL has seen the client's text
   bool extended() const { return bind != nullptr; }
 };
 

@@ -185,7 +185,8 @@ void Session::name_on_groups(Prepared& statement) {
 
 void Session::keep_unnamed(const PreparedPtr& statement) {
   statement->serial = worker_.next_unnamed_serial++;
-  if (!statement->plan->cacheable || statement->sql.size() > kMaxUnnamedBytes) return;
+  const bool fills = statement->plan->fill && statement->plan->fill->numbers_alone && !statement->has_literals;
+  if (!(statement->plan->cacheable || fills) || statement->sql.size() > kMaxUnnamedBytes) return;
   if (worker_.unnamed_statements.size() >= kMaxUnnamed) worker_.unnamed_statements.clear();
   worker_.unnamed_statements[hash_of(statement->sql, statement->types, statement->context)] = statement;
 }
@@ -240,6 +241,7 @@ Status Session::plan_prepared(Prepared& statement) {
   statement.plan = std::move(cached.plan);
   statement.leaves = std::move(cached.leaves);
   statement.context = plan_context_id_;
+  statement.parsed = false;
   statement.row_oids = Prepared::RowOids::unknown;
   if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
   if (statement.plan->kind != plan::PlanKind::unsupported) return {};
@@ -300,7 +302,8 @@ exec::GroupId Session::any_group() {
 net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
   ExtendedState& state = ext();
   PreparedPtr statement = std::exchange(state.owed_parse, nullptr);
-  if (!runs_on_groups(*statement->plan) && !runs_in_parts(*statement->plan)) {
+  const bool known = statement->parsed && (statement->plan->fill || statement->plan->insert_split);
+  if (known || (!runs_on_groups(*statement->plan) && !runs_in_parts(*statement->plan))) {
     CO_TRY(co_await settle_current());
     if (!state.skip_to_sync) pg::write_empty(out_, '1');
     co_return Status{};
@@ -321,6 +324,11 @@ Status check_result(Prepared& statement) {
   Error error = make_error("0A000", kOtherColumns, "Prepare the statement again.");
   error.fields = std::string("RRevalidateCachedQuery\0", 23);
   return error;
+}
+
+Portal new_portal(const PreparedPtr& statement, int64_t made_us, uint64_t moment, exec::GroupId group = 0,
+                  bool binary = false) {
+  return {.statement = statement, .group = group, .binary = binary, .made_us = made_us, .moment = moment};
 }
 
 }  // namespace
@@ -407,7 +415,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   }
   ++statement->executions;
   const bool owed = state.owed_parse == statement;
-  if (where.single()) {
+  if (where.single() && !needs_moment(plan, where)) {
     exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
     if (backend == nullptr) {
       keep();
@@ -420,17 +428,18 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     ensure_statement(*backend, statement, owed);
     pg::write_bind(backend->conn->out(), bind->portal, statement->wire_name, bind->after_names);
     backend->conn->expect({RequestKind::bind});
-    const bool binary = bind->binary_results();
     state.portals[portal_name] =
-        Portal{.statement = statement, .group = where.one, .binary = binary, .made_us = active_since_us_};
+        new_portal(statement, active_since_us_, backends_.next_moment(), where.one, bind->binary_results());
     co_return Status{};
   }
   keep();
   if (owed) CO_TRY(co_await send_owed_parse(0));
   CO_TRY(co_await settle_current());
   if (state.skip_to_sync) co_return Status{};
+  statement->parsed = true;
   if (!needs_no_group(plan)) CO_TRY(co_await check_bind(*statement, *bind));
-  state.portals[portal_name] = Portal{.statement = statement, .bind_body = copy, .made_us = active_since_us_};
+  Portal& portal = state.portals[portal_name] = new_portal(statement, active_since_us_, backends_.next_moment());
+  portal.bind_body = copy;
   pg::write_empty(out_, '2');
   co_return Status{};
 }

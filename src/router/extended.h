@@ -42,6 +42,7 @@ struct Prepared {
   int text_at = 0;                         // characters before it in the string of its PREPARE: errors count from there
   std::string source;                      // SQL PREPARE: the string it stood in; empty: from Parse
   int64_t prepared_us = 0;
+  bool parsed = false;  // by a group, under this context
   uint64_t executions = 0;
   // Whether its rows in binary hold OIDs (pg/oid_map.h), under the plan's context. Unless they do not, each Execute in
   // binary has a Describe of the router's in front.
@@ -59,6 +60,7 @@ struct Portal {
   std::string rows;         // row-limited Execute: DataRow messages not yet delivered
   std::string tag;
   int64_t made_us = 0;
+  uint64_t moment = 0;  // of Backends::next_moment()
 };
 
 // A cursor made with DECLARE: on one group, or held by the router when its query spans groups.
@@ -71,6 +73,7 @@ struct SqlCursor {
   bool binary = false;
   std::string source;  // the string its DECLARE stood in
   int64_t made_us = 0;
+  uint64_t moment = 0;  // of Backends::next_moment()
 };
 
 // State that only sessions with the extended protocol or PREPARE have.

@@ -171,7 +171,7 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   if (!simple_route(plan)) return nullptr;
   const exec::Resolution where =
       exec::resolve(plan.target, values_of(sql, shape, nullptr, plan), *snapshot_, *database_);
-  if (!where.single()) return nullptr;
+  if (!where.single() || (plan.moments && needs_moment(plan, where))) return nullptr;
   exec::Backend* backend = backends_.get_now(where.one);
   if (backend == nullptr) return wait_for(where.one);
   remember_query(sql);
@@ -256,7 +256,7 @@ exec::Backend* Session::fast_batch(const pg::MessageView& first) {
   if (plan.target.has_values() && statement->has_literals) sql::scan_shape(statement->sql, shape);
   const exec::Resolution where =
       exec::resolve(plan.target, values_of(statement->sql, shape, batch.bind, plan), *snapshot_, *database_);
-  if (!where.single()) return nullptr;
+  if (!where.single() || (plan.moments && needs_moment(plan, where))) return nullptr;
   if (asks_rows && where.one != snapshot_->home && statement->row_oids != Prepared::RowOids::none) return nullptr;
   exec::Backend* backend = backends_.get_now(where.one);
   if (backend == nullptr) return wait_for(where.one);

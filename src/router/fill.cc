@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "router/execution.h"
+#include "router/number_source.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -13,9 +14,9 @@ namespace {
 constexpr std::size_t kMostBytes = 64 << 20;  // of all answers, with …
 constexpr std::size_t kPerValue = 512;        // … what the parser makes of a value
 
-using Answers = std::vector<std::vector<std::optional<std::string>>>;
+using Answers = FillAnswers;
 
-net::Task<Result<Answers>> ask(exec::Backend& home, std::string_view question, const Execution& asked) {
+net::Task<Result<Answers>> ask_home(exec::Backend& home, std::string_view question, const Execution& asked) {
   exec::Request request;
   request.sql = question;
   request.extended = asked.extended();
@@ -102,6 +103,26 @@ void note_numbers(exec::Backend& home, const plan::Fill& fill, const Result<Answ
 
 }  // namespace
 
+net::Task<Result<Answers>> NumberSource::answers(const plan::Plan& plan, const Execution& execution) {
+  const plan::Fill& fill = *plan.fill;
+  if (may_keep(plan)) {
+    Answers answers;
+    CO_TRY_ASSIGN(const bool answered, co_await answer(fill, answers));
+    if (answered) co_return answers;
+  }
+  if (fill.expressions && !execution.extended()) CO_TRY(co_await s_.check_with_postgres(execution.sql));
+  auto home = co_await s_.backends_.get(s_.snapshot_->home);
+  if (!home.ok()) co_return std::move(home.error());
+  const bool wrote = (*home)->wrote;
+  s_.note_effects(**home, plan.effects);
+  if (!plan.effects.taints) (*home)->wrote = wrote;  // numbers of a sequence are no part of the transaction
+  std::string question = fill.question;
+  if (plan.effects.draws.reads) question = s_.numbers_.put_into(std::move(question), *home, s_.staged_ != nullptr);
+  auto answers = co_await ask_home(**home, question, execution);
+  if (!fill.draws.empty()) note_numbers(**home, fill, answers, s_.numbers_);
+  co_return answers;
+}
+
 // One answer may lead to another question: of values that are left to their defaults, and then of keys that only
 // PostgreSQL can read.
 net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& asked) {
@@ -116,19 +137,7 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
   const plan::Plan* next = &plan;
   bool no_rows = false;
   for (int question = 0; next->fill && question < kMostQuestions; ++question) {
-    if (next->fill->expressions && !asked.extended()) CO_TRY(co_await check_with_postgres(execution.sql));
-    auto home = co_await backends_.get(snapshot_->home);
-    if (!home.ok()) co_return std::move(home.error());
-    const bool wrote = (*home)->wrote;
-    note_effects(**home, next->effects);
-    if (!next->effects.taints) (*home)->wrote = wrote;  // numbers of a sequence are no part of the transaction
-    std::string text_of_question = next->fill->question;
-    if (next->effects.draws.reads)
-      text_of_question = numbers_.put_into(std::move(text_of_question), *home, staged_ != nullptr);
-    auto answered = co_await ask(**home, text_of_question, execution);
-    if (!next->fill->draws.empty()) note_numbers(**home, *next->fill, answered, numbers_);
-    if (!answered.ok()) co_return std::move(answered.error());
-    const Answers answers = std::move(*answered);
+    CO_TRY_ASSIGN(const Answers answers, co_await NumberSource(*this).answers(*next, execution));
     if (!backends_.in_transaction()) {  // hold none while waiting for another
       if (backends_.with_draws() != nullptr) co_await numbers_.read_all();
       backends_.release_idle();

@@ -44,9 +44,10 @@ Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
       sharded_(oids_of(database, catalog::TableKind::sharded)),
       reference_(oids_of(database, catalog::TableKind::reference)) {}
 
-// A table that is sharded; a reference table that is written; what the server's databases share (roles, databases,
-// tablespaces, settings, comments of these), where it is changed. Other locks than those of statements over rows are of
-// schema changes, unless TRUNCATE has left other files behind.
+// Columns: a table that is sharded; a reference table that is written; databases or tablespaces, where they are
+// changed. Whether memberships, settings and comments of roles are changed; whether roles are; whether the user may
+// read passwords. Other locks than those of statements over rows are of schema changes, unless TRUNCATE has left other
+// files behind.
 std::string Guard::touched() const {
   std::string truncated = "false";
   if (!files_.empty())
@@ -54,42 +55,55 @@ std::string Guard::touched() const {
         "l.mode = 'AccessExclusiveLock' AND EXISTS (SELECT FROM pg_catalog.pg_class f WHERE f.oid = l.relation AND "
         "f.relfilenode <> 0 AND pg_catalog.strpos(" +
         pool::quote_literal(files_) + ", ',' || f.oid || ' ' || f.relfilenode || ',') = 0)";
-  return "(SELECT pg_catalog.min(l.relation::pg_catalog.int8) FROM pg_catalog.pg_locks l WHERE l.pid = "
-         "pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND (l.relation = ANY (" +
-         sharded_ + ") AND (l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') OR " + truncated +
+  return "(SELECT pg_catalog.min(l.relation::pg_catalog.int8) FILTER (WHERE l.relation = ANY (" + sharded_ +
+         ") AND (l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') OR " + truncated +
          ") OR l.relation = ANY (" + reference_ + ") AND (l.mode = 'RowExclusiveLock' OR " + truncated +
-         ") OR l.mode = 'RowExclusiveLock' AND l.relation IN (1213, 1260, 1261, 1262, 2396, 2964, 3592)))";
+         ") OR l.mode = 'RowExclusiveLock' AND l.relation IN (1213, 1262)), "
+         "coalesce(pg_catalog.bool_or(l.mode = 'RowExclusiveLock' AND l.relation IN (1260, 1261, 2396, 2964, 3592)), "
+         "false), coalesce(pg_catalog.bool_or(l.mode = 'RowExclusiveLock' AND l.relation = 1260), false), "
+         "pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') FROM pg_catalog.pg_locks l "
+         "WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation') locks (touched, memberships, roles, "
+         "passwords)";
 }
 
 net::Task<Status> Guard::begin() {
   const std::string question =
-      "SELECT " + touched() +
-      ", current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT pg_catalog.string_agg(oid || "
+      "SELECT locks.*, current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT "
+      "pg_catalog.string_agg(oid || "
       "' ' || relfilenode, ',') FROM pg_catalog.pg_class WHERE oid = ANY (" +
-      sharded_ + " || " + reference_ + ")), '') || ',', (SELECT count(*) FROM pg_catalog.pgmosaic_changes(0))";
+      sharded_ + " || " + reference_ + ")), '') || ',', (SELECT count(*) FROM pg_catalog.pgmosaic_changes(0)) FROM " +
+      touched();
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   const auto& row = rows->rows[0];
-  role_ = row[1].value_or("");
-  path_ = row[2].value_or("");
-  files_ = row[3].value_or("");
-  noted_ = row[4].value_or("0");
+  role_ = row[4].value_or("");
+  path_ = row[5].value_or("");
+  files_ = row[6].value_or("");
+  noted_ = row[7].value_or("0");
+  if (row[1] == "t") {
+    CO_TRY_ASSIGN(roles_before_, co_await read_roles(home_, row[3] == "t"));
+  }
   if (!row[0]) co_return Status{};
   co_return make_error("0A000", "SQL given as text in a transaction that has used sharded or written reference tables",
                        "Run it in a transaction of its own: what it touches cannot be told apart.");
 }
 
 net::Task<Status> Guard::end() {
-  CO_TRY(co_await read_changes());
   const std::string question =
-      "SELECT " + touched() +
-      ", EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())";
+      "SELECT locks.*, EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), "
+      "EXISTS (SELECT FROM pg_catalog.pgmosaic_changes(" +
+      noted_ + ")) FROM " + touched();
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
-  leaves_objects_ = rows->rows[0][1] == "t";
-  if (!rows->rows[0][0]) co_return Status{};
-  const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*rows->rows[0][0])));
-  const std::string what = table == database_.tables_by_oid.end() ? "roles or databases, which every server has"
+  const auto& row = rows->rows[0];
+  touches_memberships_ = row[1] == "t";
+  touches_roles_ = row[2] == "t";
+  reads_passwords_ = row[3] == "t";
+  leaves_objects_ = row[4] == "t";
+  if (row[5] == "t") CO_TRY(co_await read_changes());
+  if (!row[0]) co_return Status{};
+  const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*row[0])));
+  const std::string what = table == database_.tables_by_oid.end() ? "databases or tablespaces, which every server has"
                            : table->second->kind == catalog::TableKind::sharded
                                ? "sharded table \"" + table->second->name + "\""
                                : "reference table \"" + table->second->name + "\" to write it";

@@ -1,14 +1,17 @@
 // Around a statement that runs SQL which nobody has read (plan::Plan::guarded): functions with EXECUTE, query_to_xml,
 // DO blocks. The home runs it in a transaction; what it has touched is known from the locks it holds behind it, and
-// what it did to the schema from notes that an event trigger of the home's takes (control/install_home_sql.h).
+// what it did to the schema from notes that an event trigger of the home's takes (control/install_home_sql.h); what it
+// did to roles from their catalogs (router/home_roles.h).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "catalog/catalog.h"
 #include "net/task.h"
 #include "pool/server_conn.h"
+#include "router/home_roles.h"
 
 namespace pgmosaic::router {
 
@@ -31,6 +34,12 @@ class Guard {
   net::Task<Status> end();
   // What end() has found, in order.
   const std::vector<HomeChange>& changes() const { return changes_; }
+  // What it may have done to roles: memberships, settings and comments, or to the roles as well.
+  bool touches_memberships() const { return touches_memberships_; }
+  bool touches_roles() const { return touches_roles_; }
+  bool reads_passwords() const { return reads_passwords_; }
+  // What roles there were before, where the transaction had changed them already: nobody else can see them.
+  const std::optional<RoleCatalogs>& roles_before() const { return roles_before_; }
   // Whether the backend then had temporary objects of the session.
   bool leaves_objects() const { return leaves_objects_; }
 
@@ -40,7 +49,8 @@ class Guard {
   net::Task<Result<std::string>> text_in(std::string_view stack);
   pool::ServerConn& home_;
   const catalog::Database& database_;
-  bool leaves_objects_ = false;
+  bool leaves_objects_ = false, touches_memberships_ = false, touches_roles_ = false, reads_passwords_ = false;
+  std::optional<RoleCatalogs> roles_before_;
   const std::string sharded_, reference_;  // arrays of OIDs
   // Before the statement: what others groups have, too; of all tables, as TRUNCATE gives them new ones.
   std::string role_, path_, files_;

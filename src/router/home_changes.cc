@@ -48,7 +48,68 @@ net::Task<Status> HomeChanges::check_partition(const HomeChange& change, const p
                        "The home runs it, which has no rows of it: write them with a statement of their own.");
 }
 
-net::Task<Status> HomeChanges::follow(const std::vector<HomeChange>& changes) {
+// The home's catalogs now, and as they were before the statement. A role's name in another session's transaction does
+// not matter: what it commits meanwhile is in both, or fails elsewhere.
+net::Task<Result<RoleChanges>> HomeChanges::role_changes(const Guard& guard) {
+  const auto& groups = s_.snapshot_->groups;
+  const bool others = std::any_of(groups.begin(), groups.end(),
+                                  [](const catalog::Group& group) { return !group.home && !group.beside_home; });
+  if (others && guard.touches_roles() && !guard.reads_passwords())
+    co_return make_error("0A000",
+                         "roles made or changed in a function, procedure or block by a user who is no superuser",
+                         "The other servers need the passwords, which only superusers may read: run CREATE, ALTER or "
+                         "DROP ROLE as a statement of its own.");
+  std::optional<RoleCatalogs> before = guard.roles_before();
+  if (!before) {
+    auto borrowed = co_await s_.backends_.borrow(s_.snapshot_->home);
+    if (!borrowed.ok()) co_return std::move(borrowed.error());
+    auto read = co_await read_roles(**borrowed, guard.reads_passwords());
+    s_.backends_.give_back();
+    if (!read.ok()) co_return std::move(read.error());
+    before = std::move(*read);
+  }
+  auto behind = co_await read_roles(*s_.backends_.held(s_.snapshot_->home)->conn, guard.reads_passwords());
+  if (!behind.ok()) co_return std::move(behind.error());
+  RoleChanges changes = compare_roles(*before, *behind);
+  if (changes.of_others)
+    co_return make_error("0A000", "settings and comments of databases or tablespaces in a function, procedure or block",
+                         "The servers have other databases: run it as a statement of its own.");
+  for (const std::string& name : changes.remade) s_.backends_.remade_roles().insert(name);
+  for (const std::string& statement : changes.first)
+    if (statement.find(" PASSWORD 'md5") != std::string::npos)
+      co_return make_error("0A000", "md5 passwords are not supported",
+                           "SET password_encryption = 'scram-sha-256', or give a SCRAM-SHA-256 verifier.");
+  co_return changes;
+}
+
+net::Task<Status> HomeChanges::change_roles(const std::vector<std::string>& statements) {
+  if (statements.empty()) co_return Status{};
+  plan::Ddl ddl;
+  ddl.everywhere = statements;
+  ddl.tag = "ALTER ROLE";
+  ddl.changes_catalog = false;
+  ddl.server_wide = ddl.done_at_home = true;
+  std::string tag;
+  Status status = co_await s_.apply_ddl(ddl, tag, nullptr);
+  if (status.ok() || !status.error().sqlstate.starts_with("42")) co_return status;
+  Error error = make_error("0A000", "roles changed in a function, procedure or block in a way that fails elsewhere",
+                           "The servers have other roles or rights: run it as a statement of its own.");
+  error.detail = status.error().message;
+  co_return error;
+}
+
+net::Task<Status> HomeChanges::follow(const Guard& guard) {
+  RoleChanges roles;
+  s_.changed_schema_ = s_.changed_schema_ || guard.touches_memberships() || !guard.changes().empty();
+  if (guard.touches_memberships()) {
+    CO_TRY_ASSIGN(roles, co_await role_changes(guard));
+  }
+  CO_TRY(co_await change_roles(roles.first));
+  CO_TRY(co_await follow_schema(guard.changes()));
+  co_return co_await change_roles(roles.last);
+}
+
+net::Task<Status> HomeChanges::follow_schema(const std::vector<HomeChange>& changes) {
   for (const HomeChange& change : changes) {
     const plan::PlanPtr planned = plan(change);
     const plan::Plan& plan = *planned;

@@ -13,9 +13,12 @@ class HomeChanges {
   explicit HomeChanges(Session& session) : s_(session) {}
 
   // REQUIRES: a transaction, in which the home made the changes. After an error it must be rolled back.
-  net::Task<Status> follow(const std::vector<HomeChange>& changes);
+  net::Task<Status> follow(const Guard& guard);
 
  private:
+  net::Task<Status> follow_schema(const std::vector<HomeChange>& changes);
+  net::Task<Result<RoleChanges>> role_changes(const Guard& guard);
+  net::Task<Status> change_roles(const std::vector<std::string>& statements);
   plan::PlanPtr plan(const HomeChange& change);
   net::Task<Status> check_partition(const HomeChange& change, const plan::Ddl::NewPartition& partition);
 

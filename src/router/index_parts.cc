@@ -158,7 +158,15 @@ net::Task<Status> IndexWork::make_leaf(exec::GroupId group, const Leaf& leaf) {
     auto made = co_await conn(group).query(create);
     if (!made.ok()) co_return named(std::move(made.error()), leaf.part);
   }
-  const std::string attach = "ALTER INDEX " + index_.qualified() + " ATTACH PARTITION " + shard(leaf.part);
+  // To compare them PostgreSQL computes what is constant in them, here as whoever asks: others' functions are not to
+  // run with the rights of a superuser, so this is done as the table's owner, as PostgreSQL builds indexes.
+  const auto oid_of = [](const std::string& name) {
+    return "pg_catalog.to_regclass(" + pool::quote_literal(name) + ")::pg_catalog.oid";
+  };
+  const std::string attach = index_.computes
+                                 ? "SELECT pg_catalog.pgmosaic_attach_index(" + oid_of(index_.qualified()) + ", " +
+                                       oid_of(shard(leaf.part)) + ", pg_catalog.current_setting('search_path'))"
+                                 : "ALTER INDEX " + index_.qualified() + " ATTACH PARTITION " + shard(leaf.part);
   Status attached = co_await gently(group, attach);
   if (!attached.ok()) co_return named(std::move(attached.error()), leaf.part);
   co_return Status{};

@@ -36,7 +36,8 @@ namespace {
 //   $1: a condition for i (pg_index) and c (its pg_class)
 constexpr const char* kFind = R"(
 SELECT c.oid, n.nspname, c.relname, i.indisvalid, u.word, pg_catalog.substr(d.text, pg_catalog.length(p.prefix) + 1),
-       ' WHERE ' || pg_catalog.pg_get_expr(i.indpred, i.indrelid), s.spcname
+       ' WHERE ' || pg_catalog.pg_get_expr(i.indpred, i.indrelid), s.spcname,
+       i.indpred IS NOT NULL OR i.indexprs IS NOT NULL
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace q ON q.oid = t.relnamespace
@@ -164,6 +165,7 @@ net::Task<Result<IndexWork::Index>> IndexWork::find(std::string condition) {
   index.valid = row[3] == "t";
   index.unique = *row[4];
   index.rest = *row[5];
+  index.computes = row[8] == "t";
   const std::string where = row[6].value_or("");
   if (row[7]) {
     if (!index.rest.ends_with(where))

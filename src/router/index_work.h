@@ -62,6 +62,7 @@ class IndexWork final : public SchemaStep {
     catalog::Oid oid = 0;  // 0: none
     std::string schema, name;
     bool valid = false;
+    bool computes = false;     // it has expressions or a predicate, with functions perhaps
     std::string unique, rest;  // CREATE <unique>INDEX name ON table<rest>
     std::string qualified() const;
   };

@@ -96,15 +96,25 @@ bool left_its_group(const Error& error, const catalog::Database& database) {
   return table != nullptr && !table->shard_prefix.empty();
 }
 
+namespace {
+
+// Leaves that nobody has declared. Partitions are the user's own.
+bool has_own_leaves(const catalog::Colocation& colocation) { return !colocation.by_partition; }
+
+}  // namespace
+
 bool keeps_group(const plan::Plan& plan, const Execution& execution, const catalog::Database& database) {
   if (!plan.key_change) return true;
   if (!execution.where.single()) return false;
   const catalog::Colocation& colocation = *database.colocation(plan.target.colocation);
-  if (exec::groups_of(colocation).size() <= 1) return true;
+  // A row that goes to another leaf would fire other triggers than those of an UPDATE: RowMover looks at them.
+  const bool leaves = has_own_leaves(colocation) && colocation.shards.size() > 1;
+  if (!leaves && exec::groups_of(colocation).size() <= 1) return true;
   if (plan.key_change->constants.empty()) return false;
   bool is_null = false;
   const auto shard = exec::shard_of(plan.key_change->constants, execution.values, colocation, is_null);
   if (!shard) return false;
+  if (leaves) return execution.where.proven() && execution.where.shard == *shard;
   return *shard >= colocation.shards.size() || colocation.shards[*shard].group == execution.where.one;
 }
 
@@ -142,7 +152,8 @@ std::string RowMover::question() const {
 }
 
 void RowMover::read_obstacle(const std::vector<std::optional<std::string>>& facts) {
-  if (facts[0] == "t") {
+  has_triggers_ = facts[0] == "t";
+  if (has_triggers_) {
     obstacle_ = plan::cannot_move("the table has triggers");
   } else if (facts[1] == "t") {
     obstacle_ = plan::cannot_move("foreign keys reference the table",
@@ -231,25 +242,73 @@ std::string RowMover::shard_of_row(exec::GroupId group) const {
   return "(SELECT " + value + " FROM (SELECT " + row + ") AS pgmosaic_new)";
 }
 
+// SQL for the leaf's number among these, by a key's expressions.
+std::string RowMover::leaf_of(const std::vector<std::string>& key, const std::string& remainders) const {
+  std::string row, keys;
+  for (std::size_t i = 0; i < key.size(); ++i) {
+    const catalog::Column& column = table_.columns[static_cast<std::size_t>(table_.key_columns[i])];
+    row += (i == 0 ? "CAST(" : ", CAST(") + key[i] + " AS " + key_types_[i] + ") AS " +
+           pool::quote_identifier(column.name);
+    keys += ", pgmosaic_new." + pool::quote_identifier(column.name);
+  }
+  const std::size_t open = hash_key_.find('(');  // HASH (…)
+  if (colocation_.computed) keys = ", " + hash_key_.substr(open + 1, hash_key_.rfind(')') - open - 1);
+  return "(SELECT (SELECT pgmosaic_shard FROM pg_catalog.unnest('{" + remainders +
+         "}'::pg_catalog.int4[]) AS pgmosaic_shard WHERE pg_catalog.satisfies_hash_partition(" +
+         as_regclass(hash_table_) + ", " + std::to_string(colocation_.shards.size()) + ", pgmosaic_shard" + keys +
+         ")) FROM (SELECT " + row + ") AS pgmosaic_new)";
+}
+
+// SQL that is not NULL for a row whose new key belongs to another leaf; where that makes no difference NULL.
+std::string RowMover::other_leaf() const {
+  if (!has_triggers_ || !has_own_leaves(colocation_) || hash_table_.empty()) return "NULL::pg_catalog.int4";
+  std::string remainders;
+  for (std::size_t i = 0; i < colocation_.shards.size(); ++i) remainders += (i == 0 ? "" : ",") + std::to_string(i);
+  return "CASE WHEN " + leaf_of(change_.old_key, remainders) + " OPERATOR(pg_catalog.<>) " +
+         leaf_of(change_.new_key, remainders) + " THEN 1 END";
+}
+
 std::string RowMover::taking(exec::GroupId group) const {
   return replaced(change_.take, "'" + change_.mark + "'", shard_of_row(group));
 }
 
+namespace {
+
+// Whether some row is a count that is not 0.
+class Counts final : public exec::RowSink {
+ public:
+  bool put(std::string_view message) override {
+    std::vector<std::optional<std::string_view>> values;
+    if (message.front() == 'D') pg::parse_data_row(message.substr(pg::kHeaderSize), values);
+    any_ = any_ || (!values.empty() && values[0] != "0");
+    return true;
+  }
+  net::Task<bool> throttle() override { co_return true; }
+  bool any() const { return any_; }
+
+ private:
+  bool any_ = false;
+};
+
+}  // namespace
+
 // What waits for other transactions waits here: the statements behind see the rows as those have left them.
 net::Task<Status> RowMover::lock() {
+  const std::string text = replaced(change_.lock, "'" + change_.mark + "'", other_leaf());
   std::vector<exec::RowReader> readers;
   for (exec::Backend* source : sources_) {
     readers.emplace_back(*source);
-    readers.back().send(request(change_.lock));
+    readers.back().send(request(text));
   }
   exec::GatherOptions options;
   options.describe = false;
-  Nowhere nowhere;
-  auto locked = co_await exec::gather(readers, options, nowhere);
+  Counts other_leaves;
+  auto locked = co_await exec::gather(readers, options, other_leaves);
   if (!locked.ok()) {
     locked.error().position = 0;
     co_return std::move(locked.error());
   }
+  if (other_leaves.any()) co_return Error(*obstacle_);
   co_return Status{};
 }
 
@@ -394,8 +453,9 @@ net::Task<Result<uint64_t>> RowMover::run(const std::vector<exec::Backend*>& sou
                                           exec::RowSink& sink) {
   sources_ = sources;
   CO_TRY(co_await prepare());
-  if (obstacle_) co_return co_await update_rest(update, sink);
+  if (obstacle_ && !has_triggers_) co_return co_await update_rest(update, sink);
   CO_TRY(co_await lock());
+  if (obstacle_) co_return co_await update_rest(update, sink);
   CO_TRY(stop_.check());
   co_return co_await move(update, sink);
 }

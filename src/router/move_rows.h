@@ -51,6 +51,8 @@ class RowMover {
   void read_obstacle(const std::vector<std::optional<std::string>>& facts);
   void read_partitions(const std::vector<std::vector<std::optional<std::string>>>& rows);
   std::string shard_of_row(exec::GroupId group) const;
+  std::string leaf_of(const std::vector<std::string>& key, const std::string& remainders) const;
+  std::string other_leaf() const;
   std::string taking(exec::GroupId group) const;
   net::Task<Status> lock();
   net::Task<Status> take();
@@ -75,7 +77,8 @@ class RowMover {
   const StopSigns stop_;
 
   std::vector<exec::Backend*> sources_;
-  std::optional<Error> obstacle_;                 // why rows cannot move
+  std::optional<Error> obstacle_;  // why rows cannot move
+  bool has_triggers_ = false;
   std::vector<std::string> key_types_;            // with their modifiers
   std::string hash_table_, hash_key_;             // by hash: the table, on every group, and its key
   std::map<uint32_t, std::string> conditions_;    // by partition: shard → what holds for its rows

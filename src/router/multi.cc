@@ -11,6 +11,7 @@
 #include "router/move_rows.h"
 #include "router/router_calls.h"
 #include "router/session.h"
+#include "router/snapshots.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -60,7 +61,7 @@ bool first_group_alone(const plan::Plan& plan) {
 net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const Execution& execution,
                                                  const std::vector<Split>& parts, std::vector<exec::RowReader>& readers,
                                                  const exec::GatherOptions& options, exec::OutputLoss loss,
-                                                 exec::RowSink& sink) {
+                                                 exec::RowSink& sink, SnapshotAttempts* snapshots) {
   const bool several = parts.size() > 1;
   const bool combines = several && plan.combine.has_value();
   exec::Request request;
@@ -69,6 +70,7 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   request.types = &execution.types;
   request.client_formats = !combines;
   request.prepared = execution.prepared_name;
+  request.commit = snapshots != nullptr;
   std::vector<exec::RowReader> first;
   exec::GatherResult first_result;
   if (several && first_group_alone(plan)) {
@@ -88,6 +90,13 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
     if (!others.ok()) co_return std::move(others.error());
     co_return first_result;
   }
+  if (snapshots != nullptr) {
+    Status agreed = co_await snapshots->check(readers);
+    if (!agreed.ok()) {
+      for (exec::RowReader& reader : readers) co_await reader.finish();
+      co_return std::move(agreed.error());
+    }
+  }
   if (!combines) co_return co_await exec::gather(readers, options, sink);
   exec::Request final_request;
   final_request.bind = execution.bind;
@@ -99,9 +108,10 @@ net::Task<Result<exec::GatherResult>> read_guarded(const plan::Plan& plan, const
                                                    const std::vector<Split>& parts,
                                                    std::vector<exec::RowReader>& readers,
                                                    const exec::GatherOptions& options, exec::OutputLoss loss,
-                                                   exec::RowSink& sink, std::optional<Guard>& guard) {
+                                                   exec::RowSink& sink, std::optional<Guard>& guard,
+                                                   SnapshotAttempts* snapshots) {
   if (guard) CO_TRY(co_await guard->begin());
-  auto result = co_await read_parts(plan, execution, parts, readers, options, loss, sink);
+  auto result = co_await read_parts(plan, execution, parts, readers, options, loss, sink, snapshots);
   if (!result.ok())
     result.error().position = position_in(execution.sql, parts[0].sql, result.error().position);
   else if (guard)
@@ -125,6 +135,7 @@ const plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
   if (is_signal(given)) co_return co_await run_signal(execution);
+  if (!execution.at_moment && needs_moment(given, execution.where)) co_return co_await run_at_moment(given, execution);
   if (given.fill) co_return co_await run_filled(given, execution);
   // A cached plan's rewritten texts hold another statement's literals.
   plan::Plan fresh;
@@ -156,7 +167,7 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
   if (several && plan.multi_group_error) co_return co_await refuse(execution.sql, *plan.multi_group_error);
   // Rewritten texts could be right where the client's is not (a column that is not grouped by).
   const bool rewritten = plan.combine || (plan.gather && !plan.gather->sql.empty());
-  if (several && rewritten && !execution.extended() && plan.virtual_relations.empty())
+  if (several && rewritten && !execution.extended() && !execution.at_moment && plan.virtual_relations.empty())
     CO_TRY(co_await check_with_postgres(execution.sql));
   if (several) CO_TRY(check_place(plan, backends_.in_transaction(), implicit_));
 
@@ -167,9 +178,13 @@ net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& executi
 net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& execution,
                                      const std::vector<Split>& parts, std::vector<std::size_t> order) {
   const bool several = parts.size() > 1;
-  // A write to several groups is atomic: a transaction of its own, if none is open.
-  const bool own =
-      (plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !backends_.in_transaction();
+  // A write to several groups is atomic, and a read of several groups sees all of a transaction or nothing: a
+  // transaction of its own, if none is open.
+  const bool reads = several && worker_.config->sharding.untorn_reads && !plan.effects.writes &&
+                     !plan.read_tables.empty() && !backends_.in_transaction();
+  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) &&
+                             !backends_.in_transaction());
+  SnapshotAttempts snapshots(worker_, backends_, plan.read_tables, plan.kind != plan::PlanKind::copy_out);
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
@@ -179,28 +194,40 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   std::optional<MovesGiveWay> way;
   for (int attempt = 1;; ++attempt) {
     const MoveWatch watch(worker_.context.moves, backends_.database(), several ? plan.written : 0);
-    if (own) begin_transaction("BEGIN", true);
+    if (own) begin_transaction(reads ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN", true);
     auto backends = co_await backends_.get_all(groups);
     Result<exec::GatherResult> result = exec::GatherResult();
     std::optional<Guard> guard;
-    if (backends.ok()) {
+    Status taken;
+    if (reads && backends.ok()) taken = co_await snapshots.take(*backends);
+    bool sent = false;
+    if (!taken.ok()) {
+      result = std::move(taken.error());
+    } else if (backends.ok()) {
       std::vector<exec::RowReader> readers;
       for (exec::Backend* backend : *backends) note_effects(readers.emplace_back(*backend).backend(), plan.effects);
       exec::Backend& first = *backends->front();
       if (plan.guarded) guard.emplace(*first.conn, *database_);
-      result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard);
+      result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard,
+                                     reads ? &snapshots : nullptr);
+      sent = true;
       if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
     } else {
       result = std::move(backends.error());
     }
     drop_broken_backends();
+    if (snapshots.again() && !cancelled_ && !client_gone_) {
+      (void)(co_await end_own_transaction(torn(), sent));
+      co_await snapshots.wait();
+      continue;
+    }
     const bool missed = result.ok() ? watch.moved() : moved_between_leaves(result.error());
     Status status;
     if (!result.ok()) status = std::move(result.error());
     if (missed && result.ok()) status = moved_beside();
-    if (status.ok() && guard) status = co_await HomeChanges(*this).follow(guard->changes());
+    if (status.ok() && guard) status = co_await HomeChanges(*this).follow(*guard);
     if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);
-    if (own) status = co_await end_own_transaction(std::move(status));
+    if (own) status = co_await end_own_transaction(std::move(status), reads && sent);
     if (own && guard && status.ok()) status = co_await read_back_settings("");
     if (missed && own && !plan.returns_rows && attempt < kAttempts && !cancelled_ && !client_gone_) {
       MoveLog::Key key(backends_.database(), plan.written);
@@ -215,9 +242,12 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   }
 }
 
-// Of a transaction that one statement needed for itself.
-net::Task<Status> Session::end_own_transaction(Status status) {
-  if (status.ok()) {
+// Of a transaction that one statement needed for itself. `commit_sent`: it was a read, and its COMMIT went along.
+net::Task<Status> Session::end_own_transaction(Status status, bool commit_sent) {
+  if (commit_sent) {
+    co_await backends_.finish_reads();
+    end_of_transaction(true);
+  } else if (status.ok()) {
     status = co_await commit_transaction();
   } else {
     co_await abort_transaction();

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "control/unborn_roles.h"
 #include "plan/new_role.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
@@ -24,11 +25,27 @@ net::Task<Status> make_role_known(exec::Backends& backends, exec::GroupId home, 
   auto made = co_await (*borrowed)->query("CREATE ROLE " + name + "; COMMENT ON ROLE " + name + " IS " +
                                           pool::quote_literal(control::kUnborn));
   backends.give_back();
+  if (!made.ok() && made.error().sqlstate == "42710") {  // it would be dropped, if the transaction were committed
+    backends.remade_roles().insert(steps.name);
+    co_return Status{};
+  }
   if (!made.ok()) co_return std::move(made.error());
   backends.note_role(steps.name);
   ddl.home_instead = {"COMMENT ON ROLE " + name + " IS NULL" + (steps.attributes.empty() ? "" : ";") +
                       steps.attributes};
   co_return Status{};
+}
+
+Status check_remade_roles(exec::Backends& backends, const plan::Ddl& ddl) {
+  for (const std::string& role : backends.remade_roles())
+    for (const std::string& text : ddl.everywhere) {
+      sql::TokenScanner words(text);
+      for (sql::Token word = words.next(); word.kind != sql::Token::Kind::end; word = words.next())
+        if ((word.kind == sql::Token::Kind::word || word.kind == sql::Token::Kind::quoted) && words.name(word) == role)
+          return make_error("0A000", "role \"" + role + "\" in the transaction that has dropped one of this name",
+                            "Commit DROP and CREATE ROLE first.");
+    }
+  return {};
 }
 
 net::Task<void> drop_unborn_roles(exec::Backends& backends, exec::GroupId home) {

@@ -14,8 +14,11 @@
 namespace pgmosaic::router {
 
 // Before CREATE ROLE in a transaction block: `ddl` becomes what is left to do. Errors are PostgreSQL's for the
-// statement.
+// statement. A role that the transaction has dropped before cannot be made known: see check_remade_roles().
 net::Task<Status> make_role_known(exec::Backends& backends, exec::GroupId home, plan::Ddl& ddl);
+// Before a schema change that the group beside the home runs, too: it would give the rights to the role that is
+// dropped, and wait for its end.
+Status check_remade_roles(exec::Backends& backends, const plan::Ddl& ddl);
 // After the end of the transaction, or after ROLLBACK TO: those of its roles that did not come to be.
 net::Task<void> drop_unborn_roles(exec::Backends& backends, exec::GroupId home);
 

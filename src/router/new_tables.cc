@@ -63,10 +63,36 @@ std::string leaf_prefix(const std::string& table, catalog::Oid oid) {
   return short_name(table) + "_" + std::to_string(oid);
 }
 
+// Columns whose equal values may be in different partitions: nondeterministic ones that the key compares in another
+// way, or computes with.
+static net::Task<Status> check_equality(pool::ServerConn& conn, const std::string& relation) {
+  const std::string question =
+      "SELECT a.attname FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_attribute a ON a.attrelid = "
+      "p.partrelid "
+      "JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation WHERE p.partrelid = " +
+      relation +
+      " AND NOT l.collisdeterministic AND (EXISTS (SELECT FROM ROWS FROM "
+      "(pg_catalog.unnest(p.partattrs::pg_catalog.int2[]), pg_catalog.unnest(p.partcollation::pg_catalog.oid[])) AS k "
+      "(att, coll) WHERE k.att = a.attnum AND k.coll <> a.attcollation) OR (p.partexprs IS NOT NULL AND NOT a.attnum = "
+      "ANY (p.partattrs::pg_catalog.int2[]) AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = p.partrelid AND d.objsubid = a.attnum AND d.refclassid "
+      "= d.classid AND d.refobjid = d.objid AND d.refobjsubid = 0))) LIMIT 1";
+  auto rows = co_await conn.query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return Status{};
+  co_return make_error("0A000",
+                       "column \"" + *rows->rows[0][0] +
+                           "\" has a nondeterministic collation and cannot be a distribution "
+                           "column with another one, or in an expression",
+                       "Use a column with a deterministic collation, or leave out COLLATE.");
+}
+
 // A table whose shards are the partitions that its user declares, none yet.
 net::Task<Status> NewTables::by_partition(const plan::Ddl::NewSharded& wish) {
   CO_TRY_ASSIGN(const std::string name, co_await name_of(wish.schema, wish.table));
   CO_TRY_ASSIGN(const catalog::Oid oid, co_await oid_at_home(name));
+  const std::string relation = std::to_string(oid);
+  CO_TRY(co_await check_equality(*backends_.held(snapshot_.home)->conn, relation));
   CO_TRY_ASSIGN(const catalog::ColocationId id, control_.new_colocation());
   catalog::Colocation colocation;
   colocation.id = id;
@@ -152,6 +178,7 @@ net::Task<Status> NewTables::read_expression_key(const plan::Ddl::NewSharded& wi
       "WHERE p.partrelid = " +
       relation + " ORDER BY k.n";
   pool::ServerConn& group = *backends_.held(snapshot_.any_shards_group())->conn;
+  CO_TRY(co_await check_equality(group, relation));
   auto key = co_await group.query(parts);
   if (!key.ok()) co_return std::move(key.error());
   for (const auto& row : key->rows) {
@@ -247,6 +274,7 @@ net::Task<Status> NewTables::create_leaves(const catalog::Colocation& colocation
 }
 
 net::Task<Status> NewTables::before(const plan::Ddl& ddl) {
+  if (ddl.tag == "ALTER TABLE" && !ddl.object.empty()) CO_TRY(co_await refuse_default(ddl.object));
   if (!ddl.not_partitioned.empty()) CO_TRY(co_await refuse_partitioned(ddl.not_partitioned));
   if (ddl.replaced_leaves) CO_TRY(co_await replace_leaves(*ddl.replaced_leaves));
   for (const auto& partition : ddl.new_partitions)
@@ -263,6 +291,17 @@ net::Task<Status> NewTables::after(const plan::Ddl& ddl) {
   for (const auto& made : ddl.new_partitions) CO_TRY(co_await partition(made));
   if (!ddl.new_partitions.empty()) CO_TRY(co_await check_range_keys(ddl));
   co_return Status{};
+}
+
+// Of DETACH CONCURRENTLY, which the groups do in one transaction: PostgreSQL could not.
+net::Task<Status> NewTables::refuse_default(const std::string& table) {
+  const std::string question =
+      "SELECT FROM pg_catalog.pg_partitioned_table WHERE partdefid <> 0 AND partrelid = pg_catalog.to_regclass(" +
+      pool::quote_literal(table) + ")";
+  auto rows = co_await backends_.held(snapshot_.home)->conn->query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  if (rows->rows.empty()) co_return Status{};
+  co_return make_error("55000", "cannot detach partitions concurrently when a default partition exists");
 }
 
 net::Task<Status> NewTables::refuse_partitioned(const std::string& index) {

@@ -44,6 +44,7 @@ class NewTables {
 
  private:
   net::Task<Status> refuse_partitioned(const std::string& index);
+  net::Task<Status> refuse_default(const std::string& table);
   net::Task<Result<bool>> exists(const plan::Ddl::NewSharded& wish);
   net::Task<Status> sharded(const plan::Ddl::NewSharded& wish);
   // A reference table is recorded; a local one is what the catalog takes for granted.

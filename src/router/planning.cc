@@ -11,6 +11,7 @@ namespace pgmosaic::router {
 namespace {
 
 constexpr int64_t kGateWaitUs = 500;
+constexpr int64_t kGatePatienceUs = 30'000'000;
 
 // It changes the metadata store alone, like a schema change that is not transactional.
 plan::Plan plan_layout_command(std::string_view sql) {
@@ -39,20 +40,27 @@ bool Session::context_current() {
 net::Task<Status> Session::ask_temporary_names() {
   exec::Backend* home = snapshot_ ? backends_.held(snapshot_->home) : nullptr;
   const bool pinned = home != nullptr && home->pinned;
-  if (!pinned) temporary_.names.clear();
-  if (!pinned || temporary_.known || failed_ || !home->conn->idle() || !home->conn->alive() || home->conn->open_batch())
+  if (!pinned) {
+    temporary_.names.clear();
+    temporary_.any = false;
+  }
+  const std::vector<std::string>& path = plan_settings_->search_path;
+  const bool known = temporary_.known && temporary_.path == path;
+  if (!pinned || known || failed_ || !home->conn->idle() || !home->conn->alive() || home->conn->open_batch())
     co_return Status{};
-  auto rows = co_await home->conn->query(kAskTemporaryNames);
+  auto rows = co_await home->conn->query(router::ask_temporary_names(path));
   if (!rows.ok()) co_return std::move(rows.error());
   temporary_.names.clear();
-  for (const auto& row : rows->rows) temporary_.names.insert(*row[0]);
+  temporary_.any = !rows->rows.empty();
+  for (const auto& row : rows->rows)
+    if (*row[1] == "t") temporary_.names.insert(*row[0]);
+  temporary_.path = path;
   temporary_.known = true;
   co_return Status{};
 }
 
 net::Task<Status> Session::refresh_context() {
   if (context_current()) co_return Status{};
-  CO_TRY(co_await ask_temporary_names());
   snapshot_ = staged_ ? staged_->snapshot : worker_.snapshot;
   database_ = snapshot_->database(backends_.database());
   if (database_ != nullptr) backends_.set_oid_maps(database_->oid_maps);
@@ -87,13 +95,14 @@ net::Task<Status> Session::refresh_context() {
   }
   if (!local_path_) plan_settings_ = known->second;
   path_settings_ = backends_.settings();
+  CO_TRY(co_await ask_temporary_names());
   std::string description = backends_.database() + '\0' + std::to_string(snapshot_->epoch) + '\0' + backends_.user();
   if (staged_)
     description += std::string(1, '\0') + "staged " + std::to_string(pid_) + "/" + std::to_string(staged_serial_);
   for (const std::string& schema : plan_settings_->search_path) description += '\0' + schema;
   description += '\0' + std::to_string(static_cast<int>(plan_settings_->encoding));
   description += plan_settings_->comparable_output ? "" : " incomparable";
-  if (!temporary_.names.empty()) description += std::string(1, '\0') + "temporary " + std::to_string(pid_);
+  if (temporary_.any) description += std::string(1, '\0') + "temporary " + std::to_string(pid_);
   for (const std::string& name : temporary_.names) description += '\0' + name;
   plan_context_id_ = worker_.plans.context_id(description);
   co_return Status{};
@@ -101,7 +110,11 @@ net::Task<Status> Session::refresh_context() {
 
 // Waits before the gate; what was planned must be looked at again behind it.
 net::Task<Status> Session::enter_names(bool planning) {
+  const int64_t deadline_us = worker_.loop.now_us() + kGatePatienceUs;
   while (!names_.enter(backends_.database())) {
+    if (worker_.loop.now_us() > deadline_us)
+      co_return make_error("55P03", "a schema change of this database is not finished: a group does not answer",
+                           "Try again when all groups do. What it made is not known before.");
     co_await worker_.loop.sleep(kGateWaitUs);
     if (client_gone_ || closing_) co_return make_error("57P01", "terminating connection due to administrator command");
     if (cancelled_ || timed_out_)
@@ -140,7 +153,7 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
   context.partitions_sharded = config.sharding.partitioned_table_type == DefaultTableType::sharded;
   context.default_shard_count = static_cast<uint32_t>(config.sharding.default_shard_count);
   context.parameter_types = types;
-  if (!temporary_.names.empty()) context.temporary = &temporary_.names;
+  if (temporary_.any) context.temporary = &temporary_.names;
   context.bytewise_default_collation = database_->bytewise_default;
   return context;
 }

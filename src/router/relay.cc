@@ -1,6 +1,7 @@
 // The hot half of a statement: replies of one backend go to the client as they came, without copies where the client
 // keeps up. Whole runs of messages are sent with one system call.
 #include "base/log.h"
+#include "plan/planner.h"
 #include "router/execution.h"
 #include "router/new_tables.h"
 #include "router/session.h"
@@ -36,7 +37,65 @@ void rename_parts(std::string& message, const catalog::Table& table) {
   }
 }
 
+// Where a field of Error::fields has its value; npos: there is none.
+std::size_t field_at(const std::string& fields, char code) {
+  for (std::size_t at = 0; at < fields.size(); at = fields.find('\0', at) + 1)
+    if (fields[at] == code) return at + 1;
+  return std::string::npos;
+}
+
+std::string field_of(const std::string& fields, char code) {
+  const std::size_t at = field_at(fields, code);
+  return at == std::string::npos ? std::string() : fields.c_str() + at;
+}
+
+// The home's currval() and lastval() are functions, which PostgreSQL's own do not stand in (install_home_sql.h).
+void without_number_context(std::string& fields) {
+  const std::size_t at = field_at(fields, 'W');
+  while (at != std::string::npos) {
+    const std::string context = fields.c_str() + at;
+    if (!context.starts_with("PL/pgSQL function currval(regclass,bigint[]) line ") &&
+        !context.starts_with("PL/pgSQL function lastval(bigint[]) line "))
+      return;
+    const std::size_t line = context.find('\n');
+    if (line == context.npos) fields.erase(at - 1, context.size() + 2);
+    if (line == context.npos) return;
+    fields.erase(at, line + 1);
+  }
+}
+
+const catalog::ForeignKey* key_of_part(const catalog::Database& database, const catalog::Table& table,
+                                       const std::string& part, const std::string& message) {
+  const catalog::ForeignKey* found = nullptr;
+  for (const catalog::ForeignKey& key : table.foreign_keys) {
+    if (key.name == part) return nullptr;
+    const auto referenced = database.tables_by_oid.find(key.referenced);
+    if (referenced == database.tables_by_oid.end() || referenced->second->shard_prefix.empty() ||
+        message.find('"' + referenced->second->name + '"') == std::string::npos)
+      continue;
+    const bool fits =
+        part.starts_with(key.parts) && part.find_first_not_of("0123456789", key.parts.size()) == part.npos;
+    if (found == nullptr || fits) found = &key;
+  }
+  return found;
+}
+
 }  // namespace
+
+// Of a foreign key between sharded tables PostgreSQL has a part for each leaf that it references, under a name of its
+// own, which stands in errors.
+void Session::rename_foreign_key(Error& error) const {
+  if (error.sqlstate != "23503" || database_ == nullptr) return;
+  const catalog::Table* table = database_->find(field_of(error.fields, 's'), field_of(error.fields, 't'));
+  const std::string part = field_of(error.fields, 'n');
+  if (table == nullptr || part.empty()) return;
+  const catalog::ForeignKey* key = key_of_part(*database_, *table, part, error.message);
+  if (key == nullptr) return;
+  const std::string quoted = '"' + part + '"';
+  if (const std::size_t at = error.message.find(quoted); at != std::string::npos)
+    error.message.replace(at, quoted.size(), '"' + key->name + '"');
+  error.fields.replace(field_at(error.fields, 'n'), part.size(), key->name);
+}
 
 // Errors of the groups name the leaves of sharded tables; the client knows the table.
 void Session::rename_leaves(std::string& message) const {
@@ -127,8 +186,19 @@ void Session::pass_error(const pg::MessageView& message) {
   std::string renamed(message.whole);
   rename_leaves(renamed);
   rename_statements(renamed);
-  if (text_.at > 0 || !text_.sent.empty()) {
+  const bool of_key = renamed.find("C23503") != std::string::npos;
+  const bool at_end = renamed.find("Msyntax error at end of input") != std::string::npos;
+  const bool of_number = renamed.find("WPL/pgSQL function currval(regclass,bigint[])") != std::string::npos ||
+                         renamed.find("WPL/pgSQL function lastval(bigint[])") != std::string::npos;
+  if (of_key || at_end || of_number || text_.at > 0 || !text_.sent.empty()) {
     Error error = pg::parse_error(std::string_view(renamed).substr(pg::kHeaderSize));
+    if (of_key) rename_foreign_key(error);
+    if (of_number) without_number_context(error.fields);
+    if (at_end && text_.sent.empty() && text_.at < text_.string.size()) {
+      const std::string_view rest = text_.string.substr(text_.at);
+      const auto statements = plan::split_statements(rest);
+      if (!statements.empty()) name_end(error, rest.substr(statements[0].data() + statements[0].size() - rest.data()));
+    }
     if (!text_.sent.empty()) error.position = position_in(text_.statement, text_.sent, error.position);
     error.position = text_.in_string(error.position);
     renamed.clear();

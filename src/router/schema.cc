@@ -15,6 +15,7 @@
 #include "router/new_columns.h"
 #include "router/new_roles.h"
 #include "router/new_tables.h"
+#include "router/number_source.h"
 #include "router/patience.h"
 #include "router/server_ddl.h"
 #include "router/session.h"
@@ -60,6 +61,25 @@ BEGIN
     PERFORM pg_catalog.setval(s.name, s.last, true);
   END LOOP;
 END $pgmosaic$)";
+
+// A table's identity sequences, back where they began, before its columns change their types: not every type reaches to
+// where they are sealed. Unlike setval() it is undone with its transaction.
+net::Task<Status> reopen_sequences(const std::vector<exec::Backend*>& groups, const std::string& table) {
+  const std::string sql =
+      "DO LANGUAGE plpgsql $pgmosaic$ DECLARE s record; BEGIN FOR s IN SELECT q.seqrelid::pg_catalog.regclass AS name, "
+      "q.seqstart FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_sequence q ON q.seqrelid = d.objid WHERE d.classid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = d.classid AND d.deptype = 'i' AND d.refobjid = "
+      "pg_catalog.to_regclass(" +
+      pool::quote_literal(table) +
+      ") LOOP EXECUTE pg_catalog.format('ALTER SEQUENCE %s RESTART WITH %s', s.name, s.seqstart); END LOOP; "
+      "END $pgmosaic$";
+  for (exec::Backend* group : groups) {
+    if (table.empty()) break;
+    auto ran = co_await group->conn->query(sql);
+    if (!ran.ok()) co_return std::move(ran.error());
+  }
+  co_return Status{};
+}
 
 // PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
 Result<std::string> hash_password(const std::string& sql, const std::vector<std::string>& roles,
@@ -142,6 +162,7 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
   const bool rebuilds = ddl.index && ddl.index->verb != plan::Ddl::IndexWork::Verb::create && !ddl.index->concurrently;
   if (!ddl.alone.empty() && in_block && !rebuilds)
     co_return make_error("25001", ddl.alone + " cannot run inside a transaction block");
+  if (plan.effects.draws.sets) NumberSource(*this).sequences_change();
   std::string tag = ddl.tag;
   Status status;
   // It may drop a sequence of which nobody knows yet that the session has drawn from it.
@@ -198,6 +219,7 @@ net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag,
       begin_transaction("BEGIN", true);
       backends_.record_local(patience.give_way());
     }
+    changed_schema_ = true;
     status = co_await apply_ddl(ddl, tag, step);
     if (!own) break;
     if (status.ok()) {
@@ -239,14 +261,14 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   for (const catalog::Group& group : snapshot_->groups) {
     if (temporary && !group.home) continue;
     if (group.beside_home && ddl.server_wide) continue;
+    if (group.beside_home) CO_TRY(check_remade_roles(backends_, ddl));
     auto backend = co_await backends_.get(group.id);
     if (!backend.ok()) co_return std::move(backend.error());
     (*backend)->wrote = true;
     (group.home ? home : others).push_back(*backend);
     if (!group.home) of_others.push_back(group.beside_home ? ddl.beside_home_instead : std::string());
   }
-  exec::StagedSchema changes;
-  if (staged_) changes = *staged_;
+  exec::StagedSchema changes = staged_ ? *staged_ : exec::StagedSchema();
   changes.database = backends_.database();
   NewTables made(*worker_.context.control, backends_, *snapshot_, *database_, changes);
   CO_TRY(co_await made.before(ddl));
@@ -272,6 +294,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
     std::vector<std::string> rest(others.size(), text);
     for (std::size_t other = 0; i == 0 && other < others.size(); ++other)
       if (!of_others[other].empty()) rest[other] = of_others[other];
+    if (i == 0) CO_TRY(co_await reopen_sequences(others, ddl.reopens_sequences_of));
     if (step != nullptr) CO_TRY(co_await step->begun(others, rest));
     CO_TRY(co_await run_on_groups(others, rest, nullptr));
     if (step != nullptr) CO_TRY(co_await step->done(others));
@@ -285,7 +308,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   const bool of_logins = ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE";
   if (of_logins && !renew_pools_) renew_pools_.emplace();
   if (temporary) home[0]->not_preparable = true;
-  if (temporary) temporary_.known = false;
+  if (pinned_home != nullptr && pinned_home->pinned) temporary_.known = false;
   if (temporary || !ddl.changes_catalog) co_return Status{};
   CO_TRY(co_await made.after(ddl));
   // Not while another change is committed and not published: it would be half known.

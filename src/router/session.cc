@@ -54,6 +54,7 @@ void Session::put_error(Error error, std::string_view severity) {
     rename_leaves(error.message);
     rename_leaves(error.detail);
     rename_leaves(error.fields);
+    rename_foreign_key(error);
   }
   pg::write_error(out_, error, severity);
   statement_failed_ = true;
@@ -142,6 +143,7 @@ net::Task<void> Session::run() {
           go_on = co_await handle(message);
         }
         if (!go_on) break;
+        if (sequences_change_ && state_ == State::idle && !backends_.in_transaction()) sequences_change_.reset();
         if (backends_.with_draws() != nullptr && state_ == State::idle) {
           const bool flushed = co_await flush_out();
           if (!flushed) break;

@@ -4,8 +4,7 @@
 // (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc
 // passes the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
 //
-// A Session is one coroutine on its worker's thread. It suspends only where it waits for a socket, a backend or the
-// control; views into the client's input are copied before that (see InBuffer). It ends by returning from run().
+// A Session is one coroutine on its worker's thread, and ends by returning from run(). Views into input do not outlive a wait.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +41,6 @@ namespace pgmosaic::router {
 
 struct Execution;
 struct Split;
-class AdminConsole;
 
 class Session {
  public:
@@ -70,6 +68,7 @@ class Session {
   friend class TableFromQuery;                           // create_as.h
   friend class HomeChanges;                              // home_changes.h
   friend class SessionViews;                             // session_views.h
+  friend class NumberSource;                             // number_source.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 
@@ -90,7 +89,6 @@ class Session {
   net::Task<Status> authenticate();
   net::Task<Result<std::string>> password_message();
   net::Task<Status> greet();
-  // --- admin.cc: a session of the admin database ---
   net::Task<Status> greet_admin();
   net::Task<bool> admin_message(pg::MessageView message);
   // --- planning.cc ---
@@ -116,6 +114,7 @@ class Session {
   net::Task<Status> check_with_postgres(std::string_view sql);
   net::Task<Status> check_string(std::string_view sql, const std::vector<std::string_view>& statements);
   void rename_leaves(std::string& error_message) const;
+  void rename_foreign_key(Error& error) const;
   void rename_statements(std::string& error_message) const;
   net::Task<Status> run_route(std::string_view sql, const plan::Plan& plan);
   void note_effects(exec::Backend& backend, const plan::Effects& effects);
@@ -134,9 +133,8 @@ class Session {
   bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
   std::string_view leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
                                   uint32_t shard, const std::vector<pg::Oid>& types);
-  // --- relay.cc ---
   enum class Until : uint8_t { ready, answered };
-  // Passes replies of one backend to the client. Result: false if client or backend is gone.
+  // relay.cc: passes replies of one backend to the client. Result: false if client or backend is gone.
   net::Task<bool> relay(exec::Backend& backend, Until until, bool forward_ready);
   enum class Relayed : uint8_t { done, need_more, broken, ended };  // ended: the backend is gone, the client knows
   Relayed relay_arrived(exec::Backend& backend, Until until, bool forward_ready, bool& copying);
@@ -151,6 +149,7 @@ class Session {
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_prepare_transaction(const plan::SessionCommand& command, std::string_view sql);
+  void forget_cursors(uint64_t moment);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   // --- set_commands.cc ---
   net::Task<Status> run_setting(const plan::SessionCommand& command);
@@ -208,12 +207,14 @@ class Session {
   void name_on_groups(Prepared& statement);
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
-  // --- multi.cc: several groups; fill.cc; router_calls.cc; schema.cc ---
+  // --- multi.cc: several groups; moments.cc; fill.cc; router_calls.cc; schema.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
   net::Task<Status> run_parts(const plan::Plan& plan, const Execution& execution, const std::vector<Split>& parts,
                               std::vector<std::size_t> order);
-  net::Task<Status> end_own_transaction(Status status);
+  net::Task<Status> end_own_transaction(Status status, bool commit_sent = false);
   net::Task<Status> run_key_change(const plan::Plan& plan, Execution& execution);  // move_rows.cc
+  bool needs_moment(const plan::Plan& plan, const exec::Resolution& where);
+  net::Task<Status> run_at_moment(const plan::Plan& plan, Execution& asked);
   net::Task<Status> run_filled(const plan::Plan& plan, const Execution& asked);
   net::Task<Status> run_signal(Execution& execution);
   net::Task<Status> run_ddl(const plan::Plan& plan);
@@ -231,7 +232,6 @@ class Session {
   net::Task<Result<bool>> next_copy_data(std::string& payload);
   std::optional<Error> heard_during_copy(pool::ServerConn& conn);
   net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
-
   Worker& worker_;
   net::Stream client_;
   net::Peer peer_;
@@ -239,7 +239,7 @@ class Session {
   std::string out_;
   exec::Backends backends_;
   std::unique_ptr<ExtendedState> extended_;
-  std::unique_ptr<AdminConsole> admin_;         // not null: this session is on the admin database
+  std::unique_ptr<class AdminConsole> admin_;   // not null: this session is on the admin database
   std::string announced_copy_, held_complete_;  // CopyInResponse; CommandComplete until the implicit one has committed
   catalog::SnapshotPtr snapshot_;               // the worker's, or the open transaction's own
   const catalog::Database* database_ = nullptr;
@@ -256,19 +256,21 @@ class Session {
   ClientText text_;  // where its errors are
   std::unordered_map<std::string, SqlCursor> cursors_;
   SequenceNumbers numbers_{backends_};
-  plan::Effects command_effects_;  // of the session command at hand
+  std::unique_ptr<BlocksSuspended> sequences_change_;  // its own statements may change sequences
+  plan::Effects command_effects_;                      // of the session command at hand
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
-  bool failed_ = false, implicit_ = false;  // the open transaction is aborted (25P02); is of one query string
-  bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false;  // of a statement
+  bool failed_ = false, implicit_ = false, changed_schema_ = false;  // the open transaction: 25P02; of one query string
+  bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false,
+       timed_out_ = false;  // of a statement
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
   uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
   bool copy_ended_ = false, router_failed_ = false;  // by the client; of a batch, by an error not of a group
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
+  class CopyValues* copy_values_ = nullptr;      // of the COPY at hand, where it leaves some to the home
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
-  bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false,
-       timed_out_ = false;                         // buffering_: in out_
+  bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false;  // buffering_: in out_
   exec::GroupId wanted_group_ = 0;                 // no backend of it was free for the fast way
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
   std::unique_ptr<Error> termination_;             // the last words; few sessions need any

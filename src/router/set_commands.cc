@@ -148,6 +148,10 @@ net::Task<Status> Session::run_set_transaction(const plan::SessionCommand& comma
   if (!backends_.in_transaction() || (extended_ && extended_->implicit)) {
     pg::write_notice(out_, "25P01", what + " can only be used in transaction blocks", {}, {}, "WARNING");
   } else {
+    if (command.kind == Kind::set_constraints) {  // somebody has to say now that a constraint does not exist
+      auto home = co_await backends_.get(snapshot_->home);
+      if (!home.ok()) co_return std::move(home.error());
+    }
     CO_TRY(co_await on_participants(sql, false));
     backends_.record_local(std::string(sql));
   }

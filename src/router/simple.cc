@@ -10,6 +10,7 @@
 #include "router/execution.h"
 #include "router/explain.h"
 #include "router/move_rows.h"
+#include "router/number_source.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -44,6 +45,7 @@ void Session::note_effects(exec::Backend& backend, const plan::Effects& effects)
   if (effects.pins) backends_.pin(backend);
   if (effects.pins || effects.taints) temporary_.known = false;
   if (effects.not_preparable) backend.not_preparable = true;
+  if (effects.draws.sets) NumberSource(*this).sequences_change();
   exec::Backends::note_draws(backend, effects.draws);
 }
 
@@ -153,19 +155,7 @@ net::Task<bool> Session::function_call(pg::MessageView message) {
   co_return !client_gone_;
 }
 
-namespace {
-
-// The statement ends where its string ends or has a semicolon.
-void name_end(Error& error, std::string_view behind) {
-  constexpr std::string_view kAtEnd = "syntax error at end of input";
-  if (error.message != kAtEnd) return;
-  sql::TokenScanner scanner(behind);
-  const sql::Token end = scanner.next();
-  if (scanner.is_symbol(end, ';')) error.message = "syntax error at or near \";\"";
-  if (error.position > 0) error.position += characters(behind.substr(0, end.begin));
-}
-
-}  // namespace
+namespace {}  // namespace
 
 // A query string: one statement, or several in one implicit transaction. Ends with ReadyForQuery.
 net::Task<bool> Session::run_string(std::string sql) {
@@ -328,7 +318,8 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) || !keeps_group(plan, execution, *database_))
+  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) || !keeps_group(plan, execution, *database_) ||
+      needs_moment(plan, execution.where))
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));

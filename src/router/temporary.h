@@ -4,16 +4,19 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 namespace pgmosaic::router {
 
 struct TemporaryNames {
-  std::set<std::string, std::less<>> names;
-  bool known = false;  // as of the statement at hand; else the backend is asked again
+  std::set<std::string, std::less<>> names;  // those that a name without a schema finds
+  bool any = false;                          // there are temporary relations, if only as pg_temp.name
+  bool known = false;                        // as of the statement at hand; else the backend is asked again
+  std::vector<std::string> path;             // known for this search_path
 };
 
-inline constexpr const char* kAskTemporaryNames =
-    "SELECT relname FROM pg_catalog.pg_class WHERE pg_catalog.pg_my_temp_schema() <> 0 AND relnamespace = "
-    "pg_catalog.pg_my_temp_schema()";
+// Rows of (name, true where a name without a schema finds it). A search_path that puts pg_temp behind other schemas
+// lets their relations hide the temporary ones.
+std::string ask_temporary_names(const std::vector<std::string>& search_path);
 
 }  // namespace pgmosaic::router

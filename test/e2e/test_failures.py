@@ -192,3 +192,24 @@ def test_a_schema_change_that_waits_can_be_cancelled(endpoint, prepared):
             changer.execute("ALTER TABLE t ADD COLUMN never int", prepare=prepared)
         timer.join()
     assert endpoint.run("SELECT count(*) FROM pg_attribute WHERE attname = 'never'") == [(0,)]
+
+
+def test_a_transaction_that_has_lost_a_group_sees_nothing_else_there(endpoint):
+    """Another backend of the group would answer without what the transaction has done."""
+    groups = {}
+    for key in range(100, 140):
+        groups.setdefault(endpoint.run(f"EXPLAIN SELECT * FROM t WHERE id = {key}")[0][0].split()[-1], []).append(key)
+    lost, *others = sorted(groups)
+    with endpoint.connect(autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute(f"INSERT INTO t VALUES ({groups[lost][0]}, 1)")
+        assert group_endpoint(endpoint, lost).run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                                                  "WHERE state = 'idle in transaction' AND query LIKE 'INSERT INTO t %'") == [(True,)]
+        with pytest.raises(psycopg.OperationalError):
+            for _ in range(20):  # the router notices at one of them
+                connection.execute("INSERT INTO t VALUES " + ", ".join(f"({groups[other].pop()}, 1)" for other in others))
+                assert connection.execute(f"SELECT v FROM t WHERE id = {groups[lost][0]}").fetchall() == [(1,)]
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            connection.execute("SELECT 1")
+        connection.execute("ROLLBACK")
+    assert endpoint.run("SELECT count(*) FROM t WHERE id >= 100") == [(0,)]

@@ -37,7 +37,14 @@ def packed(value):
     return struct.pack("!i", value)
 
 
+ALL = "SELECT id FROM p ORDER BY id"
 SCRIPTS = {
+    "portals_behind_savepoint": [
+        query("BEGIN"), parse(ALL), bind(portal="early"), execute("early", 2), SYNC, query("SAVEPOINT x"),
+        parse(ALL), bind(portal="late"), execute("late", 2), SYNC, parse(ONE), bind(["5"], portal="late one"), SYNC,
+        parse("ROLLBACK TO x"), bind(portal="back"), execute("back"), SYNC, execute("early", 2), SYNC,
+        execute("late", 2), SYNC, query("ROLLBACK TO x"), execute("late one"), SYNC, query("ROLLBACK TO x"),
+        parse(ALL), bind(portal="late"), execute("late", 2), SYNC, query("ROLLBACK")],
     "unnamed": [parse("SELECT 1 AS x"), bind(), describe("P"), execute(), SYNC],
     "select_columns": [parse("SELECT n, v FROM p x WHERE $1 = x.id"), bind(["5"]), describe("P"), execute(), SYNC,
                        bind(["6"]), execute(), SYNC, bind(["7"], result_formats=[1]), execute(), SYNC],

@@ -9,6 +9,7 @@ from harness.pair import databases
 from harness.processes import PATIENCE, wait_until
 from harness import fsck
 from harness.schemas import group_endpoints, misplaced_rows
+from harness.soak_chaos import kill_at_once
 from harness.soak_round import Round
 
 KINDS = {"local": "", "sharded": " SHARD BY (id) WITH (shard_count = 8)", "reference": " WITH (table_type = 'reference')"}
@@ -157,3 +158,75 @@ def test_schema_changes_under_fire(make_server, make_router):
     found = one.run(fire_s=10, peace_s=3, pause_s=0.8)
     print(one.summary())
     assert found == []
+
+
+@pytest.fixture
+def home_and_router(make_server, make_router):
+    servers = [make_server(name, {"synchronous_commit": "local"}) for name in ("g1", "g2")]
+    return servers[0], make_router(servers)
+
+
+@pytest.mark.parametrize("kind", ["sharded", "reference"])
+def test_names_of_a_change_in_doubt(home_and_router, kind):
+    """The home commits a new table and dies before it says so: until the router knows, nobody takes it for a local one."""
+    home, router = home_and_router
+    plain, endpoint = home.endpoint, router.endpoint
+    endpoint.run("CREATE TABLE waits (id int) WITH (table_type = 'local')",
+                 "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS "
+                 "$$ BEGIN PERFORM set_config('synchronous_commit', 'on', true); RETURN NEW; END $$",
+                 "CREATE TRIGGER waits BEFORE INSERT ON waits FOR EACH ROW EXECUTE FUNCTION waits()")
+    plain.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    said = []
+
+    def change():
+        try:
+            with endpoint.connect(autocommit=True) as connection:
+                connection.execute("BEGIN")
+                connection.execute("INSERT INTO waits VALUES (1)")
+                connection.execute("NOTIFY waits")  # the home is the anchor
+                connection.execute(f"CREATE TABLE t (id int PRIMARY KEY){KINDS[kind]}")
+                connection.execute("COMMIT")
+        except psycopg.Error as error:
+            said.append(error.sqlstate)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    wait_until(lambda: plain.run("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == [(1,)],
+               "the home to have committed")
+    kill_at_once(home)
+    changer.join()
+    assert said == ["08007"]
+    home.start()
+    rows = []
+    while len(rows) < 20:
+        try:
+            endpoint.run(f"INSERT INTO t VALUES ({len(rows)})")
+            rows.append((len(rows),))
+        except psycopg.OperationalError:
+            pass  # connections from before the crash
+    assert endpoint.run("SELECT id FROM t ORDER BY id") == rows
+    assert fsck.differences(endpoint) == []
+
+
+def test_each_change_is_known_when_it_is_done(endpoint):
+    """Many sessions change the schema at once: what one of them has committed is in the catalog that it goes on with."""
+    problems = []
+
+    def change(number):
+        try:
+            with endpoint.connect(autocommit=True) as connection:
+                connection.execute(f"CREATE TABLE own_{number} (id int PRIMARY KEY) SHARD BY (id) WITH (shard_count = 4)")
+                connection.execute(f"INSERT INTO own_{number} VALUES (1), (2), (3)")
+                for column in range(20):
+                    connection.execute(f"ALTER TABLE own_{number} ADD COLUMN c{column} int DEFAULT 5")
+                    if connection.execute(f"SELECT sum(c{column}) FROM own_{number}").fetchone() != (15,):
+                        problems.append(f"own_{number}, c{column}: another sum")
+        except psycopg.Error as error:
+            problems.append(f"own_{number}: {error}")
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []

@@ -11,6 +11,14 @@ from harness.processes import descendants, kill_each, still_alive, wait_until
 HALF_OPEN_AT_MOST = 30
 
 
+def kill_at_once(server):
+    """kill -9 of all its processes."""
+    family = descendants(server.pid)
+    server.kill()
+    kill_each(family, signal.SIGKILL)
+    wait_until(lambda: not still_alive(family), "the processes of a killed server to end")
+
+
 class Chaos:
     """Called by the main thread: a server ends when the thread that started it does."""
 
@@ -139,12 +147,8 @@ class SchemaChaos(Chaos):
         self.cuts = 0
 
     def kill_server_at_once(self):
-        """kill -9 of all its processes."""
         server = self.random.choice(self.servers)
-        family = descendants(server.pid)
-        server.kill()
-        kill_each(family, signal.SIGKILL)
-        wait_until(lambda: not still_alive(family), "the processes of a killed server to end")
+        kill_at_once(server)
         server.start()
 
     def kill_router(self):

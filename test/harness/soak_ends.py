@@ -68,31 +68,36 @@ def leftovers(router, servers, endpoint):
         wait_until(lambda: len(admin.run("SHOW CLIENTS")) == 1, "the router to forget its clients")
     except TimeoutError:
         yield from (f"the router still has the client {row}" for row in admin.run("SHOW CLIENTS"))
-    in_pools = [0, 0]
-    for row in admin.run("SHOW POOLS"):
-        database, user, group, in_use, idle, waiting = row[:6]
-        if user != "pgmosaic":  # the router's own; they come and go
-            in_pools[0] += in_use + idle
+    for database, user, group, in_use, _, waiting in (row[:6] for row in admin.run("SHOW POOLS")):
         if in_use or waiting:
             yield f"pool {database}/{user}/{group}: {in_use} in use, {waiting} waiting"
+
+    def backends_of(server):  # the router's own, of the user pgmosaic, come and go
+        return server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                                   "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
+
+    def counts():
+        known = sum(row[3] + row[4] for row in admin.run("SHOW POOLS") if row[1] != "pgmosaic")
+        return known, sum(len(backends_of(server)) for server in servers)
+
     for server in servers:
         def backends(server=server):
-            return server.endpoint.run("SELECT pid, state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                                       "AND pid <> pg_backend_pid() AND usename <> 'pgmosaic'")
+            return backends_of(server)
 
         # A killed router's statements run to their end: a server does not look for its client meanwhile.
         try:
             wait_until(lambda: all(row[1] == "idle" for row in backends()), "all backends to be idle")
         except TimeoutError:
             yield f"{server.name}: backends that are not idle: {[row for row in backends() if row[1] != 'idle']}"
-        in_pools[1] += len(backends())
         # Of clients and of prepared transactions (no pid); an autovacuum may be at work.
         if held := server.endpoint.run("SELECT locktype, mode, l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) "
                                        "WHERE l.pid IS NULL OR (l.pid <> pg_backend_pid() AND backend_type = "
                                        "'client backend')"):
             yield f"{server.name}: locks are held: {held}"
-    if in_pools[0] != in_pools[1]:
-        yield f"the servers have {in_pools[1]} backends, the router knows {in_pools[0]}"
+    try:  # one that has just been closed is still there for a moment
+        wait_until(lambda: len(set(counts())) == 1, "the servers to have the backends that the router knows")
+    except TimeoutError:
+        yield "the router knows {} backends, the servers have {}".format(*counts())
 
 
 def end(router, servers):

@@ -33,8 +33,9 @@ FROM pg_class c WHERE relname = {name} AND relnamespace = 'public'::regnamespace
 def lost(error):
     """Whether a connection, a backend or a server was lost, so that what was asked for may be done or not."""
     state = getattr(error, "sqlstate", None)
-    if state is None:
-        return isinstance(error, (OSError, psycopg.OperationalError, psycopg.InterfaceError))
+    if state is None:  # psycopg makes another error of one at ROLLBACK TO SAVEPOINT
+        return isinstance(error, (OSError, psycopg.OperationalError, psycopg.InterfaceError,
+                                  psycopg.transaction.OutOfOrderTransactionNesting))
     return state[:2] == "08" or state in ("57P01", "57P02", "57P03")
 
 

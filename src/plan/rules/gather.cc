@@ -3,7 +3,10 @@
 //   SELECT a FROM t                         each group: the same; the router concatenates
 //   SELECT a FROM t ORDER BY b LIMIT 5      each group: SELECT a, b FROM t ORDER BY b LIMIT 5; the router merges by b,
 //                                           hides it and stops after five rows
+//   SELECT * FROM (SELECT a FROM t ORDER BY a) x LIMIT 5   the same, as if ORDER BY x.a stood there
 //   SELECT a FROM t ORDER BY a COLLATE "x"  as a combine: a PostgreSQL sorts the groups' rows
+#include <algorithm>
+
 #include "plan/rules/select_shape.h"
 #include "sql/deparse.h"
 
@@ -88,8 +91,89 @@ void combine_sorted(Planning& p, Level* top, const std::vector<SortItem>& items,
 
 }  // namespace
 
+namespace {
+
+// What a query's rows are sorted by, of its result columns.
+struct Order {
+  bool sorted = false;
+  bool known = true;  // by columns of the result
+  std::vector<std::pair<int, const PgQuery__SortBy*>> keys;
+};
+
+// The rows stay in the order in which FROM gives them.
+bool keeps_order(const Level* level) {
+  return !level->set_operation() && !level->aggregated() && level->windows.empty() && level->sublinks.empty() &&
+         level->select->n_distinct_clause == 0 && level->select->n_locking_clause == 0 && !level->writes;
+}
+
+const Instance* only_query(Planning& p, const Level* level) {
+  if (level->from.size() != 1 || level->from[0]->kind != FromNode::Kind::leaf || level->from[0]->instance < 0)
+    return nullptr;
+  const Instance& instance = p.statement.instance(level->from[0]->instance);
+  return instance.placement == Instance::Placement::derived ? &instance : nullptr;
+}
+
+Order order_of(Planning& p, Level* level) {
+  Order order;
+  if (level->select == nullptr || level->recursive) return order;
+  if (level->select->n_sort_clause > 0) {
+    order.sorted = true;
+    const auto items = read_sort(p, level);
+    if (!items) p.plan.multi_group_error.reset();
+    order.known = items.has_value();
+    for (const SortItem& item : order.known ? *items : std::vector<SortItem>()) {
+      order.known = order.known && item.column >= 0 && as<PgQuery__CollateClause>(item.sort->node) == nullptr;
+      order.keys.emplace_back(item.column, item.sort);
+    }
+    return order;
+  }
+  const Instance* query = keeps_order(level) ? only_query(p, level) : nullptr;
+  if (query == nullptr) return order;
+  order = order_of(p, query->level);
+  order.known = order.known && level->outputs_known;
+  for (auto& [column, sort] : order.keys) {
+    const auto same = [&](const OutputColumn& out) { return out.var == Var{query->id, column}; };
+    const auto found = std::find_if(level->outputs.begin(), level->outputs.end(), same);
+    order.known = order.known && found != level->outputs.end();
+    column = static_cast<int>(found - level->outputs.begin());
+  }
+  return order;
+}
+
+// ORDER BY of the query that FROM is, written for `top`. PostgreSQL keeps its order, and programs rely on it. Null:
+// none, or it cannot be written.
+PgQuery__SelectStmt* with_inner_order(Planning& p, Level* top, Arena& arena) {
+  const Instance* query = top->select->n_sort_clause == 0 && keeps_order(top) ? only_query(p, top) : nullptr;
+  if (query == nullptr) return nullptr;
+  Order order = order_of(p, query->level);
+  if (!order.sorted) return nullptr;
+  order.known = order.known && top->outputs_known && query->columns_known;
+  std::vector<Node*> keys;
+  for (const auto& [column, sort] : order.keys) {
+    if (!order.known || static_cast<std::size_t>(column) >= query->columns.size()) break;
+    const std::string& name = query->columns[static_cast<std::size_t>(column)].name;
+    const auto named = [&](const OutputColumn& other) { return other.name == name; };
+    if (std::count_if(query->columns.begin(), query->columns.end(), named) != 1) break;
+    auto* key = arena.shallow(sort);
+    key->node = arena.column({query->alias, name});
+    keys.push_back(arena.node(key));
+  }
+  if (keys.size() != order.keys.size() || keys.empty()) {
+    if (top->limited())
+      forbid_several_groups(p, "ORDER BY in a sub-query, by what is no column of it, and LIMIT or OFFSET outside",
+                            "Put the ORDER BY beside the LIMIT.");
+    return nullptr;
+  }
+  auto* select = arena.shallow(top->select);
+  select->n_sort_clause = keys.size();
+  select->sort_clause = arena.list(keys);
+  return select;
+}
+
+}  // namespace
+
 // The groups' results are parts of the result: put them in order, cut them at LIMIT.
-static void gather_rows(Planning& p, Level* top) {
+static void gather_sorted(Planning& p, Level* top, bool sorted_inside) {
   const auto* select = top->select;
   if (select->n_locking_clause > 0 && (select->n_sort_clause > 0 || top->limited()))
     return forbid_several_groups(p, "FOR UPDATE with ORDER BY or LIMIT",
@@ -117,7 +201,7 @@ static void gather_rows(Planning& p, Level* top) {
     gather.merge.push_back(sort_key(item, column));
   }
   gather.hidden_columns = static_cast<uint16_t>(hidden.size());
-  if (hidden.empty() && !limits.has_offset) return;
+  if (hidden.empty() && !limits.has_offset && !sorted_inside) return;
   if (top->set_operation() && !hidden.empty()) return forbid_several_groups(p, "ORDER BY of a set operation");
   Arena arena;
   auto* each_group = hidden.empty() ? arena.shallow(select) : with_hidden_columns(arena, select, hidden);
@@ -127,6 +211,16 @@ static void gather_rows(Planning& p, Level* top) {
   if (!sql) return forbid_several_groups(p, "a statement that cannot be rewritten");
   gather.sql = *sql;
   p.plan.rewritten_literals = !p.statement.shape.literals.empty();
+}
+
+static void gather_rows(Planning& p, Level* top) {
+  Arena arena;
+  const PgQuery__SelectStmt* written = top->select;
+  const PgQuery__SelectStmt* sorted = with_inner_order(p, top, arena);
+  if (p.plan.multi_group_error) return;
+  if (sorted != nullptr) top->select = sorted;
+  gather_sorted(p, top, sorted != nullptr);
+  top->select = written;
 }
 
 void gather_select(Planning& p, Level* top) {
