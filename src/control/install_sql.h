@@ -8,6 +8,7 @@ namespace pgmosaic::control {
 // in a schema whose name tools take for the system's.
 inline constexpr const char* kInstallSql = R"(
 SET client_min_messages = warning;
+SET lock_timeout = '30s';  -- an error, not a start that waits for ever
 SET allow_system_table_mods = on;
 SET session_replication_role = replica;  -- no event triggers of users
 CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
@@ -15,7 +16,15 @@ CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_commit_log (
   participants int[] NOT NULL,
   aborted boolean NOT NULL DEFAULT false,
   router text, label bigint);
-ALTER TABLE pg_catalog.pgmosaic_commit_log ADD COLUMN IF NOT EXISTS router text, ADD COLUMN IF NOT EXISTS label bigint;
+-- Of a table made by an older version. Only then: ALTER TABLE waits for prepared transactions, which have rows in it and
+-- are settled after this.
+DO $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'pg_catalog.pgmosaic_commit_log'::regclass
+                     AND attname = 'label') THEN
+      ALTER TABLE pg_catalog.pgmosaic_commit_log ADD COLUMN router text, ADD COLUMN label bigint;
+    END IF;
+  END $$;
 DROP FUNCTION IF EXISTS pg_catalog.pgmosaic_log_commit(text, int[]);
 -- Of each router: all its transactions of labels up to `epoch` were finished on all groups before this was set here; the
 -- rows of labels up to `trimmed` are gone, but for those `kept`.

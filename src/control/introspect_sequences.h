@@ -48,11 +48,11 @@ FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')))";
 
 // Whether operators, casts, types and the like call the function of pg_proc p: whoever uses those does not name it.
-#define PGMOSAIC_CALLED_UNSEEN                                                                                       \
-  "EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass "      \
-  "AND d.refobjid = p.oid AND d.classid NOT IN ('pg_catalog.pg_proc'::pg_catalog.regclass, "                         \
-  "'pg_catalog.pg_trigger'::pg_catalog.regclass, 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, "               \
-  "'pg_catalog.pg_extension'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass, "                   \
+#define PGMOSAIC_CALLED_UNSEEN                                                                                 \
+  "EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass " \
+  "AND d.refobjid = p.oid AND d.classid NOT IN ('pg_catalog.pg_proc'::pg_catalog.regclass, "                   \
+  "'pg_catalog.pg_trigger'::pg_catalog.regclass, 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, "         \
+  "'pg_catalog.pg_extension'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass, "             \
   "'pg_catalog.pg_rewrite'::pg_catalog.regclass, 'pg_catalog.pg_policy'::pg_catalog.regclass))"
 
 void add_sequences(const Lines& sequences, catalog::Database& database);

@@ -1,8 +1,8 @@
 // Whether the configured groups are the cluster's own, before anything is read from or written to them.
 //
-// The metadata store knows the groups' names; each server knows in pg_catalog.pgmosaic_member (in the internal database) which
-// group of which cluster it is. A configuration that swaps, leaves out or adds groups, or a store that is not the
-// servers' own, would give partial answers: it is refused.
+// The metadata store knows the groups' names; each server knows in pg_catalog.pgmosaic_member (in the internal
+// database) which group of which cluster it is. A configuration that swaps, leaves out or adds groups, or a store that
+// is not the servers' own, would give partial answers: it is refused.
 #pragma once
 
 #include <string>

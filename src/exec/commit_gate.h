@@ -1,7 +1,8 @@
 // Snapshots that agree (exec/untorn.h) can be rare where transactions over several groups end all the time: each shows
 // itself on one group after the other. So a reader that has failed once closes this gate: further transactions wait a
 // moment before they begin to show themselves, and when those under way have ended, the reader takes its snapshots.
-// Correctness is not the gate's: who has waited long enough goes on. Of one router; others' transactions do not pass it.
+// Correctness is not the gate's: who has waited long enough goes on. Of one router; others' transactions do not pass
+// it.
 #pragma once
 
 #include <map>

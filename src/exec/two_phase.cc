@@ -111,8 +111,8 @@ std::string TwoPhase::log_sql(uint32_t group) const {
   std::string list;
   for (uint32_t participant : groups()) list += (list.empty() ? "" : ",") + std::to_string(participant);
   const std::string label = std::to_string(row_.label);
-  const std::string signature = pg::sha256_hex(row_.secret + " " + std::to_string(group) + " " + gid_.text() + " " + list +
-                                           " " + gid_.router + " " + label);
+  const std::string signature = pg::sha256_hex(row_.secret + " " + std::to_string(group) + " " + gid_.text() + " " +
+                                               list + " " + gid_.router + " " + label);
   return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + list + "}', '" + gid_.router + "', " +
          label + ", '" + signature + "')";
 }

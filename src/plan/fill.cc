@@ -174,7 +174,7 @@ void FillPlanner::note_draws(int index, const Node* value, Asked asked, std::siz
                            .row = static_cast<uint32_t>(row),
                            .column = static_cast<uint32_t>(number),
                            .most = greatest_number(column),
-         .identity = own && column.identity != Column::Identity::none});
+                           .identity = own && column.identity != Column::Identity::none});
   } else if (asked == Asked::expression) {
     fill_.draws_unseen.add(draws_of(value, context_));
   } else if (auto tree = ParseTree::parse("SELECT " + column.default_sql); tree.ok()) {

@@ -1,7 +1,8 @@
 // Materialized views whose query reads tables of other groups. The view is the home's, made without rows; the router
 // reads the rows, puts them into a temporary table there, and lets PostgreSQL refresh the view from it: for this moment
-// the view and a temporary view of that table have each other's queries (pgmosaic_refresh() in control/install_home_sql.h).
-// All of it is in the statement's transaction, so that others see the view as it was or as it is.
+// the view and a temporary view of that table have each other's queries (pgmosaic_refresh() in
+// control/install_home_sql.h). All of it is in the statement's transaction, so that others see the view as it was or as
+// it is.
 #include <algorithm>
 
 #include "router/create_as.h"

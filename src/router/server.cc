@@ -80,6 +80,7 @@ Status Server::open_cluster() {
   net::spawn(open(*this, result));
   loop_.run();
   loop_.restart();
+  if (stop_asked_) return {};
   if (result.ok()) cluster_opened_ = true;
   context_.mock_secret = cluster_.mock_secret();
   return result;
@@ -182,6 +183,7 @@ net::HttpResponse Server::answer_http(std::string_view path) const {
 Status Server::run(const std::function<void(uint16_t port)>& on_ready, const std::function<void()>& on_tick) {
   signals_ = std::make_unique<SignalHandler>(loop_, [this](int signal) { on_signal(signal); });
   TRY(open_cluster());
+  if (stop_asked_) return {};
   connect_services();
   TRY(start_workers());
   TRY(listen());
@@ -196,6 +198,7 @@ void Server::on_signal(int signal) {
   if (signal == SIGHUP) {
     start_reload([](const Status&) {});
   } else if (!cluster_opened_ || draining_) {
+    stop_asked_ = true;
     loop_.stop();
   } else {
     begin_drain();

@@ -53,7 +53,7 @@ class Server {
   std::unique_ptr<Health> health_;
   std::size_t next_worker_ = 0;
   uint16_t port_ = 0;
-  bool draining_ = false, cluster_opened_ = false;
+  bool draining_ = false, cluster_opened_ = false, stop_asked_ = false;
   int64_t drain_deadline_us_ = 0;
   bool tending_ = false;
 };

@@ -4,7 +4,8 @@
 // (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc
 // passes the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
 //
-// A Session is one coroutine on its worker's thread, and ends by returning from run(). Views into input do not outlive a wait.
+// A Session is one coroutine on its worker's thread, and ends by returning from run(). Views into input end with a
+// wait.
 #pragma once
 
 #include <cstdint>

@@ -318,8 +318,8 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) || !keeps_group(plan, execution, *database_) ||
-      needs_moment(plan, execution.where))
+  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) ||
+      !keeps_group(plan, execution, *database_) || needs_moment(plan, execution.where))
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
