@@ -51,7 +51,7 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
 }
 
 Backend* Backends::get_now(GroupId group) {
-  if (has_role() || lost_participant()) return nullptr;  // get() settles it
+  if (has_role() || lost_participant() || owes_snapshots()) return nullptr;  // get() settles it
   if (Backend* backend = held(group)) {
     prepare(*backend);
     return backend;
@@ -98,6 +98,8 @@ net::Task<Result<Backend*>> Backends::get(GroupId group) {
   if (lost_participant())  // another backend would know nothing of what the transaction has done
     co_return make_error("08006", "the transaction has lost its connection to a group",
                          "Roll back, and retry the transaction.");
+  locked_before_ = locked_before_ || touch_ == Touch::locks;
+  if (owes_snapshots() && touch_ == Touch::rows) CO_TRY(co_await take_transaction_snapshots(group));
   if (Backend* backend = held(group)) {
     prepare(*backend);
     co_return co_await settle(backend);
@@ -154,6 +156,9 @@ void Backends::begin(std::string begin_sql) {
   in_transaction_ = true;
   lost_participant_ = false;
   first_group_ = 0;
+  set_isolation(Isolation::read_committed);
+  touch_ = Touch::rows;
+  locked_before_ = false;
   begin_sql_ = std::move(begin_sql);
   settings_at_begin_ = settings_;
   replay_.clear();
@@ -264,6 +269,7 @@ std::shared_ptr<const StagedSchema> Backends::rolled_back_to(const std::string& 
 void Backends::end_transaction(bool committed) {
   in_transaction_ = false;
   first_group_ = 0;
+  set_isolation(Isolation::read_committed);
   if (!committed) settings_ = settings_at_begin_;
   for (auto& backend : held_) {
     if (backend->begun) backend->conn->settings = committed ? settings_ : backend->settings_before;

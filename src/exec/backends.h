@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "catalog/catalog.h"
-#include "exec/commit_gate.h"
-#include "exec/two_phase.h"
+#include "exec/commit_services.h"
 #include "net/task.h"
 #include "plan/plan.h"
 #include "pool/pool.h"
@@ -24,34 +23,11 @@ struct StagedSchema;  // exec/control.h
 
 using catalog::GroupId;
 
-// What all sessions of a router share for distributed commits.
-struct CommitServices {
-  virtual ~CommitServices() = default;
-  virtual Gid next_gid() = 0;
-  // Before the first row of the commit log is written; end_commit() when all groups show it, or none ever will.
-  virtual CommitRow begin_commit(const Gid& gid, const std::string& database, const std::vector<uint32_t>& groups) = 0;
-  virtual void end_commit(const Gid& gid) = 0;
-  virtual CommitGate& gate() = 0;
-  // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;
-  // recovery finishes the transaction later.
-  virtual net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const Gid& gid,
-                                          const std::vector<uint32_t>& participants) = 0;
-  // Phase two of a committed transaction on groups whose connections broke: tries for some seconds.
-  virtual net::Task<Status> finish(net::EventLoop& loop, std::string database, Gid gid,
-                                   std::vector<uint32_t> groups) = 0;
-  // Phase two could not be finished here; recovery shall, and end_commit().
-  virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
-};
-
-// Tied to the outcome of one transaction: a schema change publishes its catalog exactly if the groups commit.
-struct CommitHook {
-  virtual ~CommitHook() = default;
-  virtual Status before(const Gid& gid) = 0;  // make the intent durable; an error aborts the transaction
-  virtual void after(const Gid& gid, bool committed) = 0;
-};
-
 // Sent where currval and lastval would speak of a backend's earlier sessions.
 inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
+
+// Of a transaction; READ UNCOMMITTED is READ COMMITTED.
+enum class Isolation : uint8_t { read_committed, repeatable_read, serializable };
 
 struct Backend {
   GroupId group = 0;
@@ -99,6 +75,17 @@ class Backends {
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
   void begin_around(std::string begin_sql, const std::vector<Backend*>& joined);
   void add_begin_option(const std::string& sql) { record_local(sql); }
+  Isolation isolation() const { return isolation_; }
+  // Of the transaction just begun. `groups`: all of which REPEATABLE READ takes the snapshots, which agree, with its
+  // first statement (repeatable_read.cc); empty: each group's is its own.
+  void set_isolation(Isolation isolation, std::vector<GroupId> groups = {});
+  bool owes_snapshots() const { return !snapshot_groups_.empty(); }
+  // Of the next statement: `nothing` (SHOW, SET) and `locks` (LOCK TABLE) take no snapshot.
+  enum class Touch : uint8_t { rows, locks, nothing };
+  void set_touch(Touch touch) { touch_ = touch; }
+  // Before a statement that reads or writes rows of these groups. Error (0A000): it would be a SERIALIZABLE
+  // transaction's second one, and PostgreSQL knows of the conflicts within one group only.
+  Status may_reach(const std::vector<GroupId>& groups);
   // The group that took part first: its now() is the transaction's. 0: none has, or no transaction is open.
   GroupId first_group() const { return first_group_; }
   // Of which it has moved rows to other groups.
@@ -214,6 +201,8 @@ class Backends {
   Backend* adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn);
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> acquire(GroupId group);
   net::Task<Result<Backend*>> settle(Backend* backend);
+  net::Task<Status> take_transaction_snapshots(GroupId first);
+  net::Task<void> begin_again(const std::vector<Backend*>& backends);
   void end_transaction(bool committed);
   net::Task<Status> commit_participants(CommitHook* hook);
   net::Task<Status> commit_one_phase(const std::vector<Backend*>& readers, Backend* writer,
@@ -236,7 +225,11 @@ class Backends {
   std::string notices_;
   uint32_t client_pid_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
-  GroupId first_group_ = 0;
+  Isolation isolation_ = Isolation::read_committed;
+  std::vector<GroupId> snapshot_groups_;
+  Touch touch_ = Touch::rows;
+  bool locked_before_ = false;  // LOCK TABLE has run before the snapshots were taken
+  GroupId first_group_ = 0, serial_group_ = 0;
   std::string begin_sql_;
   std::vector<Replay> replay_;
   std::set<catalog::Oid> moved_tables_;

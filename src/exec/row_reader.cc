@@ -37,6 +37,11 @@ void RowReader::send(const Request& request) {
   pool::ServerConn& conn = *backend_->conn;
   using pool::RequestKind;
   const bool parses = request.prepared.empty();
+  if (!request.behind_bind.empty()) {
+    send_bound(request);
+    if (!request.later) send_rest();
+    return;
+  }
   own_requests_ = !request.extended ? 1 : parses ? 5 : 4;
   poisoned_before_ = conn.poisoned;
   if (!request.extended) {
@@ -61,6 +66,44 @@ void RowReader::send(const Request& request) {
   conn.flush();
 }
 
+// Parse, Bind and the question, each to its end, so that what is behind is the statement's execution alone.
+void RowReader::send_bound(const Request& request) {
+  pool::ServerConn& conn = *backend_->conn;
+  using pool::RequestKind;
+  static const std::vector<pg::Oid> kNone;
+  poisoned_before_ = conn.poisoned;
+  portal_ = request.portal;
+  bound_ = 4;
+  if (request.prepared.empty()) {
+    conn.write_parse("", request.sql, request.types != nullptr ? *request.types : kNone);
+    conn.expect({RequestKind::parse, true});
+    backend_->unnamed_statement = 0;
+    ++bound_;
+  }
+  pg::write_close(conn.out(), 'P', request.portal);  // of an attempt before
+  write_bind(conn.out(), request);
+  pg::write_sync(conn.out());
+  for (RequestKind kind : {RequestKind::close, RequestKind::bind, RequestKind::sync}) conn.expect({kind, true});
+  conn.add_internal_query(std::string(request.behind_bind));
+  own_requests_ = 0;
+  conn.flush();
+}
+
+void RowReader::send_rest() {
+  pool::ServerConn& conn = *backend_->conn;
+  using pool::RequestKind;
+  own_requests_ = 4;
+  tail_ = 2;
+  ended_ = false;
+  pg::write_describe(conn.out(), 'P', portal_);
+  pg::write_execute(conn.out(), portal_, 0);
+  pg::write_close(conn.out(), 'P', portal_);
+  pg::write_sync(conn.out());
+  for (RequestKind kind : {RequestKind::describe, RequestKind::execute, RequestKind::close, RequestKind::sync})
+    conn.expect({kind, true});
+  conn.flush();
+}
+
 void RowReader::send_more(std::string_view portal, int32_t max_rows) {
   pool::ServerConn& conn = *backend_->conn;
   own_requests_ = 2;
@@ -75,7 +118,7 @@ void RowReader::send_more(std::string_view portal, int32_t max_rows) {
 // An error of the client's own statement says nothing about the backend's state; one of what was queued in front does.
 void RowReader::note_error() {
   pool::ServerConn& conn = *backend_->conn;
-  if (in_front())
+  if (conn.pending_requests() > own_requests_ + behind_ + bound_)
     poisoned_before_ = true;
   else
     conn.poisoned = poisoned_before_;
@@ -113,17 +156,18 @@ net::Task<Status> RowReader::read_reply() {
   }
 }
 
-net::Task<Result<std::string>> RowReader::value_in_front() {
-  std::string value;
+net::Task<Result<std::vector<std::string>>> RowReader::values_in_front() {
+  std::vector<std::string> last;
   std::vector<std::optional<std::string_view>> values;
   while (!ended_ && in_front()) {
     Status status = co_await read_reply();
     if (!status.ok() && !error_) co_return std::move(status.error());
     if (!status.ok() || reply_.message.type != 'D') continue;
     pg::parse_data_row(reply_.message.body, values);
-    if (!values.empty()) value = values.back().value_or("");
+    if (!values.empty()) last.emplace_back(values.back().value_or(""));
   }
-  if (!error_) co_return value;
+  if (own_requests_ == 0) ended_ = true;  // nothing is to come before send_rest()
+  if (!error_) co_return last;
   Error error = std::move(*error_);
   error_.reset();
   co_return error;
@@ -147,7 +191,7 @@ net::Task<Result<RowReader::Event>> RowReader::next() {
       case 'c': co_return Event::copy_done;
       case 'C':
         tag_ = reply_.message.body.substr(0, reply_.message.body.size() - 1);
-        if (conn.pending_requests() <= 1 + behind_) co_return Event::complete;
+        if (conn.pending_requests() <= tail_ + behind_) co_return Event::complete;
         break;
       case 's': rows_left_ = true; break;
       case 'N': notices_ += reply_.message.whole; break;

@@ -24,6 +24,10 @@ struct Request {
   std::string_view portal = {};  // extended: its name, where rows are fetched in parts
   int32_t max_rows = 0;          // extended: of the first part; 0: all
   bool commit = false;           // COMMIT goes along behind it; Backends::finish_reads() waits for that
+  // Asked between Bind, which takes the snapshot, and Execute; needs a portal with a name. values_in_front() has its
+  // value last.
+  std::string_view behind_bind = {};
+  bool later = false;  // behind_bind: send_rest() executes
 };
 
 class RowReader {
@@ -34,11 +38,13 @@ class RowReader {
 
   // Queues and flushes the statement; its replies are the reader's, not the client's.
   void send(const Request& request);
+  // Executes what was bound only. REQUIRES: values_in_front() was read.
+  void send_rest();
   // Asks for the next part of a portal whose last part ended with rows left. REQUIRES: all events of that are read.
   void send_more(std::string_view portal, int32_t max_rows);
   bool rows_left() const { return rows_left_; }
-  // Reads what was queued in front of the statement to its end: the last value of the last row.
-  net::Task<Result<std::string>> value_in_front();
+  // Reads what was queued in front of the statement, or of its Execute, to its end: the last value of each row.
+  net::Task<Result<std::vector<std::string>>> values_in_front();
   // The next event; `message()` is valid until the next call. An error of the group is returned once all of its
   // replies are read, so that the backend is in step again; a lost connection as 08006.
   net::Task<Result<Event>> next();
@@ -58,11 +64,15 @@ class RowReader {
   std::string tag_, notices_;
   std::optional<Error> error_;
   bool in_front() const { return backend_->conn->pending_requests() > own_requests_ + behind_; }
+  void send_bound(const Request& request);
   void note_error();
   // Reads into reply_. 08006: the connection is lost.
   net::Task<Status> read_reply();
   std::size_t own_requests_ = 1;  // pending with those `behind_`; if more are, the reply is to something in front
   std::size_t behind_ = 0;
+  std::size_t bound_ = 0;  // of those in front, what belongs to the statement
+  std::size_t tail_ = 1;   // pending where all of the statement's rows are read
+  std::string portal_;     // of send_rest()
   bool poisoned_before_ = false;
   bool ended_ = false, rows_left_ = false;
 };

@@ -111,6 +111,12 @@ Result<bool> agree(const std::vector<GroupId>& groups, const std::vector<std::st
   return true;
 }
 
+Error torn() {
+  return make_error("40001", "could not read several groups as of one moment",
+                    "A transaction over several groups is committed on one of them and not on another: retry when all "
+                    "groups answer.");
+}
+
 net::Task<Result<bool>> take_snapshots(const std::vector<Backend*>& backends, std::string sql) {
   for (Backend* backend : backends) {
     backend->conn->add_internal_query(sql);

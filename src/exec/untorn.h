@@ -49,6 +49,9 @@ bool agree(GroupId a, const SeenCommits& seen_a, GroupId b, const SeenCommits& s
 // The same for what all groups of a read have answered. Error: one did not.
 Result<bool> agree(const std::vector<GroupId>& groups, const std::vector<std::string>& answers);
 
+// 40001: no snapshots that agree were to be had.
+Error torn();
+
 // Takes the snapshots of these backends, which have BEGIN ISOLATION LEVEL REPEATABLE READ queued or have run nothing
 // else yet, by `sql`: locks, if any ("LOCK TABLE …; ": a TRUNCATE is seen by every snapshot), and seen_commits_sql().
 // False: they do not agree. Error: of a group; the transaction must be rolled back.

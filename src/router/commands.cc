@@ -102,8 +102,20 @@ std::string transaction_modes(std::string_view sql) {
 
 }  // namespace
 
+// What the transaction's isolation level, as `sql` or the session's default says, asks of its backends.
+void Session::note_isolation(std::string_view sql) {
+  const auto named = isolation_in(sql);
+  if (!named && !plan_settings_) return;  // nothing has been asked of a PostgreSQL yet
+  const exec::Isolation isolation = named ? *named : plan_settings_->isolation;
+  std::vector<exec::GroupId> groups;
+  if (isolation == exec::Isolation::repeatable_read && worker_.config->sharding.untorn_reads && snapshot_)
+    for (const catalog::Group& group : snapshot_->groups) groups.push_back(group.id);
+  backends_.set_isolation(isolation, std::move(groups));
+}
+
 void Session::begin_transaction(std::string sql, bool implicit) {
-  backends_.begin(std::move(sql));
+  backends_.begin(sql);
+  note_isolation(sql);
   implicit_ = implicit;
   failed_ = false;
 }
@@ -288,6 +300,7 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
           implicit_ = false;
           for (auto& backend : backends_.all()) begun = begun || backend->begun;
           if (!begun) backends_.set_begin_sql(begin_modes_);
+          if (!begun) note_isolation(begin_modes_);
         } else if (extended_ && extended_->executed_in_batch) {  // so does what PostgreSQL has begun for this batch
           CO_TRY(co_await upgrade_batch(false));
           begun = true;
@@ -297,6 +310,7 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
         if (const std::string modes = transaction_modes(sql); begun && !modes.empty()) {
           CO_TRY(co_await on_participants("SET TRANSACTION " + modes, false));
           backends_.record_local("SET TRANSACTION " + modes);
+          if (isolation_in(modes)) note_isolation(modes);
         }
       }
       put_complete(sql.starts_with('s') || sql.starts_with('S') ? "START TRANSACTION" : "BEGIN");

@@ -28,6 +28,7 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
   if (execution.where.single() && !copy_source_ && !fills) {
+    CO_TRY(backends_.may_reach({execution.where.one}));
     auto backend = co_await backends_.get(execution.where.one);
     if (!backend.ok()) co_return std::move(backend.error());
     note_effects(**backend, plan.effects);
@@ -64,6 +65,7 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
 
 net::Task<Result<uint64_t>> Session::copy_to(std::string_view text, const plan::Plan& plan,
                                              std::vector<exec::GroupId> groups) {
+  CO_TRY(backends_.may_reach(groups));
   std::vector<exec::RowReader> readers;
   for (exec::GroupId group : groups) {
     auto backend = co_await backends_.get(group);

@@ -172,14 +172,16 @@ net::Task<Status> Explainer::show(const plan::Plan& inner, const Execution& exec
 net::Task<Status> Explainer::ask_watching(const plan::Plan& inner, const Execution& execution, const Way& way,
                                           std::string& lines) {
   const bool writes = way.groups.size() > 1 && plan_.effects.writes;
-  const bool own = writes && !s_.backends_.in_transaction();
+  const bool reads = way.groups.size() > 1 && !writes && s_.worker_.config->sharding.untorn_reads;
+  const bool own = (writes || reads) && !s_.backends_.in_transaction();
   MoveLog& log = s_.worker_.context.moves;
   const MoveLog::Key key(s_.backends_.database(), inner.written);
   const std::size_t said = s_.out_.size();
   std::optional<MovesGiveWay> gives_way;
   for (int attempt = 1;; ++attempt) {
     const MoveWatch watch(log, key.first, writes ? inner.written : 0);
-    if (own) s_.begin_transaction("BEGIN", true);
+    if (own) s_.begin_transaction(reads ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN", true);
+    if (own && reads) s_.backends_.set_isolation(exec::Isolation::repeatable_read, way.groups);
     std::string answers;
     Status status = co_await ask(inner, execution, way, answers);
     const bool missed = status.ok() ? watch.moved() : moved_between_leaves(status.error());

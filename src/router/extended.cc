@@ -308,6 +308,7 @@ net::Task<Status> Session::send_owed_parse(exec::GroupId group) {
     if (!state.skip_to_sync) pg::write_empty(out_, '1');
     co_return Status{};
   }
+  backends_.set_touch(touch_of(*statement->plan));
   auto backend = co_await use_group(group != 0 ? group : any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   ensure_statement(**backend, statement, true);
@@ -417,8 +418,10 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   const bool owed = state.owed_parse == statement;
   if (where.single() && !needs_moment(plan, where)) {
     exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
+    if (backends_.isolation() == exec::Isolation::serializable) CO_TRY(backends_.may_reach({where.one}));
     if (backend == nullptr) {
       keep();
+      backends_.set_touch(touch_of(plan));
       auto used = co_await use_group(where.one);
       if (!used.ok()) co_return std::move(used.error());
       backend = *used;
@@ -507,6 +510,20 @@ bool runs_on_groups(const plan::Plan& plan) {
   return (plan.kind == plan::PlanKind::route || plan.kind == plan::PlanKind::copy_out) &&
          plan.virtual_relations.empty() && plan.rewritten_sql.empty() && !plan.effects.sets_config &&
          !plan.key_change && !plan.guarded;
+}
+
+exec::Backends::Touch touch_of(const plan::Plan& plan) {
+  using Kind = plan::SessionCommand::Kind;
+  using Touch = exec::Backends::Touch;
+  if (plan.kind != plan::PlanKind::session)
+    return plan.command == "LOCK TABLE" ? Touch::locks : plan.command == "SHOW" ? Touch::nothing : Touch::rows;
+  switch (plan.session->kind) {
+    case Kind::prepare:
+    case Kind::execute:
+    case Kind::declare_cursor:
+    case Kind::fetch_cursor: return Touch::rows;
+    default: return Touch::nothing;
+  }
 }
 
 bool runs_in_parts(const plan::Plan& plan) {

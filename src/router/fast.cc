@@ -102,7 +102,7 @@ bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batc
 // Text in some encodings cannot be scanned: check_encoding() must see it.
 bool Session::may_go_fast() {
   return !failed_ && context_current() && plan_settings_->encoding != PlanSettings::Encoding::unscannable &&
-         !backends_.has_role();
+         !backends_.has_role() && backends_.isolation() != exec::Isolation::serializable;
 }
 
 // The one thing amiss is a free backend of this group.

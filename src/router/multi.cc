@@ -70,7 +70,7 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   request.types = &execution.types;
   request.client_formats = !combines;
   request.prepared = execution.prepared_name;
-  request.commit = snapshots != nullptr;
+  if (snapshots != nullptr) snapshots->apply(request);
   std::vector<exec::RowReader> first;
   exec::GatherResult first_result;
   if (several && first_group_alone(plan)) {
@@ -180,26 +180,35 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   const bool several = parts.size() > 1;
   // A write to several groups is atomic, and a read of several groups sees all of a transaction or nothing: a
   // transaction of its own, if none is open.
-  const bool reads = several && worker_.config->sharding.untorn_reads && !plan.effects.writes &&
-                     !plan.read_tables.empty() && !backends_.in_transaction();
-  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) &&
-                             !backends_.in_transaction());
-  SnapshotAttempts snapshots(worker_, backends_, plan.read_tables, plan.kind != plan::PlanKind::copy_out);
+  const bool is_copy = plan.kind == plan::PlanKind::copy_out;
+  const bool within = backends_.in_transaction();
+  const bool untorn =
+      several && worker_.config->sharding.untorn_reads && !plan.effects.writes && !plan.read_tables.empty();
+  const bool reads = untorn && !within;
+  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within);
+  std::optional<SnapshotAttempts> snapshots;
+  if (reads)
+    snapshots.emplace(worker_, backends_, SnapshotAttempts::Place::own, plan.read_tables, is_copy);
+  else if (untorn && !is_copy && backends_.isolation() == exec::Isolation::read_committed)
+    snapshots.emplace(worker_, backends_, SnapshotAttempts::Place::block, plan.read_tables, is_copy);
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
   std::vector<exec::GroupId> groups;
   for (const Split& part : parts) groups.push_back(part.group);
+  if (own && several) backends_.set_isolation(plan_settings_->isolation);
+  CO_TRY(backends_.may_reach(groups));
   std::optional<MovesGiveWay> way;
   for (int attempt = 1;; ++attempt) {
     const MoveWatch watch(worker_.context.moves, backends_.database(), several ? plan.written : 0);
     if (own) begin_transaction(reads ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN", true);
+    if (own) backends_.set_isolation(exec::Isolation::read_committed);  // the attempts take the snapshots
     auto backends = co_await backends_.get_all(groups);
     Result<exec::GatherResult> result = exec::GatherResult();
     std::optional<Guard> guard;
     Status taken;
-    if (reads && backends.ok()) taken = co_await snapshots.take(*backends);
+    if (snapshots && backends.ok()) taken = co_await snapshots->take(*backends);
     bool sent = false;
     if (!taken.ok()) {
       result = std::move(taken.error());
@@ -209,16 +218,16 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
       exec::Backend& first = *backends->front();
       if (plan.guarded) guard.emplace(*first.conn, *database_);
       result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard,
-                                     reads ? &snapshots : nullptr);
+                                     snapshots ? &*snapshots : nullptr);
       sent = true;
       if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
     } else {
       result = std::move(backends.error());
     }
     drop_broken_backends();
-    if (snapshots.again() && !cancelled_ && !client_gone_) {
-      (void)(co_await end_own_transaction(torn(), sent));
-      co_await snapshots.wait();
+    if (snapshots && snapshots->again() && !cancelled_ && !client_gone_) {
+      if (own) (void)(co_await end_own_transaction(exec::torn(), sent));
+      co_await snapshots->wait();
       continue;
     }
     const bool missed = result.ok() ? watch.moved() : moved_between_leaves(result.error());

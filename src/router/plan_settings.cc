@@ -4,12 +4,13 @@
 #include <array>
 
 #include "base/bytes.h"
+#include "sql/tokens.h"
 
 namespace pgmosaic::router {
 
 const char* const kAskPlanSettings =
     "SHOW search_path; SHOW DateStyle; SHOW bytea_output; SHOW extra_float_digits; SHOW client_encoding; "
-    "SHOW server_encoding";
+    "SHOW server_encoding; SHOW default_transaction_isolation";
 
 namespace {
 
@@ -51,10 +52,36 @@ bool is_one_of(std::string_view name, const std::array<std::string_view, n>& nam
 
 }  // namespace
 
+std::optional<exec::Isolation> isolation_named(std::string_view name) {
+  if (name == "serializable") return exec::Isolation::serializable;
+  if (name == "repeatable read") return exec::Isolation::repeatable_read;
+  if (name == "read committed" || name == "read uncommitted") return exec::Isolation::read_committed;
+  return std::nullopt;
+}
+
+std::optional<exec::Isolation> isolation_in(std::string_view sql) {
+  sql::TokenScanner scanner(sql);
+  for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end && token.kind != sql::Token::Kind::broken;
+       token = scanner.next()) {
+    const bool level = scanner.is_word(token, "level");
+    if (level && scanner.is_word(scanner.peek(), "serializable")) return exec::Isolation::serializable;
+    if (level && scanner.is_word(scanner.peek(), "repeatable")) return exec::Isolation::repeatable_read;
+    if (level && scanner.is_word(scanner.peek(), "read")) return exec::Isolation::read_committed;
+    // SET transaction_isolation = '…'
+    if (token.kind == sql::Token::Kind::string && token.end - token.begin > 2) {
+      std::string name(sql.substr(token.begin + 1, token.end - token.begin - 2));
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      if (const auto named = isolation_named(name)) return named;
+    }
+  }
+  return std::nullopt;
+}
+
 bool decides_plans(std::string_view name) {
-  static constexpr std::array<std::string_view, 7> kNames{"search_path",    "role",         "session_authorization",
-                                                          "datestyle",      "bytea_output", "extra_float_digits",
-                                                          "client_encoding"};
+  static constexpr std::array<std::string_view, 8> kNames{"search_path",           "role",
+                                                          "session_authorization", "datestyle",
+                                                          "bytea_output",          "extra_float_digits",
+                                                          "client_encoding",       "default_transaction_isolation"};
   return is_one_of(name, kNames);
 }
 
@@ -68,6 +95,7 @@ PlanSettings read_plan_settings(const pool::ServerConn::Rows& rows, const std::s
   if (client != server && client != "SQL_ASCII" && server != "SQL_ASCII")
     settings.encoding =
         is_one_of(client, kUnscannable) ? PlanSettings::Encoding::unscannable : PlanSettings::Encoding::other;
+  settings.isolation = isolation_named(value(6)).value_or(exec::Isolation::read_committed);
   settings.loss.zones = !value(1).starts_with("ISO");
   settings.loss.floats = std::atoi(value(3).c_str()) <= 0;
   settings.comparable_output = !settings.loss.zones && !settings.loss.floats && value(2) == "hex" &&

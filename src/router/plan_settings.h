@@ -1,5 +1,5 @@
-// The settings of a session that decide how its statements are read and its rows are written, so that plans depend on
-// them: search_path, client_encoding, DateStyle and the like. Learnt from a PostgreSQL, because defaults may come from
+// The settings of a session that decide how its statements are read and run and its rows are written: search_path,
+// client_encoding, DateStyle and the like. Learnt from a PostgreSQL, because defaults may come from
 // the role, the database or the server.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "exec/backends.h"
 #include "exec/combine.h"
 #include "pool/server_conn.h"
 #include "sql/shape.h"
@@ -24,9 +25,13 @@ struct PlanSettings {
   Encoding encoding = Encoding::server;
   bool comparable_output = true;  // see plan::PlanContext
   exec::OutputLoss loss;
+  exec::Isolation isolation = exec::Isolation::read_committed;  // default_transaction_isolation
 };
 using PlanSettingsPtr = std::shared_ptr<const PlanSettings>;
 
+// "repeatable read"; that of BEGIN, SET TRANSACTION or SET transaction_isolation. nullopt: none is named.
+std::optional<exec::Isolation> isolation_named(std::string_view name);
+std::optional<exec::Isolation> isolation_in(std::string_view sql);
 // Whether plans depend on the setting; `name` in lower case.
 bool decides_plans(std::string_view name);
 // What to ask, and what the answer means. No snapshot is taken: SET TRANSACTION may follow.

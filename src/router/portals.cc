@@ -43,6 +43,12 @@ bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::str
   return pg::peek_message(rest, next, length) == pg::FrameStatus::complete && next.type == 'S';
 }
 
+// Portals on groups end when these leave the batch.
+bool no_other_portal(const ExtendedState& state, const Portal& portal) {
+  return std::all_of(state.portals.begin(), state.portals.end(),
+                     [&](const auto& other) { return &other.second == &portal || other.second.group == 0; });
+}
+
 // Groups that have only parsed and described something leave the batch.
 net::Task<Status> leave_batch(exec::Backends& backends, ExtendedState& state) {
   for (exec::GroupId group : std::exchange(state.batch, {})) {
@@ -89,7 +95,15 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
-    if (alone && !backends_.in_transaction()) CO_TRY(co_await leave_batch(backends_, state));
+    const bool reads = !plan->effects.writes && !state.executed_in_batch;
+    if ((alone || reads) && !backends_.in_transaction()) {
+      if (alone || no_other_portal(state, portal)) {
+        CO_TRY(co_await leave_batch(backends_, state));
+      } else {
+        state.implicit = true;
+        CO_TRY(co_await upgrade_batch(true));
+      }
+    }
     Execution execution;
     execution.sql = statement->sql;
     sql::scan_shape(statement->sql, execution.shape);

@@ -4,8 +4,7 @@
 // (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc
 // passes the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
 //
-// A Session is one coroutine on its worker's thread, and ends by returning from run(). Views into input end with a
-// wait.
+// A Session is one coroutine on its worker's thread; it ends by returning from run(). Views into input end with a wait.
 #pragma once
 
 #include <cstdint>
@@ -170,6 +169,7 @@ class Session {
   void end_of_transaction(bool committed);
   net::Task<Status> on_participants(std::string_view sql, bool forward_first);
   void begin_transaction(std::string sql, bool implicit);
+  void note_isolation(std::string_view sql);
   exec::GroupId watch_parameters();
   void report_changes(exec::GroupId watched);
   void put_complete(std::string_view tag);

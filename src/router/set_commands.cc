@@ -94,6 +94,7 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
   }
   if (command.kind == Kind::set && command.name == "datestyle" && !targets.empty())
     change.map[command.name] = pool::set_statement("datestyle", targets[0]->conn->parameters["DateStyle"]);
+  if (command.name == "transaction_isolation" && backends_.in_transaction()) note_isolation(command.sql);
   if (local) {
     backends_.record_local(command.sql);
     if (decides_plans(command.name)) {
@@ -154,6 +155,7 @@ net::Task<Status> Session::run_set_transaction(const plan::SessionCommand& comma
     }
     CO_TRY(co_await on_participants(sql, false));
     backends_.record_local(std::string(sql));
+    if (command.kind == Kind::set_transaction && isolation_in(sql)) note_isolation(sql);
   }
   put_complete(command.kind == Kind::set_transaction ? "SET" : what);
   co_return Status{};

@@ -297,6 +297,7 @@ net::Task<Status> Session::check_string(std::string_view sql, const std::vector<
 }
 
 net::Task<Status> Session::run_plan(std::string_view sql, const plan::PlanPtr& plan) {
+  backends_.set_touch(touch_of(*plan));
   switch (plan->kind) {
     case plan::PlanKind::unsupported: co_return co_await refuse(sql, *plan->error);
     case plan::PlanKind::session: command_effects_ = plan->effects; co_return co_await run_command(*plan->session, sql);
@@ -323,6 +324,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
+  CO_TRY(backends_.may_reach({execution.where.one}));
   auto backend = co_await backends_.get(execution.where.one);
   if (!backend.ok()) co_return std::move(backend.error());
   note_effects(**backend, plan.effects);

@@ -1,5 +1,7 @@
 #include "router/snapshots.h"
 
+#include <algorithm>
+
 namespace pgmosaic::router {
 
 namespace {
@@ -8,61 +10,110 @@ namespace {
 constexpr int64_t kPatienceUs = 30'000'000;
 constexpr int64_t kPauseUs = 2'000;
 constexpr int kQuickAttempts = 5;
+constexpr std::string_view kPortal = "pgmosaic_snapshot";
 
 }  // namespace
 
-Error torn() {
-  return make_error("40001", "could not read several groups as of one moment",
-                    "A transaction over several groups is committed on one of them and not on another: retry when all "
-                    "groups answer.");
+// Within a block the statement has its locks when it is bound.
+std::string SnapshotAttempts::question(const std::vector<exec::GroupId>& groups) const {
+  std::string sql;
+  if (place_ == Place::own && !without_locks_) sql = lock_sql() + (locked_out_ ? "; " : " NOWAIT; ");
+  return sql + exec::seen_commits_sql(groups);
 }
 
-std::string SnapshotAttempts::question(const std::vector<exec::GroupId>& groups) const {
-  const std::string lock = without_locks_ ? "" : "LOCK TABLE " + std::string(tables_) + " IN ACCESS SHARE MODE; ";
-  return lock + exec::seen_commits_sql(groups);
+std::string SnapshotAttempts::lock_sql() const {
+  return "LOCK TABLE " + std::string(tables_) + " IN ACCESS SHARE MODE";
 }
 
 Status SnapshotAttempts::judge(Result<bool> agreed) {
   gate_.reset();
-  in_front_ = false;
+  along_ = false;
   if (!agreed.ok()) {
-    // Who may read some columns only may not lock the table.
-    again_ = agreed.error().sqlstate == "42501" && !std::exchange(without_locks_, true);
+    const std::string& sqlstate = agreed.error().sqlstate;
+    if (place_ == Place::own && sqlstate == "42501") {  // who may read some columns only may not lock the table
+      again_ = !std::exchange(without_locks_, true);
+    } else if (place_ == Place::own && sqlstate == "55P03") {
+      again_ = !std::exchange(locked_out_, true);
+    }
     return std::move(agreed.error());
   }
   if (*agreed) return {};
   again_ = worker_.loop.now_us() - since_us_ < kPatienceUs;
-  return torn();
+  return exec::torn();
+}
+
+// Whoever locks the tables against readers does so at the home first. Waiting there, and for nobody elsewhere, this
+// cannot be part of a deadlock over groups.
+net::Task<Result<exec::Backend*>> SnapshotAttempts::wait_at_home() {
+  auto home = co_await backends_.get(worker_.snapshot->home);
+  if (!home.ok()) co_return std::move(home.error());
+  auto locked = co_await (*home)->conn->query(lock_sql());
+  if (!locked.ok()) co_return std::move(locked.error());
+  co_return *home;
 }
 
 net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& backends) {
-  again_ = false;
   if (attempts_++ == 0) since_us_ = worker_.loop.now_us();
   std::vector<exec::GroupId> groups;
   for (const exec::Backend* backend : backends) groups.push_back(backend->group);
-  std::string sql = question(groups);
-  asked_ = in_front_;
-  if (!in_front_) co_return judge(co_await exec::take_snapshots(backends, std::move(sql)));
-  for (exec::Backend* backend : backends) backend->conn->add_internal_query(sql);
-  co_return Status{};
+  question_ = question(groups);
+  asked_ = along_ || place_ == Place::block;
+  if (asked_) {
+    for (exec::Backend* backend : backends) backend->conn->add_internal_query(question_);
+    co_return Status{};
+  }
+  exec::Backend* home = nullptr;
+  if (locked_out_ && !without_locks_) {
+    CO_TRY_ASSIGN(home, co_await wait_at_home());
+  }
+  Status agreed = judge(co_await exec::take_snapshots(backends, question_));
+  const bool beside = home != nullptr && std::find(backends.begin(), backends.end(), home) == backends.end();
+  if (agreed.ok() && beside) {  // the groups have their locks; what commits there is the statement's
+    home->conn->add_internal_query("COMMIT");
+    home->conn->flush();
+  }
+  co_return agreed;
+}
+
+void SnapshotAttempts::apply(exec::Request& request) const {
+  request.commit = place_ == Place::own;
+  if (place_ == Place::own) return;
+  request.portal = kPortal;
+  request.behind_bind = question_;
+  request.later = !along_;
+}
+
+// Of all groups, read to the end of what is in front of the rows.
+net::Task<Result<bool>> SnapshotAttempts::answers(std::vector<exec::RowReader>& readers) {
+  std::vector<exec::GroupId> groups;
+  std::vector<std::string> seen;
+  Status status;
+  bool still = true;
+  for (exec::RowReader& reader : readers) {
+    auto values = co_await reader.values_in_front();
+    groups.push_back(reader.backend().group);
+    const std::size_t asked = place_ == Place::block ? 2 : 1;
+    const std::size_t answered = values.ok() ? values->size() : 0;
+    if (!values.ok() && status.ok()) status = std::move(values.error());
+    seen.push_back(answered < asked ? std::string() : (*values)[answered - asked]);
+    if (answered >= asked) still = still && seen.back() == values->back();
+  }
+  if (!status.ok()) co_return std::move(status.error());
+  if (!still) co_return false;
+  co_return exec::agree(groups, seen);
 }
 
 net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers) {
   if (!std::exchange(asked_, false)) co_return Status{};
-  std::vector<exec::GroupId> groups;
-  std::vector<std::string> answers;
-  Status status;
-  for (exec::RowReader& reader : readers) {
-    auto value = co_await reader.value_in_front();
-    if (!value.ok() && status.ok()) status = std::move(value.error());
-    groups.push_back(reader.backend().group);
-    answers.push_back(value.ok() ? std::move(*value) : std::string());
-  }
-  if (!status.ok()) co_return judge(std::move(status.error()));
-  co_return judge(exec::agree(groups, answers));
+  const bool executes = !along_ && place_ == Place::block;
+  Status agreed = judge(co_await answers(readers));
+  if (!agreed.ok() || !executes) co_return agreed;
+  for (exec::RowReader& reader : readers) reader.send_rest();
+  co_return agreed;
 }
 
 net::Task<void> SnapshotAttempts::wait() {
+  again_ = false;
   if (attempts_ > kQuickAttempts) co_await worker_.loop.sleep(kPauseUs);
   gate_.emplace(worker_.context.commit->gate(), backends_.database());
   co_await worker_.context.commit->gate().drained(worker_.loop, backends_.database());

@@ -11,38 +11,48 @@
 
 namespace pgmosaic::router {
 
-// 40001: no snapshots that agree were to be had.
-Error torn();
-
-// Of one statement, on its session's thread. The first time the question goes in front of the statement, in the same
-// packet; what the statement answers is dropped where the snapshots do not agree. Later, and for COPY, first the one,
-// then the other.
+// Of one statement, on its session's thread. The first time the questions go along with the statement, in the same
+// packet; what it answers is dropped where the snapshots do not agree. Later, and for COPY, first they, then the rows.
 class SnapshotAttempts {
  public:
-  // `tables`: what it reads, for LOCK TABLE.
-  SnapshotAttempts(Worker& worker, exec::Backends& backends, std::string_view tables, bool in_front)
-      : worker_(worker), backends_(backends), tables_(tables), in_front_(in_front) {}
+  // own: a REPEATABLE READ transaction of the statement's own, whose snapshots the question takes.
+  // block: a READ COMMITTED one of the client's. The statement's snapshots are those of its portals, which are bound
+  // between two questions: they show what both answers do, if these are equal.
+  enum class Place : uint8_t { own, block };
 
-  // REQUIRES: BEGIN ISOLATION LEVEL REPEATABLE READ is queued on the backends. Error: of a group, or torn() after a
-  // long time. Then, or if again(), the transaction must be rolled back.
+  // `tables`: what it reads, for LOCK TABLE.
+  SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy)
+      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy) {}
+
+  // REQUIRES: BEGIN is queued on the backends, if it must be. Error: of a group, or torn() after a long time. Then, or
+  // if again(), an own transaction must be rolled back.
   net::Task<Status> take(const std::vector<exec::Backend*>& groups);
-  // Behind sending the statement: the same for a question in front of it. After an error the readers must be finished.
+  // What the statement's requests need of it.
+  void apply(exec::Request& request) const;
+  // Behind sending the statement. After an error the readers must be finished.
   net::Task<Status> check(std::vector<exec::RowReader>& readers);
   bool again() const { return again_; }
-  // Before the next attempt, outside of a transaction.
+  // Before the next attempt; for an own one outside of a transaction.
   net::Task<void> wait();
 
  private:
   Status judge(Result<bool> agreed);
+  net::Task<Result<bool>> answers(std::vector<exec::RowReader>& readers);
+  net::Task<Result<exec::Backend*>> wait_at_home();
+  std::string lock_sql() const;
   std::string question(const std::vector<exec::GroupId>& groups) const;
 
   Worker& worker_;
   exec::Backends& backends_;
   std::string_view tables_;
+  std::string question_;
   std::optional<exec::GateClosed> gate_;
   int64_t since_us_ = 0;
   int attempts_ = 0;
-  bool in_front_, asked_ = false, again_ = false, without_locks_ = false;
+  Place place_;
+  bool along_;  // with the statement, in one packet
+  bool asked_ = false, again_ = false, without_locks_ = false;
+  bool locked_out_ = false;  // somebody has a lock against readers
 };
 
 }  // namespace pgmosaic::router

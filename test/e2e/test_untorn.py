@@ -1,97 +1,37 @@
 """Reads over several groups beside transactions over several groups: all of a transaction or nothing."""
 import contextlib
-import random
 import threading
-import time
 
 import psycopg
 import pytest
 
+from harness.bank import ACCOUNTS, BALANCE, READS, TABLE, wrong_sums
 from harness.fixtures import SELF_CHECK
 from harness.pair import databases
-from harness.processes import PATIENCE, wait_until
+from harness.processes import wait_until
 from harness.schemas import group_endpoints
 
 pytestmark = pytest.mark.skipif(SELF_CHECK, reason="about several servers")
-ACCOUNTS, BALANCE = 64, 1000
 
 
 @pytest.fixture
 def endpoint(router):
     with databases("untorn", router) as [made]:
-        made.run("CREATE TABLE account (id int PRIMARY KEY, balance int) SHARD BY (id)",
-                 "INSERT INTO account VALUES " + ", ".join(f"({number}, {BALANCE})" for number in range(ACCOUNTS)))
+        made.run(*TABLE)
         yield made
 
 
-class Bank:
-    """Transfers between random accounts, most of them over two groups, until the end of the with block."""
-
-    def __init__(self, endpoint, clients=6):
-        self.endpoint, self.over, self.problems, self.done = endpoint, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self.transfer, args=(number,)) for number in range(clients)]
-
-    def transfer(self, number):
-        rng = random.Random(number)
-        try:
-            with self.endpoint.connect(autocommit=True) as connection:
-                while not self.over.is_set():
-                    giver, taker = sorted(rng.sample(range(ACCOUNTS), 2))
-                    with connection.transaction():
-                        connection.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (giver,))
-                        connection.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (taker,))
-                    self.done += 1
-        except psycopg.Error as error:
-            self.problems.append(repr(error))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-
-def sums(connection, how):
-    if how == "select":
-        return connection.execute("SELECT sum(balance), count(*) FROM account").fetchall()
-    if how == "rows":
-        rows = connection.execute("SELECT balance FROM account ORDER BY id").fetchall()
-        return [(sum(balance for balance, in rows), len(rows))]
-    with connection.cursor().copy("COPY account (balance) TO STDOUT") as copy:
-        rows = [int(row[0]) for row in copy.rows()]
-    return [(sum(rows), len(rows))]
-
-
-def wrong_sums(endpoint, how, reads_wanted=200):
-    """Sums that are not what all accounts have, and how many were read beside at least 500 transfers."""
-    with Bank(endpoint) as bank, endpoint.connect(autocommit=True) as reader:
-        wrong, reads = [], 0
-        deadline = time.monotonic() + 120 * PATIENCE
-        while (reads < reads_wanted or bank.done < 500) and time.monotonic() < deadline and not bank.problems:
-            found = sums(reader, how)
-            reads += 1
-            if found != [(ACCOUNTS * BALANCE, ACCOUNTS)]:
-                wrong.append(found)
-    assert bank.problems == []
-    assert reads >= reads_wanted and bank.done >= 500
-    return wrong
-
-
-@pytest.mark.parametrize("how", ["select", "rows", "copy"])
+@pytest.mark.parametrize("how", READS)
 def test_sums(endpoint, how):
     assert wrong_sums(endpoint, how) == []
 
 
-def test_sums_are_wrong_without(make_server, make_router):
+@pytest.mark.parametrize("how", ["select", "block", "one by one"])
+def test_sums_are_wrong_without(how, make_server, make_router):
     """What the others test would be seen here."""
     router = make_router([make_server("g1"), make_server("g2")], settings={"sharding": {"untorn_reads": False}})
-    router.endpoint.run("CREATE TABLE account (id int PRIMARY KEY, balance int) SHARD BY (id)",
-                        "INSERT INTO account VALUES " + ", ".join(f"({number}, {BALANCE})" for number in range(ACCOUNTS)))
-    assert wrong_sums(router.endpoint, "select") != []
+    router.endpoint.run(*TABLE)
+    assert wrong_sums(router.endpoint, how) != []
 
 
 def test_a_table_is_never_seen_empty(endpoint):
@@ -114,7 +54,7 @@ def test_a_table_is_never_seen_empty(endpoint):
     try:
         with endpoint.connect(autocommit=True) as reader:
             for _ in range(60):
-                assert sums(reader, "select") == [(ACCOUNTS * BALANCE, ACCOUNTS)]
+                assert READS["select"](reader) == (ACCOUNTS * BALANCE, ACCOUNTS)
     finally:
         over.set()
         thread.join()
@@ -153,3 +93,71 @@ def test_rights_on_columns_suffice(endpoint):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="table account"):
             connection.execute("SELECT sum(id) FROM account")
     endpoint.run("REVOKE ALL ON account FROM untorn_alice", "DROP ROLE untorn_alice")
+
+
+@pytest.mark.parametrize("reach", ["SELECT balance FROM account WHERE id = {other}", "SELECT count(*) FROM account",
+                                   "UPDATE account SET balance = 0", "DECLARE c CURSOR FOR SELECT * FROM account WHERE id = {other}",
+                                   "INSERT INTO account VALUES (1001, 1), (1002, 1), (1003, 1), (1004, 1), (1005, 1)",
+                                   "UPDATE account SET balance = 0 WHERE id = {other}"])
+@pytest.mark.parametrize("prepare", [False, True])
+def test_serializable_is_of_one_group(endpoint, reach, prepare):
+    groups = {number: endpoint.run(f"EXPLAIN SELECT * FROM account WHERE id = {number}")[0][0] for number in range(2, 40)}
+    first = groups.pop(2)
+    same = next(number for number, group in groups.items() if group == first)
+    other = next(number for number, group in groups.items() if group != first)
+    with endpoint.connect(autocommit=True) as connection:
+        for begin, default in (("BEGIN ISOLATION LEVEL SERIALIZABLE", "read committed"), ("BEGIN", "serializable")):
+            connection.execute(f"SET default_transaction_isolation = '{default}'")
+            connection.execute(begin)
+            for number in (2, same):
+                assert connection.execute(f"SELECT balance FROM account WHERE id = {number}", prepare=prepare).fetchone() == (BALANCE,)
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE") as refused:
+                connection.execute(reach.format(other=other), prepare=prepare)
+            assert "REPEATABLE READ" in refused.value.diag.message_hint
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        assert connection.execute("SELECT count(*) FROM account").fetchone() == (ACCOUNTS,)
+        connection.execute("COMMIT")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE"):
+            connection.execute("SELECT count(*) FROM account", prepare=prepare)
+        connection.execute("CREATE TABLE more (id int PRIMARY KEY) SHARD BY (id)")  # whose locks order it
+        connection.execute("DROP TABLE more")
+
+
+def test_snapshots_of_a_repeatable_read_block(endpoint):
+    """They are of its first statement, on groups that it reaches later, too; LOCK TABLE and SET come before."""
+    with endpoint.connect(autocommit=True) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SAVEPOINT a")
+        connection.execute("LOCK TABLE account IN ROW SHARE MODE")
+        connection.execute("SET LOCAL work_mem = '1MB'")
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+        endpoint.run("UPDATE account SET balance = 1 WHERE id < 32")
+        assert connection.execute("SELECT balance FROM account WHERE id = 1").fetchone() == (1,)
+        endpoint.run("UPDATE account SET balance = 2")
+        assert connection.execute("SELECT sum(balance), count(*) FROM account").fetchone() == (32 + 32 * BALANCE, ACCOUNTS)
+        assert [connection.execute("SELECT balance FROM account WHERE id = %s", (number,)).fetchone() for number in range(64)] == (
+            [(1,)] * 32 + [(BALANCE,)] * 32)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            connection.execute("UPDATE account SET balance = 3 WHERE id = 40")
+        connection.execute("ROLLBACK TO a")
+        assert connection.execute("SELECT balance FROM account WHERE id = 40").fetchone() == (BALANCE,)
+        connection.execute("COMMIT")
+        assert connection.execute("SELECT sum(balance) FROM account").fetchone() == (2 * ACCOUNTS,)
+
+
+def test_a_block_sees_its_own_changes(endpoint):
+    for level in ("READ COMMITTED", "REPEATABLE READ"):
+        with endpoint.connect(autocommit=True) as connection:
+            connection.execute(f"BEGIN ISOLATION LEVEL {level}")
+            connection.execute("UPDATE account SET balance = balance + 1")
+            connection.execute("SAVEPOINT a")
+            connection.execute("DELETE FROM account WHERE id < 10")
+            assert connection.execute("SELECT sum(balance) FROM account").fetchone() == ((ACCOUNTS - 10) * (BALANCE + 1),)
+            connection.execute("ROLLBACK TO a")
+            assert connection.execute("SELECT sum(balance) FROM account", prepare=True).fetchone() == (ACCOUNTS * (BALANCE + 1),)
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                connection.execute("SELECT 1 / (balance - balance) FROM account")
+            connection.execute("ROLLBACK TO a")
+            assert connection.execute("SELECT count(*) FROM account WHERE balance = %s", (BALANCE + 1,)).fetchone() == (ACCOUNTS,)
+            connection.execute("ROLLBACK")
