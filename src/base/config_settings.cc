@@ -183,9 +183,8 @@ const std::vector<ConfigSetting> kCluster = {
       .maximum = 1024},
      [](Config& c) -> Slot { return &c.sharding.default_shard_count; }},
     {{.name = "sharding.untorn_reads",
-      .description = "Whether SELECT and COPY TO of several groups, outside of transaction blocks, see each "
-                     "transaction over several "
-                     "groups on all of them or on none. Off: two round trips less."},
+      .description = "Whether reads of several groups see each transaction over several groups on all of them or on "
+                     "none (docs/consistency.md says which reads). Off: each group's own snapshot."},
      [](Config& c) -> Slot { return &c.sharding.untorn_reads; }},
     {{.name = "sharding.key_notices",
       .description =

@@ -14,7 +14,7 @@
 
 #include "base/config.h"
 #include "catalog/catalog.h"
-#include "control/commit_log.h"
+#include "control/commit_labels.h"
 #include "control/introspect.h"
 #include "exec/control.h"
 #include "meta/store.h"
@@ -135,6 +135,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   catalog::SnapshotPtr snapshot_;
   std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
   CommitLabels labels_;
+  std::set<std::string> untrimmed_;  // databases whose commit logs wait for a group; of the tending thread
   exec::CommitGate gate_;
   Gids in_doubt_;
   struct SchemaChange {

@@ -27,7 +27,11 @@ net::Task<void> Cluster::trim(net::EventLoop& loop) {
       continue;
     }
     const bool done = co_await trim_database(loop, name, round.epoch, closed);
-    if (!done) log_warning("control", "the commit logs of database \"{}\" wait for a group", name);
+    if (done) {
+      untrimmed_.erase(name);
+    } else if (untrimmed_.insert(name).second) {  // said once
+      log_warning("control", "the commit logs of database \"{}\" wait for a group", name);
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 // of RAMP transactions, Bailis et al. 2014, on PostgreSQL's snapshots). Each such transaction leaves a row on every
 // participant; a snapshot that shows it on one group and not on another is torn.
 //
-// Rows are labelled by their router, and taken away label by label (control/commit_log.h): when all transactions of a
+// Rows are labelled by their router, and taken away label by label (control/commit_labels.h): when all transactions of a
 // label are finished on all groups, the router sets a new epoch on each group, and only then has the rows deleted and a
 // mark left. So of snapshots with marks a reader asks for the epoch as well: it proves that a group's snapshot is
 // behind the end of what another group has no rows of any more.

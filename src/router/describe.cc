@@ -80,8 +80,7 @@ net::Task<Status> Session::describe_command(const plan::Plan& plan, const Portal
   const bool rows =
       plan.kind == plan::PlanKind::session &&
       (plan.session->kind == Kind::execute || (plan.session->kind == Kind::fetch_cursor && plan.returns_rows));
-  if (rows && failed_)
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (rows && failed_) co_return in_failed_transaction();
   pg::BindMessage bind;
   if (portal != nullptr) CHECK(pg::parse_bind(portal->bind_body, bind));
   if (rows) CO_TRY(co_await columns_of_command(*plan.session, fields));
@@ -128,8 +127,7 @@ net::Task<Status> Session::on_describe(pg::MessageView message) {
     }
   }
   in_.own();
-  if (failed_ && !needs_no_group(*statement->plan))
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (failed_ && !needs_no_group(*statement->plan)) co_return in_failed_transaction();
   if (needs_no_group(*statement->plan) || answers_no_rows(*statement->plan, portal)) {
     CO_TRY(co_await settle_current());
     if (state.skip_to_sync) co_return Status{};

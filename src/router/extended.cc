@@ -211,8 +211,7 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   Status planned = known ? Status() : plan_prepared(*statement);
   if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
   if (!planned.ok()) co_return planned;
-  if (failed_ && !allowed_in_failed_transaction(*statement->plan))
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (failed_ && !allowed_in_failed_transaction(*statement->plan)) co_return in_failed_transaction();
   if (!parse.name.empty()) {
     name_on_groups(*statement);
     state.statements[std::string(parse.name)] = statement;
@@ -402,9 +401,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     CO_TRY(co_await replan(statement));
   }
   const plan::Plan& plan = *statement->plan;
-  if (failed_ && !allowed_in_failed_transaction(plan)) {
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
-  }
+  if (failed_ && !allowed_in_failed_transaction(plan)) co_return in_failed_transaction();
   const std::string portal_name(bind->portal);
   if (!portal_name.empty() && state.portals.contains(portal_name))
     co_return make_error("42P03", "cursor \"" + portal_name + "\" already exists");
@@ -504,6 +501,10 @@ net::Task<Status> Session::on_execute(pg::MessageView message) {
   CO_TRY(co_await settle_current());
   if (state.skip_to_sync) co_return Status{};
   co_return co_await execute_portal(portal, max_rows);
+}
+
+Error in_failed_transaction() {
+  return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
 }
 
 bool runs_on_groups(const plan::Plan& plan) {

@@ -128,6 +128,15 @@ Status check_place(const plan::Plan& plan, bool in_transaction, bool implicit) {
   return {};
 }
 
+// Of a read over several groups; nullopt: its snapshots are what they are.
+std::optional<SnapshotAttempts::Place> place_of_snapshots(const plan::Plan& plan, bool several, const Config& config,
+                                                          const exec::Backends& backends) {
+  if (!several || !config.sharding.untorn_reads || plan.effects.writes || plan.read_tables.empty()) return std::nullopt;
+  if (!backends.in_transaction()) return SnapshotAttempts::Place::own;
+  const bool can = backends.isolation() == exec::Isolation::read_committed && plan.kind != plan::PlanKind::copy_out;
+  return can ? std::optional(SnapshotAttempts::Place::block) : std::nullopt;
+}
+
 // Of a statement that has left temporary objects: the backend is the session's from now on.
 const plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
 
@@ -180,17 +189,12 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   const bool several = parts.size() > 1;
   // A write to several groups is atomic, and a read of several groups sees all of a transaction or nothing: a
   // transaction of its own, if none is open.
-  const bool is_copy = plan.kind == plan::PlanKind::copy_out;
   const bool within = backends_.in_transaction();
-  const bool untorn =
-      several && worker_.config->sharding.untorn_reads && !plan.effects.writes && !plan.read_tables.empty();
-  const bool reads = untorn && !within;
-  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within);
   std::optional<SnapshotAttempts> snapshots;
-  if (reads)
-    snapshots.emplace(worker_, backends_, SnapshotAttempts::Place::own, plan.read_tables, is_copy);
-  else if (untorn && !is_copy && backends_.isolation() == exec::Isolation::read_committed)
-    snapshots.emplace(worker_, backends_, SnapshotAttempts::Place::block, plan.read_tables, is_copy);
+  if (const auto place = place_of_snapshots(plan, several, *worker_.config, backends_))
+    snapshots.emplace(worker_, backends_, *place, plan.read_tables, plan.kind == plan::PlanKind::copy_out);
+  const bool reads = snapshots && !within;
+  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within);
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);

@@ -91,19 +91,11 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
     if (plan->kind == plan::PlanKind::copy_in) co_return co_await run_copy_in(statement->sql, *plan);
     // What has run in this batch, and what this writes, commits at Sync and together.
     if (!backends_.in_transaction() && !plan->no_transaction &&
-        (state.executed_in_batch || (plan->effects.writes && !alone))) {
+        (state.executed_in_batch || !no_other_portal(state, portal) || (plan->effects.writes && !alone))) {
       state.implicit = true;
       CO_TRY(co_await upgrade_batch(true));
     }
-    const bool reads = !plan->effects.writes && !state.executed_in_batch;
-    if ((alone || reads) && !backends_.in_transaction()) {
-      if (alone || no_other_portal(state, portal)) {
-        CO_TRY(co_await leave_batch(backends_, state));
-      } else {
-        state.implicit = true;
-        CO_TRY(co_await upgrade_batch(true));
-      }
-    }
+    if (!backends_.in_transaction() && (alone || !plan->effects.writes)) CO_TRY(co_await leave_batch(backends_, state));
     Execution execution;
     execution.sql = statement->sql;
     sql::scan_shape(statement->sql, execution.shape);

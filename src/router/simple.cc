@@ -120,8 +120,7 @@ bool of_large_objects(uint32_t function) {
 }  // namespace
 
 net::Task<Status> Session::call_at_home(const std::string& message) {
-  if (failed_)
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+  if (failed_) co_return in_failed_transaction();
   CO_TRY(co_await refresh_context());
   auto backend = co_await backends_.get(snapshot_->home);
   if (!backend.ok()) co_return std::move(backend.error());
@@ -241,7 +240,7 @@ net::Task<Status> Session::run_statement(std::string_view sql) {
   }
   last_plan_ = plan_kind_name(plan->kind);
   if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
-    co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+    co_return in_failed_transaction();
   co_return co_await run_plan(sql, plan);
 }
 
@@ -270,8 +269,7 @@ net::Task<Status> Session::refuse(std::string_view sql, Error ours) {
   // PostgreSQL knows nothing of pgmosaic's own relations.
   const bool ours_alone = sql.find(std::string(plan::kVirtualSchema) + ".") != std::string_view::npos;
   if (ours.sqlstate != "42601" && (ours_alone || !is_query(sql))) {
-    if (failed_)
-      co_return make_error("25P02", "current transaction is aborted, commands ignored until end of transaction block");
+    if (failed_) co_return in_failed_transaction();
     co_return ours;
   }
   Status theirs = co_await check_with_postgres(sql);

@@ -1,0 +1,53 @@
+#include "control/commit_labels.h"
+
+#include <gtest/gtest.h>
+
+namespace pgmosaic::control {
+namespace {
+
+using Groups = std::set<uint32_t>;
+
+TEST(CommitLabels, ALabelIsClosedByTheNextRound) {
+  CommitLabels labels;
+  EXPECT_EQ(labels.begin("a", "db", {1, 2}), 1u);
+  EXPECT_EQ(labels.begin("b", "db", {2, 3}), 1u);
+  labels.end("a");
+  auto round = labels.close();
+  EXPECT_EQ(round.epoch, 1u);
+  EXPECT_EQ(round.databases["db"].open, std::set<uint64_t>{1});
+  EXPECT_TRUE(round.databases["db"].finished.empty());
+  EXPECT_EQ(labels.begin("c", "db", {1}), 2u);
+  labels.end("b");
+  round = labels.close();
+  EXPECT_EQ(round.epoch, 2u);
+  EXPECT_EQ(round.databases["db"].open, std::set<uint64_t>{2});
+  EXPECT_EQ(round.databases["db"].finished.at(1), (Groups{1, 2, 3}));
+}
+
+TEST(CommitLabels, NothingNewIsNoNewLabel) {
+  CommitLabels labels;
+  EXPECT_EQ(labels.close().epoch, 0u);
+  labels.begin("a", "db", {1, 2});
+  EXPECT_EQ(labels.close().epoch, 1u);
+  EXPECT_EQ(labels.close().epoch, 1u);
+}
+
+TEST(CommitLabels, WhatIsNotForgottenIsToldAgain) {
+  CommitLabels labels;
+  labels.begin("a", "one", {1, 2});
+  labels.begin("b", "two", {1});
+  labels.end("a");
+  labels.end("b");
+  labels.end("never begun");
+  EXPECT_EQ(labels.close().databases.size(), 2u);
+  labels.forget("one", 1);
+  labels.forget("one", 7);
+  auto round = labels.close();
+  EXPECT_EQ(round.databases.size(), 1u);
+  EXPECT_EQ(round.databases["two"].finished.at(1), Groups{1});
+  labels.forget("two", 1);
+  EXPECT_TRUE(labels.close().databases.empty());
+}
+
+}  // namespace
+}  // namespace pgmosaic::control
