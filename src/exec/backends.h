@@ -12,43 +12,12 @@
 #include <vector>
 
 #include "catalog/catalog.h"
-#include "exec/commit_gate.h"
-#include "exec/two_phase.h"
+#include "exec/commit_services.h"
 #include "net/task.h"
 #include "plan/plan.h"
 #include "pool/pool.h"
 
 namespace pgmosaic::exec {
-
-struct StagedSchema;  // exec/control.h
-
-using catalog::GroupId;
-
-// What all sessions of a router share for distributed commits.
-struct CommitServices {
-  virtual ~CommitServices() = default;
-  virtual Gid next_gid() = 0;
-  // Before the first row of the commit log is written; end_commit() when all groups show it, or none ever will.
-  virtual CommitRow begin_commit(const Gid& gid, const std::string& database, const std::vector<uint32_t>& groups) = 0;
-  virtual void end_commit(const Gid& gid) = 0;
-  virtual CommitGate& gate() = 0;
-  // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;
-  // recovery finishes the transaction later.
-  virtual net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const Gid& gid,
-                                          const std::vector<uint32_t>& participants) = 0;
-  // Phase two of a committed transaction on groups whose connections broke: tries for some seconds.
-  virtual net::Task<Status> finish(net::EventLoop& loop, std::string database, Gid gid,
-                                   std::vector<uint32_t> groups) = 0;
-  // Phase two could not be finished here; recovery shall, and end_commit().
-  virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
-};
-
-// Tied to the outcome of one transaction: a schema change publishes its catalog exactly if the groups commit.
-struct CommitHook {
-  virtual ~CommitHook() = default;
-  virtual Status before(const Gid& gid) = 0;  // make the intent durable; an error aborts the transaction
-  virtual void after(const Gid& gid, bool committed) = 0;
-};
 
 // Sent where currval and lastval would speak of a backend's earlier sessions.
 inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
@@ -129,9 +98,10 @@ class Backends {
   net::Task<Status> commit(CommitHook* hook = nullptr);
   // The end of a transaction of one read, whose COMMIT has gone along with it (exec::Request::commit).
   net::Task<void> finish_reads();
-  // PREPARE TRANSACTION of the client's own, `sql`, on the one group that may have written. Error: it was rolled back,
-  // or the outcome is unknown (08007).
-  net::Task<Status> prepare_transaction(GroupId group, std::string_view sql);
+  // PREPARE TRANSACTION of the client's own, `sql`; the home prepares it under the client's name. Error: it was rolled
+  // back, or the outcome is unknown (08007).
+  net::Task<Status> prepare_transaction(GroupId home, std::string_view sql, Parking parking);
+  bool makes_roles() const { return !roles_.empty() || !remade_roles_.empty(); }
   // What the groups have said meanwhile (deferred triggers), as whole messages; since the last call.
   std::string take_notices() { return std::exchange(notices_, {}); }
   uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
@@ -220,6 +190,9 @@ class Backends {
                                      std::string_view sql = "COMMIT", const char* tag = "COMMIT");
   net::Task<Status> undone(Error error);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
+  net::Task<Status> prepare_others(TwoPhase& machine);
+  net::Task<Status> tell_anchor(TwoPhase& machine, const char* tag);
+  net::Task<Status> park(GroupId home, std::string_view sql, const Parking& parking);
   net::Task<void> phase_two(const TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
 
