@@ -46,10 +46,6 @@ def settled(servers):
     wait_until(lambda: left(servers) == [0, 0, 0], "all groups to know")
 
 
-def crash(process):
-    process.kill() if process.name.startswith("router") else process.stop(signal.SIGQUIT)
-
-
 @pytest.mark.parametrize("decision, value", [("COMMIT", "new"), ("ROLLBACK", "old")])
 def test_it_outlives_router_and_servers(servers, router, decision, value):
     prepare(router, "x", "new")
@@ -124,8 +120,9 @@ def test_the_homes_word_counts(servers, router, decision, value):
     assert values(router) == {value: 40}
 
 
-def test_a_router_dies_while_it_prepares(servers, router):
-    """The other groups have prepared, the home waits for a lock."""
+@pytest.mark.parametrize("home_dies", [True, False])
+def test_a_router_dies_while_it_prepares(servers, router, home_dies):
+    """The other groups have prepared, the home waits for a lock: it goes on when it gets that, or dies as well."""
     router.endpoint.run(
         "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN PERFORM pg_advisory_xact_lock(17); RETURN NULL; END $$",
@@ -136,14 +133,24 @@ def test_a_router_dies_while_it_prepares(servers, router):
         with pytest.raises(psycopg.OperationalError):
             prepare(router, "x", "new")
 
-    with servers[0].endpoint.connect() as holder:
-        holder.execute("SELECT pg_advisory_lock(17)")
-        client = threading.Thread(target=try_it)
-        client.start()
-        wait_until(lambda: left(servers)[1:] == [1, 1], "the groups to have prepared")
-        router.kill()
-        client.join()
-    router.start()
+    holder = servers[0].endpoint.connect()
+    holder.execute("SELECT pg_advisory_lock(17)")
+    client = threading.Thread(target=try_it)
+    client.start()
+    wait_until(lambda: left(servers)[1:] == [1, 1], "the groups to have prepared")
+    router.kill()
+    client.join()
+    if home_dies:
+        servers[0].stop(signal.SIGQUIT)
+        servers[0].start()
+    else:
+        router.start()  # beside it
+        assert router.endpoint.run(PREPARED) == [(0,)] and left(servers)[1:] == [1, 1]
+        holder.close()
+        wait_until(lambda: router.endpoint.run(PREPARED) == [(1,)], "the home to have prepared")
+        router.endpoint.run("ROLLBACK PREPARED 'x'")
+    if home_dies:
+        router.start()
     settled(servers)
     assert values(router) == {"old": 40}
     router.endpoint.run("UPDATE t SET v = 'free'")
@@ -153,7 +160,7 @@ def test_a_router_dies_while_it_prepares(servers, router):
 
 
 def test_no_slot_is_left_on_one_group(make_server, make_router):
-    servers = [make_server("g1"), make_server("g2", {"max_prepared_transactions": 4})]
+    servers = [make_server("g1"), make_server("g2", {"max_prepared_transactions": 20})]
     router = make_router(servers)
     router.endpoint.run("CREATE TABLE t (id int PRIMARY KEY, v text) SHARD BY (id)",
                         "INSERT INTO t SELECT i, 'old' FROM generate_series(1, 40) i")
@@ -162,6 +169,9 @@ def test_no_slot_is_left_on_one_group(make_server, make_router):
         router.endpoint.run("BEGIN", f"UPDATE t SET v = 'p{number}' WHERE id % 10 = {number}",
                             f"PREPARE TRANSACTION 'p{number}'")
 
+    servers[1].endpoint.run("CREATE TABLE filler (a int)")
+    for number in range(16):
+        servers[1].endpoint.run("BEGIN", "INSERT INTO filler VALUES (1)", f"PREPARE TRANSACTION 'filler {number}'")
     for number in range(4):
         prepare_one(number)
     before = [server.endpoint.run(PREPARED) for server in servers]
