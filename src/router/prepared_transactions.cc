@@ -78,7 +78,8 @@ net::Task<Status> PreparedTransactions::decide(const plan::SessionCommand& comma
   exec::Showing showing(s_.worker_.context.commit->gate(), database);
   if (commits && !s_.backends_.in_transaction()) {
     s_.names_.leave();
-    CO_TRY_ASSIGN(closed, co_await close_names(s_.worker_.loop, s_.worker_.context.names, database, parked->makes_names));
+    CO_TRY_ASSIGN(closed,
+                  co_await close_names(s_.worker_.loop, s_.worker_.context.names, database, parked->makes_names));
     co_await may_commit_moves(s_.worker_.loop, s_.worker_.context.moves, database, parked->moved_tables);
     if (!parked->moved_tables.empty()) committing.emplace(s_.worker_.context.moves, database, parked->moved_tables);
     co_await showing.begin(s_.worker_.loop);

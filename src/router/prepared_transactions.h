@@ -1,6 +1,6 @@
 // PREPARE TRANSACTION, COMMIT PREPARED and ROLLBACK PREPARED of clients (exec/two_phase.h: parked). The home has the
-// transaction under the client's name: its answers on names, rights and databases are PostgreSQL's own, and its decision
-// is that of all groups.
+// transaction under the client's name: its answers on names, rights and databases are PostgreSQL's own, and its
+// decision is that of all groups.
 #pragma once
 
 #include <string_view>
