@@ -34,6 +34,8 @@ class Guard {
   net::Task<Status> end();
   // What end() has found, in order.
   const std::vector<HomeChange>& changes() const { return changes_; }
+  // Tables that it may have made without a note: EXPLAIN ANALYZE of CREATE TABLE AS fires no event trigger.
+  const std::vector<HomeChange>& unnoted() const { return unnoted_; }
   // What it may have done to roles: memberships, settings and comments, or to the roles as well.
   bool touches_memberships() const { return touches_memberships_; }
   bool touches_roles() const { return touches_roles_; }
@@ -46,6 +48,7 @@ class Guard {
  private:
   std::string touched() const;
   net::Task<Status> read_changes();
+  net::Task<Status> read_unnoted(std::string_view locked);
   net::Task<Result<std::string>> text_in(std::string_view stack);
   pool::ServerConn& home_;
   const catalog::Database& database_;
@@ -55,7 +58,7 @@ class Guard {
   // Before the statement: what others groups have, too; of all tables, as TRUNCATE gives them new ones.
   std::string role_, path_, files_;
   std::string noted_;  // changes of the transaction before
-  std::vector<HomeChange> changes_;
+  std::vector<HomeChange> changes_, unnoted_;
 };
 
 }  // namespace pgmosaic::router
