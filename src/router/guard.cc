@@ -38,9 +38,11 @@ bool has_tag(std::string_view statement, std::string_view tag) {
 
 }  // namespace
 
-Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
+Guard::Guard(pool::ServerConn& home, const catalog::Database& database, const ByName<PreparedPtr>* statements)
     : home_(home),
       database_(database),
+      statements_(statements),
+      lent_(home),
       sharded_(oids_of(database, catalog::TableKind::sharded)),
       reference_(oids_of(database, catalog::TableKind::reference)) {}
 
@@ -66,7 +68,7 @@ std::string Guard::touched() const {
          "passwords)";
 }
 
-net::Task<Status> Guard::begin() {
+net::Task<Status> Guard::begin(std::string_view sql) {
   const std::string question =
       "SELECT locks.*, current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT "
       "pg_catalog.string_agg(oid || "
@@ -83,7 +85,10 @@ net::Task<Status> Guard::begin() {
   if (row[1] == "t") {
     CO_TRY_ASSIGN(roles_before_, co_await read_roles(home_, row[3] == "t"));
   }
-  if (!row[0]) co_return Status{};
+  if (!row[0]) {
+    if (statements_ != nullptr) CO_TRY(co_await lent_.lend(*statements_, sql));
+    co_return Status{};
+  }
   co_return make_error("0A000", "SQL given as text in a transaction that has used sharded or written reference tables",
                        "Run it in a transaction of its own: what it touches cannot be told apart.");
 }

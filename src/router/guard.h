@@ -12,6 +12,7 @@
 #include "net/task.h"
 #include "pool/server_conn.h"
 #include "router/home_roles.h"
+#include "router/lent_statements.h"
 
 namespace pgmosaic::router {
 
@@ -24,11 +25,13 @@ struct HomeChange {
 
 class Guard {
  public:
-  // `home`: the session's backend, within a transaction; outlives the guard.
-  Guard(pool::ServerConn& home, const catalog::Database& database);
+  // `home`: the session's backend, within a transaction; outlives the guard. `statements`: the session's, or null.
+  Guard(pool::ServerConn& home, const catalog::Database& database, const ByName<PreparedPtr>* statements);
 
-  // Before the statement. 0A000: the transaction holds locks already that would hide what the statement touches.
-  net::Task<Status> begin();
+  // Before the statement `sql`. 0A000: the transaction holds locks already that would hide what the statement touches.
+  net::Task<Status> begin(std::string_view sql);
+  // Behind it, whether it succeeded or not.
+  net::Task<void> take_back() { return lent_.take_back(); }
   // Behind it, where it succeeded. 0A000: it used rows that are not the home's alone: the transaction must be rolled
   // back.
   net::Task<Status> end();
@@ -52,6 +55,8 @@ class Guard {
   net::Task<Result<std::string>> text_in(std::string_view stack);
   pool::ServerConn& home_;
   const catalog::Database& database_;
+  const ByName<PreparedPtr>* statements_;
+  LentStatements lent_;
   bool leaves_objects_ = false, touches_memberships_ = false, touches_roles_ = false, reads_passwords_ = false;
   std::optional<RoleCatalogs> roles_before_;
   const std::string sharded_, reference_;  // arrays of OIDs
