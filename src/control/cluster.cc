@@ -10,6 +10,7 @@
 #include "control/group_oids.h"
 #include "control/install_home_sql.h"
 #include "control/install_sql.h"
+#include "control/intents.h"
 #include "control/introspect.h"
 #include "control/membership.h"
 #include "control/unborn_roles.h"
@@ -20,7 +21,6 @@ namespace pgmosaic::control {
 namespace {
 
 constexpr int kConnectTimeoutMs = 10000;
-constexpr std::string_view kIntentPrefix = "intents/";
 constexpr std::string_view kClusterKey = "cluster/id";
 constexpr std::string_view kMockSecretKey = "cluster/mock_authentication_secret";
 
@@ -171,6 +171,7 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   int settled = 0;
   CO_TRY(co_await recover(loop, all, settled));
   CO_TRY(co_await recover_intents(loop, all, settled));
+  CO_TRY(co_await recover_parked(loop));
   for (const std::string& database : *databases) CO_TRY(co_await forget_commits(loop, database));
   auto conn = co_await connect(loop, home_, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
@@ -367,16 +368,8 @@ net::Task<Result<exec::StagedPtr>> Cluster::stage(Participants participants, con
 }
 
 Status Cluster::intend(const exec::StagedSchema& staged, const std::string& gid) {
-  nlohmann::json intent;
-  intent["database"] = staged.database;
-  intent["tables"] = nlohmann::json::array();
-  for (const auto& record : staged.tables)
-    intent["tables"].push_back({{"oid", record.oid}, {"record", meta::encode_table(record)}});
-  intent["colocations"] = nlohmann::json::array();
-  for (const auto& colocation : staged.colocations)
-    intent["colocations"].push_back({{"id", colocation.id}, {"record", meta::encode_colocation(colocation)}});
   meta::Txn txn;
-  txn.puts.push_back({std::string(kIntentPrefix) + gid, intent.dump()});
+  txn.puts.push_back({std::string(kIntentPrefix) + gid, encode_intent(staged)});
   TRY_ASSIGN(auto done, store_.commit(txn));
   CHECK(done.committed);
   return {};

@@ -16,6 +16,7 @@
 #include "catalog/catalog.h"
 #include "control/commit_labels.h"
 #include "control/introspect.h"
+#include "control/parked.h"
 #include "exec/control.h"
 #include "meta/store.h"
 
@@ -75,13 +76,19 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   exec::Gid next_gid() override;
   exec::CommitRow begin_commit(const exec::Gid& gid, const std::string& database,
                                const std::vector<uint32_t>& groups) override;
-  void end_commit(const exec::Gid& gid) override { labels_.end(gid.text()); }
+  void end_commit(const exec::Gid& gid) override;
   exec::CommitGate& gate() override { return gate_; }
   net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                   const std::vector<uint32_t>& participants) override;
   net::Task<Status> finish(net::EventLoop& loop, std::string database, exec::Gid gid,
                            std::vector<uint32_t> groups) override;
   void leave_to_recovery(const std::string& database, const exec::Gid& gid) override;
+  // parked.cc
+  Status begin_parking(const exec::Gid& gid, const exec::Parking& parking) override;
+  void parked(const exec::Gid& gid) override { parked_.prepared(gid); }
+  std::optional<Parked> find_parked(const std::string& database, const std::string& name) override;
+  net::Task<void> settle_parked(net::EventLoop& loop, std::string database, std::string name,
+                                std::shared_ptr<void> held) override;
   void settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) override;
 
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
@@ -101,6 +108,16 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                      exec::Gid gid);
   net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);
   net::Task<Status> look(net::EventLoop& loop, const Gids& work, std::set<std::string> unpublished);
+  net::Task<Status> tell_groups(net::EventLoop& loop, std::string database, exec::Gid gid, std::vector<uint32_t> groups,
+                                bool commit, int64_t patience_us);
+  // parked.cc
+  net::Task<Result<bool>> settle_one(net::EventLoop& loop, ParkedTransaction transaction, int64_t patience_us);
+  net::Task<Result<bool>> settle_claimed(net::EventLoop& loop, const ParkedTransaction& transaction,
+                                         int64_t patience_us);
+  net::Task<Result<std::optional<bool>>> decision_on(net::EventLoop& loop, const ParkedTransaction& transaction);
+  net::Task<Status> publish_parked(net::EventLoop& loop, const ParkedTransaction& transaction);
+  net::Task<Status> recover_parked(net::EventLoop& loop);
+  net::Task<void> tend_parked(net::EventLoop& loop);
   // trim.cc
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<bool> trim_database(net::EventLoop& loop, const std::string& database, uint64_t epoch,
@@ -144,6 +161,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   };
   std::map<std::string, SchemaChange> unsettled_;  // by gid
   std::map<std::string, int> looks_;
+  ParkedTransactions parked_;
+  int parked_rounds_ = 0;
   // Looks at schemas and their changes by number, in the order in which they begin. A look knows all changes before it.
   uint64_t last_number_ = 0;
   std::map<std::string, uint64_t> changed_;    // by database: the last change

@@ -57,7 +57,8 @@ net::Task<Status> Fsck::ask_all(const std::vector<meta::ShardedTableRecord>& rec
 void Fsck::add_stuck(const Site& site, Findings& findings) const {
   for (const StuckTransaction& transaction : site.look.stuck) {
     const auto ours = exec::PreparedGid::parse(transaction.gid);
-    if (!ours || ours->gid.cluster != cluster_.cluster_id() || ours->group != site.group.id) continue;
+    if (!ours || ours->gid.parked || ours->gid.cluster != cluster_.cluster_id() || ours->group != site.group.id)
+      continue;
     findings.push_back({site.group.name, "transaction " + transaction.gid,
                         "is prepared since " + transaction.prepared_at + ", and neither committed nor rolled back"});
   }

@@ -1,16 +1,15 @@
 // The decision on transactions in doubt (DESIGN §5): the anchor's commit_log row, or an abort tombstone in its place.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/random.h"
 #include "control/cluster.h"
+#include "control/intents.h"
 
 namespace pgmosaic::control {
 
 namespace {
 
-constexpr std::string_view kIntentPrefix = "intents/";
 constexpr int kLooks = 30;  // seconds that a transaction in doubt is looked for
 constexpr int64_t kFinishPatienceUs = 10'000'000;
 constexpr int64_t kFinishRetryUs = 100'000;
@@ -53,14 +52,20 @@ net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string
 
 net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, exec::Gid gid,
                                   std::vector<uint32_t> groups) {
-  const int64_t deadline_us = loop.now_us() + kFinishPatienceUs;
+  co_return co_await tell_groups(loop, std::move(database), std::move(gid), std::move(groups), true, kFinishPatienceUs);
+}
+
+net::Task<Status> Cluster::tell_groups(net::EventLoop& loop, std::string database, exec::Gid gid,
+                                       std::vector<uint32_t> groups, bool commit, int64_t patience_us) {
+  const int64_t deadline_us = loop.now_us() + patience_us;
   while (!groups.empty()) {
     Status status;
     auto conn = co_await connect(loop, groups.back(), database);
     if (!conn.ok()) {
       status = std::move(conn.error());
     } else {
-      const std::string sql = "COMMIT PREPARED " + quoted(gid.prepared_text(groups.back()));
+      const std::string sql =
+          (commit ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.prepared_text(groups.back()));
       auto done = co_await (*conn)->query(sql);
       // 42704: the lost connection has done it after all. 55000: it is still about it.
       if (!done.ok() && done.error().sqlstate != "42704") status = group_error(groups.back(), std::move(done.error()));
@@ -77,6 +82,7 @@ net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, ex
 }
 
 void Cluster::leave_to_recovery(const std::string&, const exec::Gid& gid) {
+  if (gid.parked) return parked_.leave(gid);
   std::lock_guard lock(mutex_);
   in_doubt_.insert(gid.text());
 }
@@ -108,7 +114,8 @@ net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoi
   Status result;
   for (const auto& row : rows->rows) {
     const auto prepared = exec::PreparedGid::parse(*row[0]);
-    if (!prepared || prepared->gid.cluster != cluster_id_ || prepared->group != group.group.id) continue;
+    if (!prepared || prepared->gid.parked || prepared->gid.cluster != cluster_id_ || prepared->group != group.group.id)
+      continue;
     const exec::Gid& gid = prepared->gid;
     if (only.empty() ? gid.router == router_name_ : !only.contains(gid.text())) continue;
     const auto database = std::find_if(databases.begin(), databases.end(), [&](const std::string& name) {
@@ -139,20 +146,16 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop, const Gids& onl
     const std::string gid_text = entry.key.substr(kIntentPrefix.size());
     if (!only.empty() && !only.contains(gid_text)) continue;
     const auto gid = exec::Gid::parse(gid_text);
-    const auto intent = nlohmann::json::parse(entry.value, nullptr, false);
-    if (!gid || intent.is_discarded())
-      co_return make_error("XX001", "the metadata store's key " + entry.key + " is damaged");
-    const std::string database = intent["database"];
+    if (!gid) co_return make_error("XX001", "the metadata store's key " + entry.key + " is damaged");
+    if (gid->parked) continue;
+    meta::Txn txn;
+    std::string database;
+    std::set<catalog::ColocationId> colocations;
+    CO_TRY(put_intended(entry, txn, database, colocations));
     const std::vector<uint32_t> participants = {gid->anchor};
     auto committed = co_await resolve(loop, database, *gid, participants);
     if (!committed.ok()) co_return std::move(committed.error());
-    meta::Txn txn;
-    if (*committed) {
-      for (const auto& table : intent["tables"])
-        txn.puts.push_back({meta::table_key(database, table["oid"]), table["record"]});
-      for (const auto& colocation : intent["colocations"])
-        txn.puts.push_back({meta::colocation_key(database, colocation["id"]), colocation["record"]});
-    }
+    if (!*committed) txn.puts.clear();
     txn.deletes.push_back(entry.key);
     CO_TRY_ASSIGN(auto done, store_.commit(txn));
     CHECK(done.committed);
@@ -209,6 +212,7 @@ net::Task<void> Cluster::tend(net::EventLoop& loop) {
       looks_.erase(gid);
     }
   }
+  co_await tend_parked(loop);
   co_await trim(loop);
 }
 

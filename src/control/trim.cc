@@ -84,11 +84,14 @@ net::Task<bool> Cluster::trim_database(net::EventLoop& loop, const std::string& 
 
 // At the start, when all is settled and nobody reads yet.
 net::Task<Status> Cluster::forget_commits(net::EventLoop& loop, const std::string& database) {
+  std::string undecided;  // by their clients, or just now
+  for (const std::string& gid : parked_.gids()) undecided += ", " + pool::quote_literal(gid);
+  const std::string forget = "DELETE FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted AND gid NOT IN (''" +
+                             undecided + "); DELETE FROM pg_catalog.pgmosaic_epochs";
   for (const GroupEndpoint& group : groups_) {
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
-    auto done = co_await (*conn)->query(
-        "DELETE FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted; DELETE FROM pg_catalog.pgmosaic_epochs");
+    auto done = co_await (*conn)->query(forget);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
   }
   co_return Status{};

@@ -346,32 +346,6 @@ net::Task<Status> Backends::undone(Error error) {
   co_return error;
 }
 
-net::Task<Status> Backends::prepare_transaction(GroupId group, std::string_view sql) {
-  auto joined = co_await get(group);  // it may have had nothing to do yet
-  if (!joined.ok()) co_return co_await undone(std::move(joined.error()));
-  std::vector<Backend*> others;
-  bool wrote = false;
-  for (auto& backend : held_) {
-    if (!backend->begun || backend->group == group) continue;
-    wrote = wrote || backend->wrote;
-    others.push_back(backend.get());
-  }
-  if (lost_participant())
-    co_return co_await undone(make_error("08006", "the transaction lost its connection to a group and was rolled back",
-                                         "Retry the transaction."));
-  if (wrote)
-    co_return co_await undone(
-        make_error("0A000", "PREPARE TRANSACTION of a transaction that wrote to sharded or reference tables",
-                   "Use COMMIT, which is atomic over all groups of the transaction."));
-  Backend& writer = *held(group);
-  writer.conn->finishing = true;
-  Status status = co_await commit_one_phase(others, &writer, sql, "PREPARE TRANSACTION");
-  if (writer.conn->alive()) writer.conn->finishing = false;
-  if (!status.ok()) co_return co_await undone(std::move(status.error()));
-  end_transaction(true);
-  co_return Status{};
-}
-
 net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& readers, Backend* writer,
                                              std::string_view sql, const char* tag) {
   for (Backend* reader : readers) {
@@ -396,24 +370,13 @@ net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& reader
   co_return result;
 }
 
-net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook) {
-  std::vector<TwoPhase::Participant> participants;
-  for (Backend* writer : writers) participants.push_back({writer->group, writer->not_preparable});
-  auto made = TwoPhase::make(participants, services_.next_gid());
-  if (!made)
-    co_return make_error("0A000", "two groups of this transaction cannot be prepared",
-                         "Use temporary tables or NOTIFY on one group only, or split the transaction.");
-  TwoPhase& machine = *made;
-  Status failure;
-  auto note = [&failure](Status status) {
-    if (!status.ok() && failure.ok()) failure = std::move(status);
-  };
-  if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
-  machine.set_row(services_.begin_commit(machine.gid(), database_, machine.groups()));
+// PREPARE TRANSACTION of all but the anchor. Error: the first that one of them has.
+net::Task<Status> Backends::prepare_others(TwoPhase& machine) {
   for (GroupId group : machine.others()) {
     held(group)->conn->add_internal_query(machine.prepare_sql(group));
     held(group)->conn->flush();
   }
+  Status failure;
   for (GroupId group : std::vector<uint32_t>(machine.others())) {
     pool::ServerConn& conn = *held(group)->conn;
     pool::ServerConn::Rows rows;
@@ -423,22 +386,38 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
     const bool good = status.ok() && rows.tag == "PREPARE TRANSACTION";
     if (status.ok() && !good)
       status = make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
-    note(std::move(status));
+    if (!status.ok() && failure.ok()) failure = std::move(status);
     machine.prepared(group, good   ? TwoPhase::Outcome::success
                             : lost ? TwoPhase::Outcome::unknown
                                    : TwoPhase::Outcome::failure);
   }
+  co_return failure;
+}
+
+net::Task<Status> Backends::tell_anchor(TwoPhase& machine, const char* tag) {
+  pool::ServerConn& conn = *held(machine.anchor())->conn;
+  Status status = co_await run_on(*held(machine.anchor()), machine.anchor_sql(), tag);
+  const bool lost = !status.ok() && !conn.alive();
+  machine.anchor_committed(status.ok() ? TwoPhase::Outcome::success
+                           : lost      ? TwoPhase::Outcome::unknown
+                                       : TwoPhase::Outcome::failure);
+  co_return status;
+}
+
+net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook) {
+  std::vector<TwoPhase::Participant> participants;
+  for (Backend* writer : writers) participants.push_back({writer->group, writer->not_preparable});
+  auto made = TwoPhase::make(participants, services_.next_gid());
+  if (!made)
+    co_return make_error("0A000", "two groups of this transaction cannot be prepared",
+                         "Use temporary tables or NOTIFY on one group only, or split the transaction.");
+  TwoPhase& machine = *made;
+  if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
+  machine.set_row(services_.begin_commit(machine.gid(), database_, machine.groups()));
+  Status failure = co_await prepare_others(machine);
   Showing showing(services_.gate(), database_);
   if (machine.step() == TwoPhase::Step::commit_anchor && !machine.others().empty()) co_await showing.begin(loop_);
-  if (machine.step() == TwoPhase::Step::commit_anchor) {
-    pool::ServerConn& conn = *held(machine.anchor())->conn;
-    Status status = co_await run_on(*held(machine.anchor()), machine.anchor_sql(), "COMMIT");
-    const bool lost = !status.ok() && !conn.alive();
-    machine.anchor_committed(status.ok() ? TwoPhase::Outcome::success
-                             : lost      ? TwoPhase::Outcome::unknown
-                                         : TwoPhase::Outcome::failure);
-    note(std::move(status));
-  }
+  if (machine.step() == TwoPhase::Step::commit_anchor) failure = co_await tell_anchor(machine, "COMMIT");
   if (machine.step() == TwoPhase::Step::resolve) {
     auto decision = co_await services_.resolve(loop_, database_, machine.gid(), machine.groups());
     if (!decision.ok()) {
@@ -483,7 +462,7 @@ net::Task<void> Backends::phase_two(const TwoPhase& machine) {
       unfinished.push_back(group);
     }
     held(group)->begun = false;
-    held(group)->conn->settings = commit ? settings_ : held(group)->settings_before;
+    held(group)->conn->settings = settings_;  // PREPARE has kept them, whatever becomes of the rest
   }
   if (unfinished.empty()) co_return services_.end_commit(machine.gid());
   // A rollback may meet a PREPARE that is still under way: it is left to recovery, which looks for a while.

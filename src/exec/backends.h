@@ -19,10 +19,6 @@
 
 namespace pgmosaic::exec {
 
-struct StagedSchema;  // exec/control.h
-
-using catalog::GroupId;
-
 // Sent where currval and lastval would speak of a backend's earlier sessions.
 inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
 
@@ -116,9 +112,10 @@ class Backends {
   net::Task<Status> commit(CommitHook* hook = nullptr);
   // The end of a transaction of one read, whose COMMIT has gone along with it (exec::Request::commit).
   net::Task<void> finish_reads();
-  // PREPARE TRANSACTION of the client's own, `sql`, on the one group that may have written. Error: it was rolled back,
-  // or the outcome is unknown (08007).
-  net::Task<Status> prepare_transaction(GroupId group, std::string_view sql);
+  // PREPARE TRANSACTION of the client's own, `sql`; the home prepares it under the client's name. Error: it was rolled
+  // back, or the outcome is unknown (08007).
+  net::Task<Status> prepare_transaction(GroupId home, std::string_view sql, Parking parking);
+  bool makes_roles() const { return !roles_.empty() || !remade_roles_.empty(); }
   // What the groups have said meanwhile (deferred triggers), as whole messages; since the last call.
   std::string take_notices() { return std::exchange(notices_, {}); }
   uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
@@ -209,6 +206,9 @@ class Backends {
                                      std::string_view sql = "COMMIT", const char* tag = "COMMIT");
   net::Task<Status> undone(Error error);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
+  net::Task<Status> prepare_others(TwoPhase& machine);
+  net::Task<Status> tell_anchor(TwoPhase& machine, const char* tag);
+  net::Task<Status> park(GroupId home, std::string_view sql, const Parking& parking);
   net::Task<void> phase_two(const TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
 

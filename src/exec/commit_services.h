@@ -1,14 +1,30 @@
-// What a transaction over several groups needs of the router around it (implemented in control/), and of who began it.
+// What Backends needs of the control for transactions over several groups. Implemented in control/cluster.h; a seam for
+// tests.
 #pragma once
 
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "catalog/catalog.h"
 #include "exec/commit_gate.h"
 #include "exec/two_phase.h"
 #include "net/task.h"
 
 namespace pgmosaic::exec {
+
+struct StagedSchema;  // exec/control.h
+
+using catalog::GroupId;
+
+// A transaction that its client prepares, over several groups.
+struct Parking {
+  std::string database, name;         // as the client calls it, and the home
+  std::vector<uint32_t> groups = {};  // besides the home
+  std::set<catalog::Oid> moved_tables = {};
+  std::shared_ptr<const StagedSchema> staged = {};  // null: it has changed no schema
+};
 
 // What all sessions of a router share for distributed commits.
 struct CommitServices {
@@ -27,6 +43,11 @@ struct CommitServices {
                                    std::vector<uint32_t> groups) = 0;
   // Phase two could not be finished here; recovery shall, and end_commit().
   virtual void leave_to_recovery(const std::string& database, const Gid& gid) = 0;
+  // A client's own PREPARE TRANSACTION over several groups. What is known of it is durable before the first of them
+  // prepares, until end_commit().
+  virtual Status begin_parking(const Gid& gid, const Parking& parking) = 0;
+  // All have prepared: the client decides.
+  virtual void parked(const Gid& gid) = 0;
 };
 
 // Tied to the outcome of one transaction: a schema change publishes its catalog exactly if the groups commit.

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +51,18 @@ class ClusterControl {
   // Nobody knows yet whether `gid` committed, or it did and could not be published: recovery does it. `held` is let go
   // when the catalog tells what came of it. Any thread.
   virtual void settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) = 0;
+
+  // A client is about to decide on what it has prepared over several groups: what there is to know of it. nullopt: the
+  // home has it alone, or there is none.
+  struct Parked {
+    bool changes_schema = false, makes_names = false;
+    std::set<catalog::Oid> moved_tables = {};
+  };
+  virtual std::optional<Parked> find_parked(const std::string& database, const std::string& name) = 0;
+  // The home was told, and may not have answered. The other groups do what it did, and what changed is published; what
+  // cannot be done now is done later, and `held` let go then.
+  virtual net::Task<void> settle_parked(net::EventLoop& loop, std::string database, std::string name,
+                                        std::shared_ptr<void> held) = 0;
 
   // Where the shards of a new table go: an existing colocation that fits, or a new one (not yet durable).
   virtual Result<catalog::Colocation> place(const catalog::Snapshot& snapshot, const catalog::Database& database,

@@ -10,7 +10,7 @@ namespace pgmosaic::exec {
 
 namespace {
 
-constexpr std::string_view kPrefix = "pgmosaic";
+constexpr std::string_view kPrefix = "pgmosaic", kParkedPrefix = "pgmosaic-parked";
 
 template <class T>
 bool parse_number(std::string_view text, T& value) {
@@ -22,8 +22,8 @@ bool parse_number(std::string_view text, T& value) {
 }  // namespace
 
 std::string Gid::text() const {
-  return std::string(kPrefix) + "_" + cluster + "_" + std::to_string(anchor) + "_" + router + "_" +
-         std::to_string(number);
+  return std::string(parked ? kParkedPrefix : kPrefix) + "_" + cluster + "_" + std::to_string(anchor) + "_" + router +
+         "_" + std::to_string(number);
 }
 
 bool Gid::reserved(std::string_view text) { return text.starts_with(kPrefix); }
@@ -49,7 +49,8 @@ std::optional<Gid> Gid::parse(std::string_view text) {
     text.remove_prefix(bar + 1);
   }
   Gid gid;
-  if (parts.size() != 5 || parts[0] != kPrefix || !parse_number(parts[2], gid.anchor) ||
+  gid.parked = parts[0] == kParkedPrefix;
+  if (parts.size() != 5 || (parts[0] != kPrefix && !gid.parked) || !parse_number(parts[2], gid.anchor) ||
       !parse_number(parts[4], gid.number))
     return std::nullopt;
   gid.cluster = parts[1];
@@ -72,6 +73,17 @@ std::optional<TwoPhase> TwoPhase::make(std::vector<Participant> participants, Gi
   return machine;
 }
 
+TwoPhase TwoPhase::park(uint32_t home, const std::vector<uint32_t>& others, Gid gid, std::string sql) {
+  TwoPhase machine;
+  machine.gid_ = std::move(gid);
+  machine.gid_.anchor = home;
+  machine.gid_.parked = true;
+  machine.others_ = others;
+  machine.park_sql_ = std::move(sql);
+  if (others.empty()) machine.step_ = Step::commit_anchor;
+  return machine;
+}
+
 void TwoPhase::prepared(uint32_t group, Outcome outcome) {
   CHECK(step_ == Step::prepare);
   if (outcome != Outcome::success) failed_ = true;
@@ -83,7 +95,13 @@ void TwoPhase::prepared(uint32_t group, Outcome outcome) {
 void TwoPhase::anchor_committed(Outcome outcome) {
   CHECK(step_ == Step::commit_anchor);
   switch (outcome) {
-    case Outcome::success: decided(true); break;
+    case Outcome::success:
+      if (park_sql_.empty()) {
+        decided(true);
+      } else {
+        step_ = Step::done;
+      }
+      break;
     case Outcome::failure: step_ = Step::abort; break;
     case Outcome::unknown: step_ = Step::resolve; break;
   }
@@ -121,7 +139,9 @@ std::string TwoPhase::prepare_sql(uint32_t group) const {
   return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql(group) + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" +
          gid_.prepared_text(group) + "'";
 }
-std::string TwoPhase::anchor_sql() const { return log_sql(gid_.anchor) + "; COMMIT"; }
+std::string TwoPhase::anchor_sql() const {
+  return log_sql(gid_.anchor) + "; " + (park_sql_.empty() ? "COMMIT" : park_sql_);
+}
 std::string TwoPhase::commit_prepared_sql(uint32_t group) const {
   return "COMMIT PREPARED '" + gid_.prepared_text(group) + "'";
 }

@@ -7,6 +7,10 @@
 //
 // gid = pgmosaic_<cluster>_<anchor group>_<router>_<number>; a group prepares under gid_<group>, since two groups can
 // share a server. At most 199 bytes.
+//
+// A transaction that its client prepares (PREPARE TRANSACTION 'name') is parked: the home is the anchor, and prepares
+// it under the client's name where it would commit. What the client says to the home is the decision then; the others
+// wait under pgmosaic-parked_… for it.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +26,7 @@ struct Gid {
   uint32_t anchor = 0;
   std::string router;  // without underscores
   uint64_t number = 0;
+  bool parked = false;
 
   std::string text() const;
   // What `group` prepares.
@@ -58,11 +63,13 @@ class TwoPhase {
     commit_prepared,  // send commit_prepared_sql() to others(); then done
     abort,            // rollback_prepared_sql() where prepared, ROLLBACK elsewhere; then done
     resolve,          // the anchor's answer is unknown: ask for the decision, then decided()
-    done
+    done              // or parked
   };
 
   // `participants` in the order in which they first wrote. nullopt: two of them must be the anchor.
   static std::optional<TwoPhase> make(std::vector<Participant> participants, Gid gid);
+  // Of a transaction to be parked: `sql`, PREPARE TRANSACTION, is what the anchor says instead of COMMIT.
+  static TwoPhase park(uint32_t home, const std::vector<uint32_t>& others, Gid gid, std::string sql);
 
   Step step() const { return step_; }
   uint32_t anchor() const { return gid_.anchor; }
@@ -94,6 +101,7 @@ class TwoPhase {
   bool failed_ = false, committed_ = false;
   Step step_ = Step::prepare;
   CommitRow row_;
+  std::string park_sql_;
 };
 
 }  // namespace pgmosaic::exec

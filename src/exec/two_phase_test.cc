@@ -34,6 +34,18 @@ TEST(Gid, OthersAreNotOurs) {
     EXPECT_FALSE(Gid::parse(text).has_value()) << text;
 }
 
+TEST(Gid, OfAClientsTransaction) {
+  Gid original = gid();
+  original.parked = true;
+  EXPECT_EQ(original.text(), "pgmosaic-parked_c1_0_r1_42");
+  EXPECT_TRUE(Gid::reserved(original.text()));
+  const auto parsed = PreparedGid::parse(original.prepared_text(3));
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_TRUE(parsed->gid.parked);
+  EXPECT_EQ(parsed->group, 3u);
+  EXPECT_FALSE(PreparedGid::parse(gid().prepared_text(3))->gid.parked);
+}
+
 TEST(TwoPhase, TheAnchorIsTheFirstWriterOrTheOneThatCannotPrepare) {
   EXPECT_EQ(machine({{4}, {2}, {9}}).anchor(), 4u);
   EXPECT_EQ(machine({{4}, {2}, {9}}).others(), (std::vector<uint32_t>{2, 9}));
@@ -41,6 +53,24 @@ TEST(TwoPhase, TheAnchorIsTheFirstWriterOrTheOneThatCannotPrepare) {
   EXPECT_EQ(machine({{4}, {2, true}, {9}}).others(), (std::vector<uint32_t>{4, 9}));
   EXPECT_FALSE(TwoPhase::make({{1, true}, {2}, {3, true}}, gid()).has_value());
   EXPECT_EQ(machine({{4}, {2}}).gid().anchor, 4u);
+}
+
+TEST(TwoPhase, TheAnchorOfAClientsTransactionPreparesLast) {
+  TwoPhase parks = TwoPhase::park(1, {2, 3}, gid(), "PREPARE TRANSACTION 'x'");
+  EXPECT_EQ(parks.step(), Step::prepare);
+  parks.prepared(2, Outcome::success);
+  parks.prepared(3, Outcome::success);
+  EXPECT_EQ(parks.step(), Step::commit_anchor);
+  EXPECT_TRUE(parks.anchor_sql().ends_with("; PREPARE TRANSACTION 'x'"));
+  TwoPhase lost = parks, refused = parks;
+  parks.anchor_committed(Outcome::success);
+  EXPECT_EQ(parks.step(), Step::done);
+  EXPECT_FALSE(parks.committed());
+  lost.anchor_committed(Outcome::unknown);
+  EXPECT_EQ(lost.step(), Step::resolve);
+  refused.anchor_committed(Outcome::failure);
+  EXPECT_EQ(refused.step(), Step::abort);
+  EXPECT_EQ(refused.prepared(), (std::vector<uint32_t>{2, 3}));
 }
 
 TEST(TwoPhase, Success) {

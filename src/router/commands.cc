@@ -6,6 +6,7 @@
 #include "router/new_roles.h"
 #include "router/number_source.h"
 #include "router/prepared_sql.h"
+#include "router/prepared_transactions.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
@@ -40,17 +41,6 @@ class StagedCommit final : public exec::CommitHook {
 
 constexpr int64_t kPublishPatienceUs = 10'000'000;
 constexpr int64_t kPublishRetryUs = 100'000;
-constexpr int64_t kNamesPollUs = 500;
-constexpr int kNamesPolls = 2000;
-
-// False: statements inside do not end.
-net::Task<bool> alone_with_names(net::EventLoop& loop, NamesClosed& closed) {
-  for (int i = 0; i < kNamesPolls; ++i) {
-    if (closed.alone()) co_return true;
-    co_await loop.sleep(kNamesPollUs);
-  }
-  co_return false;
-}
 
 // `closed`: the gate of the names that it makes, if any. It stays closed until the catalog tells what came of the
 // change: a table that only the home shows would be taken for a local one.
@@ -184,16 +174,12 @@ net::Task<Status> Session::commit_transaction() {
   if (changed_schema_) still.emplace(worker_.context.blocks, backends_.database());
   if (staged_) {
     names_.leave();
-    std::shared_ptr<NamesClosed> closed;
-    if (staged_->makes_names) closed = std::make_shared<NamesClosed>(worker_.context.names, backends_.database());
-    bool alone = true;
-    if (closed) alone = co_await alone_with_names(worker_.loop, *closed);
-    if (!alone) {
+    auto closed = co_await close_names(worker_.loop, worker_.context.names, backends_.database(), staged_->makes_names);
+    if (!closed.ok()) {
       co_await abort_transaction();
-      co_return make_error("55P03", "statements that name new tables are in the way of the schema change",
-                           "Try again.");
+      co_return std::move(closed.error());
     }
-    status = co_await commit_schema_change(worker_, backends_, staged_, std::move(closed));
+    status = co_await commit_schema_change(worker_, backends_, staged_, std::move(*closed));
   } else {
     status = co_await backends_.commit();
   }
@@ -338,48 +324,9 @@ net::Task<Status> Session::run_transaction_command(const plan::SessionCommand& c
       put_complete(commit && !was_failed ? "COMMIT" : "ROLLBACK");
       co_return Status{};
     }
-    case Kind::prepare_transaction: co_return co_await run_prepare_transaction(command, sql);
-    default:  // COMMIT PREPARED, ROLLBACK PREPARED
-      if (exec::Gid::reserved(command.name))
-        co_return make_error("42704", "prepared transaction with identifier \"" + command.name + "\" does not exist");
-      NumberSource(*this).sequences_change();
-      co_return co_await cursor_on_group(snapshot_->home, sql, {.writes = true});
+    case Kind::prepare_transaction: co_return co_await PreparedTransactions(*this).prepare(command, sql);
+    default: co_return co_await PreparedTransactions(*this).decide(command, sql);
   }
-}
-
-// The client's own two-phase commit, of what concerns the home alone: there it stays, as in one PostgreSQL, and
-// recovery does not look at it.
-net::Task<Status> Session::run_prepare_transaction(const plan::SessionCommand& command, std::string_view sql) {
-  if (!backends_.in_transaction() || implicit_) {
-    pg::write_notice(out_, "25P01", "there is no transaction in progress", {}, {}, "WARNING");
-    put_complete("ROLLBACK");
-    co_return Status{};
-  }
-  const bool holds = std::any_of(cursors_.begin(), cursors_.end(), [](const auto& entry) {
-    return entry.second.group == 0 && entry.second.hold && !entry.second.committed;
-  });
-  Status refused;
-  if (exec::Gid::reserved(command.name))
-    refused = make_error("42939", "transaction identifier \"" + command.name + "\" is reserved",
-                         "Identifiers that begin with pgmosaic belong to the router.");
-  if (staged_ || renew_pools_)
-    refused = make_error("0A000", "PREPARE TRANSACTION of a transaction that changed the schema or a role",
-                         "Use COMMIT, which is atomic over all groups of the transaction.");
-  if (holds) refused = make_error("0A000", "cannot PREPARE a transaction that has created a cursor WITH HOLD");
-  if (failed_ || !refused.ok()) {
-    const bool was_failed = failed_;
-    co_await abort_transaction();
-    if (!was_failed) co_return refused;
-    put_complete("ROLLBACK");
-    co_return Status{};
-  }
-  const exec::GroupId watched = watch_parameters();
-  Status status = co_await backends_.prepare_transaction(snapshot_->home, sql);
-  out_ += backends_.take_notices();
-  report_changes(watched);
-  end_of_transaction(status.ok());
-  if (status.ok()) put_complete("PREPARE TRANSACTION");
-  co_return status;
 }
 
 // Runs a statement on every backend of the transaction; one reply is enough for the client.

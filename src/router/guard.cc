@@ -38,9 +38,11 @@ bool has_tag(std::string_view statement, std::string_view tag) {
 
 }  // namespace
 
-Guard::Guard(pool::ServerConn& home, const catalog::Database& database)
+Guard::Guard(pool::ServerConn& home, const catalog::Database& database, const ByName<PreparedPtr>* statements)
     : home_(home),
       database_(database),
+      statements_(statements),
+      lent_(home),
       sharded_(oids_of(database, catalog::TableKind::sharded)),
       reference_(oids_of(database, catalog::TableKind::reference)) {}
 
@@ -66,7 +68,7 @@ std::string Guard::touched() const {
          "passwords)";
 }
 
-net::Task<Status> Guard::begin() {
+net::Task<Status> Guard::begin(std::string_view sql) {
   const std::string question =
       "SELECT locks.*, current_user, pg_catalog.current_setting('search_path'), ',' || coalesce((SELECT "
       "pg_catalog.string_agg(oid || "
@@ -83,7 +85,10 @@ net::Task<Status> Guard::begin() {
   if (row[1] == "t") {
     CO_TRY_ASSIGN(roles_before_, co_await read_roles(home_, row[3] == "t"));
   }
-  if (!row[0]) co_return Status{};
+  if (!row[0]) {
+    if (statements_ != nullptr) CO_TRY(co_await lent_.lend(*statements_, sql));
+    co_return Status{};
+  }
   co_return make_error("0A000", "SQL given as text in a transaction that has used sharded or written reference tables",
                        "Run it in a transaction of its own: what it touches cannot be told apart.");
 }
@@ -92,7 +97,11 @@ net::Task<Status> Guard::end() {
   const std::string question =
       "SELECT locks.*, EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), "
       "EXISTS (SELECT FROM pg_catalog.pgmosaic_changes(" +
-      noted_ + ")) FROM " + touched();
+      noted_ +
+      ")), (SELECT pg_catalog.string_agg(c.oid::pg_catalog.text, ',') FROM pg_catalog.pg_locks l JOIN "
+      "pg_catalog.pg_class c ON c.oid = l.relation WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = "
+      "'relation' AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't') FROM " +
+      touched();
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
   const auto& row = rows->rows[0];
@@ -101,6 +110,7 @@ net::Task<Status> Guard::end() {
   reads_passwords_ = row[3] == "t";
   leaves_objects_ = row[4] == "t";
   if (row[5] == "t") CO_TRY(co_await read_changes());
+  if (row[6]) CO_TRY(co_await read_unnoted(*row[6]));
   if (!row[0]) co_return Status{};
   const auto table = database_.tables_by_oid.find(static_cast<catalog::Oid>(std::stoul(*row[0])));
   const std::string what = table == database_.tables_by_oid.end() ? "databases or tablespaces, which every server has"
@@ -141,6 +151,36 @@ net::Task<Status> Guard::read_changes() {
     changes_.push_back(
         {tag, std::string(statements[at]), row[2].value_or(""), row[3].value_or(""), row[4].value_or("")});
     at = (at + 1) % statements.size();
+  }
+  co_return Status{};
+}
+
+// `locked`: OIDs of tables that nobody else may use until the end of the transaction, as those are that it has made.
+net::Task<Status> Guard::read_unnoted(std::string_view locked) {
+  std::string oids;
+  while (!locked.empty()) {
+    const std::string oid(locked.substr(0, locked.find(',')));
+    locked.remove_prefix(std::min(oid.size() + 1, locked.size()));
+    const auto noted = [&oid](const HomeChange& change) { return change.made == oid; };
+    if (database_.tables_by_oid.contains(static_cast<catalog::Oid>(std::stoul(oid))) ||
+        std::any_of(changes_.begin(), changes_.end(), noted))
+      continue;
+    oids += (oids.empty() ? "" : ",") + oid;
+  }
+  if (oids.empty()) co_return Status{};
+  const std::string question =
+      "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.columns, c.relkind = 'r' AND "
+      "pg_catalog.pg_get_userbyid(c.relowner) = " +
+      pool::quote_literal(role_) +
+      " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL "
+      "pg_catalog.pgmosaic_columns(c.oid) t WHERE c.oid IN (" +
+      oids + ")";
+  auto rows = co_await home_.query(question);
+  if (!rows.ok()) co_return std::move(rows.error());
+  for (const auto& row : rows->rows) {
+    const std::string name = row[1].value_or("");
+    const std::string sql = row[3] == "t" ? "CREATE TABLE " + name + " (" + row[2].value_or("") + ")" : std::string();
+    unnoted_.push_back({"EXPLAIN ANALYZE", sql, row[0].value_or(""), name, row[2].value_or("")});
   }
   co_return Status{};
 }

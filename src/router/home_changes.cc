@@ -106,7 +106,29 @@ net::Task<Status> HomeChanges::follow(const Guard& guard) {
   }
   CO_TRY(co_await change_roles(roles.first));
   CO_TRY(co_await follow_schema(guard.changes()));
+  CO_TRY(co_await follow_unnoted(guard.unnoted()));
   co_return co_await change_roles(roles.last);
+}
+
+// Those that the other groups have behind all other changes are none of ours.
+net::Task<Status> HomeChanges::follow_unnoted(const std::vector<HomeChange>& tables) {
+  if (tables.empty()) co_return Status{};
+  const auto& groups = s_.snapshot_->groups;
+  const auto other = std::find_if(groups.begin(), groups.end(), [](const auto& group) { return !group.home; });
+  if (other == groups.end()) co_return Status{};
+  auto backend = co_await s_.backends_.get(other->id);
+  if (!backend.ok()) co_return std::move(backend.error());
+  std::vector<HomeChange> missing;
+  for (const HomeChange& table : tables) {
+    const std::string question = "SELECT pg_catalog.to_regclass(" + pool::quote_literal(table.name) + ") IS NULL";
+    auto rows = co_await (*backend)->conn->query(question);
+    if (!rows.ok()) co_return std::move(rows.error());
+    if (rows->rows[0][0] != "t") continue;
+    if (table.sql.empty()) co_return refused(table);
+    missing.push_back(table);
+  }
+  s_.changed_schema_ = s_.changed_schema_ || !missing.empty();
+  co_return co_await follow_schema(missing);
 }
 
 net::Task<Status> HomeChanges::follow_schema(const std::vector<HomeChange>& changes) {

@@ -17,6 +17,7 @@ class HomeChanges {
 
  private:
   net::Task<Status> follow_schema(const std::vector<HomeChange>& changes);
+  net::Task<Status> follow_unnoted(const std::vector<HomeChange>& tables);
   net::Task<Result<RoleChanges>> role_changes(const Guard& guard);
   net::Task<Status> change_roles(const std::vector<std::string>& statements);
   plan::PlanPtr plan(const HomeChange& change);

@@ -110,8 +110,9 @@ net::Task<Result<exec::GatherResult>> read_guarded(const plan::Plan& plan, const
                                                    const exec::GatherOptions& options, exec::OutputLoss loss,
                                                    exec::RowSink& sink, std::optional<Guard>& guard,
                                                    SnapshotAttempts* snapshots) {
-  if (guard) CO_TRY(co_await guard->begin());
+  if (guard) CO_TRY(co_await guard->begin(execution.sql));
   auto result = co_await read_parts(plan, execution, parts, readers, options, loss, sink, snapshots);
+  if (guard) co_await guard->take_back();
   if (!result.ok())
     result.error().position = position_in(execution.sql, parts[0].sql, result.error().position);
   else if (guard)
@@ -220,7 +221,7 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
       std::vector<exec::RowReader> readers;
       for (exec::Backend* backend : *backends) note_effects(readers.emplace_back(*backend).backend(), plan.effects);
       exec::Backend& first = *backends->front();
-      if (plan.guarded) guard.emplace(*first.conn, *database_);
+      if (plan.guarded) guard.emplace(*first.conn, *database_, extended_ ? &extended_->statements : nullptr);
       result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard,
                                      snapshots ? &*snapshots : nullptr);
       sent = true;

@@ -7,9 +7,14 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+
+#include "base/result.h"
+#include "net/loop.h"
+#include "net/task.h"
 
 namespace pgmosaic::router {
 
@@ -88,5 +93,9 @@ class NamesClosed {
   NameGate& gate_;
   const std::string database_;
 };
+
+// Around the commit of a change that makes names, if it does. Error (55P03): statements inside do not end.
+net::Task<Result<std::shared_ptr<NamesClosed>>> close_names(net::EventLoop& loop, NameGate& gate, std::string database,
+                                                            bool makes_names);
 
 }  // namespace pgmosaic::router

@@ -64,6 +64,7 @@ class Session {
  private:
   friend class Worker;
   friend class PreparedSql;                              // prepared_sql.h
+  friend class PreparedTransactions;                     // prepared_transactions.h
   friend class Explainer;                                // explain.h
   friend class TableFromQuery;                           // create_as.h
   friend class HomeChanges;                              // home_changes.h
@@ -148,7 +149,6 @@ class Session {
   // --- commands.cc ---
   net::Task<Status> run_command(const plan::SessionCommand& command, std::string_view sql);
   net::Task<Status> run_transaction_command(const plan::SessionCommand& command, std::string_view sql);
-  net::Task<Status> run_prepare_transaction(const plan::SessionCommand& command, std::string_view sql);
   void forget_cursors(uint64_t moment);
   net::Task<Status> run_savepoint(const plan::SessionCommand& command);
   // --- set_commands.cc ---
@@ -262,7 +262,7 @@ class Session {
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
   State state_ = State::login;
   bool failed_ = false, implicit_ = false, changed_schema_ = false;  // the open transaction: 25P02; of one query string
-  bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;
+  bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;  // of one
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
   uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
   bool copy_ended_ = false, router_failed_ = false;  // by the client; of a batch, by an error not of a group

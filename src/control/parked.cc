@@ -1,0 +1,158 @@
+// What becomes of transactions that clients have prepared over several groups (parked.h). The decision is what the home
+// was told: its row in the commit log is there, or will never be, or the transaction that wrote it is still prepared.
+#include "base/log.h"
+#include "control/cluster.h"
+#include "control/intents.h"
+
+namespace pgmosaic::control {
+
+namespace {
+
+constexpr int64_t kPatienceUs = 10'000'000;
+constexpr int64_t kPollUs = 5'000;
+constexpr int kRoundsBetween = 60;
+
+std::string quoted(const std::string& text) { return pool::quote_literal(text); }
+
+}  // namespace
+
+Status Cluster::begin_parking(const exec::Gid& gid, const exec::Parking& parking) {
+  meta::Txn txn;
+  txn.puts.push_back({std::string(kIntentPrefix) + gid.text(), encode_intent(parking)});
+  TRY_ASSIGN(auto done, store_.commit(txn));
+  CHECK(done.committed);
+  ParkedTransaction transaction{gid, parking.database, parking.name, parking.groups};
+  transaction.of_client = {parking.staged != nullptr, parking.staged && parking.staged->makes_names,
+                           parking.moved_tables};
+  parked_.begin(std::move(transaction));
+  return {};
+}
+
+void Cluster::end_commit(const exec::Gid& gid) {
+  if (gid.parked) {
+    forget(gid.text());
+    parked_.end(gid);
+  }
+  labels_.end(gid.text());
+}
+
+std::optional<exec::ClusterControl::Parked> Cluster::find_parked(const std::string& database, const std::string& name) {
+  std::optional<Parked> found;
+  for (const ParkedTransaction& transaction : parked_.named(database, name)) {
+    if (!found) found.emplace();
+    const Parked& one = transaction.of_client;
+    found->changes_schema = found->changes_schema || one.changes_schema;
+    found->makes_names = found->makes_names || one.makes_names;
+    found->moved_tables.insert(one.moved_tables.begin(), one.moved_tables.end());
+  }
+  return found;
+}
+
+net::Task<void> Cluster::settle_parked(net::EventLoop& loop, std::string database, std::string name,
+                                       std::shared_ptr<void> held) {
+  for (const ParkedTransaction& transaction : parked_.named(database, name)) {
+    const ParkedTransaction own = transaction;
+    auto settled = co_await settle_one(loop, own, kPatienceUs);
+    if (settled.ok() && *settled) continue;
+    if (!settled.ok()) log_warning("control", "{} is not settled yet: {}", own.gid.text(), settled.error().message);
+    parked_.leave(own.gid, held);
+  }
+}
+
+// Who does it already is waited for.
+net::Task<Result<bool>> Cluster::settle_one(net::EventLoop& loop, ParkedTransaction transaction, int64_t patience_us) {
+  for (;;) {
+    const auto claim = parked_.claim(transaction.gid);
+    if (claim == ParkedTransactions::Claim::gone) co_return true;
+    if (claim == ParkedTransactions::Claim::ours) break;
+    co_await loop.sleep(kPollUs);
+  }
+  auto settled = co_await settle_claimed(loop, transaction, patience_us);
+  parked_.release(transaction.gid);
+  co_return settled;
+}
+
+// False: a client has yet to decide.
+net::Task<Result<bool>> Cluster::settle_claimed(net::EventLoop& loop, const ParkedTransaction& transaction,
+                                                int64_t patience_us) {
+  CO_TRY_ASSIGN(const std::optional<bool> committed, co_await decision_on(loop, transaction));
+  if (!committed) co_return false;
+  Status told = co_await tell_groups(loop, transaction.database, transaction.gid, transaction.groups, *committed,
+                                     *committed ? patience_us : 0);
+  if (*committed && transaction.of_client.changes_schema) CO_TRY(co_await publish_parked(loop, transaction));
+  if (!told.ok()) co_return std::move(told.error());
+  end_commit(transaction.gid);
+  log_info("control", "transaction {} that its client had prepared: {}", transaction.gid.text(),
+           *committed ? "committed" : "rolled back");
+  co_return true;
+}
+
+// A row in the place of the decision's: it waits for the transaction, if that is still prepared, or fails where the
+// decision is there. It stays where the home may yet prepare.
+net::Task<Result<std::optional<bool>>> Cluster::decision_on(net::EventLoop& loop,
+                                                            const ParkedTransaction& transaction) {
+  auto conn = co_await connect(loop, home_, transaction.database);
+  if (!conn.ok()) co_return std::move(conn.error());
+  std::string groups = std::to_string(home_);
+  for (const uint32_t group : transaction.groups) groups += "," + std::to_string(group);
+  const std::string gid = quoted(transaction.gid.text());
+  const bool over = parked_.was_prepared(transaction.gid);
+  const std::string tombstone = "INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, aborted) VALUES (" +
+                                gid + ", '{" + groups + "}', true)";
+  const std::string try_it =
+      "BEGIN; SET LOCAL lock_timeout = '20ms'; " + tombstone + (over ? "; ROLLBACK" : "; COMMIT");
+  auto tried = co_await (*conn)->query(try_it);
+  if (tried.ok()) co_return std::optional<bool>(false);
+  if (tried.error().sqlstate == "55P03") co_return std::optional<bool>();
+  if (tried.error().sqlstate != "23505") co_return group_error(home_, std::move(tried.error()));
+  const std::string look = "ROLLBACK; SELECT aborted FROM pg_catalog.pgmosaic_commit_log WHERE gid = " + gid;
+  auto row = co_await (*conn)->query(look);
+  if (!row.ok()) co_return group_error(home_, std::move(row.error()));
+  if (row->rows.empty()) co_return make_error("XX000", "decision row of " + transaction.gid.text() + " vanished");
+  co_return std::optional<bool>(row->rows[0][0] == "f");
+}
+
+net::Task<Status> Cluster::publish_parked(net::EventLoop& loop, const ParkedTransaction& transaction) {
+  CO_TRY_ASSIGN(const auto intent, store_.get(std::string(kIntentPrefix) + transaction.gid.text()));
+  if (!intent) co_return Status{};
+  meta::Txn txn;
+  std::string database;
+  std::set<catalog::ColocationId> colocations;
+  CO_TRY(put_intended(*intent, txn, database, colocations));
+  if (!txn.puts.empty()) {
+    CO_TRY_ASSIGN(auto done, store_.commit(txn));
+    CHECK(done.committed);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(pending_[transaction.database],
+                  [&](const catalog::Colocation& placed) { return colocations.contains(placed.id); });
+  }
+  if (snapshot() == nullptr) co_return Status{};  // the start looks at all databases anyway
+  co_return co_await reload(loop, transaction.database);
+}
+
+net::Task<Status> Cluster::recover_parked(net::EventLoop& loop) {
+  CO_TRY_ASSIGN(const auto intents, store_.read_prefix(kIntentPrefix));
+  for (const auto& entry : intents.entries) {
+    CO_TRY_ASSIGN(auto transaction, decode_parked(entry));
+    if (!transaction) continue;
+    const ParkedTransaction found = std::move(*transaction);
+    parked_.found(found);
+    auto settled = co_await settle_one(loop, found, 0);
+    if (!settled.ok()) co_return std::move(settled.error());
+  }
+  co_return Status{};
+}
+
+net::Task<void> Cluster::tend_parked(net::EventLoop& loop) {
+  parked_rounds_ = (parked_rounds_ + 1) % kRoundsBetween;
+  for (const ParkedTransaction& transaction : parked_.due(parked_rounds_ == 0)) {
+    const ParkedTransaction own = transaction;
+    auto settled = co_await settle_one(loop, own, 0);
+    if (!settled.ok()) log_warning("control", "{} is not settled yet: {}", own.gid.text(), settled.error().message);
+    if (settled.ok() && !*settled) parked_.undecided(own.gid);
+  }
+}
+
+}  // namespace pgmosaic::control
