@@ -32,6 +32,11 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kOfSchem
                                                                                    {"refresh", "materialized"},
                                                                                    {"import", "foreign"}}};
 constexpr std::array<std::string_view, 5> kWriting{"insert", "update", "delete", "merge", "truncate"};
+// No statement reaches a table without one of these: in a body that has none, names of tables are variables' and
+// others'.
+constexpr std::array<std::string_view, 18> kReaching{"from",    "join",  "into",    "table",   "update", "insert",
+                                                     "delete",  "merge", "using",   "only",    "copy",   "truncate",
+                                                     "analyze", "lock",  "analyse", "cluster", "vacuum", "reindex"};
 // Functions of extensions that run SQL given as text.
 constexpr std::array<std::string_view, 7> kRunText{"crosstab",  "crosstab2",   "crosstab3", "crosstab4",
                                                    "connectby", "xpath_table", "crosstabn"};
@@ -62,6 +67,14 @@ Touches touches_of(const catalog::Table& table, const catalog::Database& databas
   return most;
 }
 
+bool reaches_tables(std::string_view body) {
+  TokenScanner scanner(body);
+  for (Token token = scanner.next(); token.kind != Token::Kind::end; token = scanner.next())
+    if (token.kind == Token::Kind::broken || (token.kind == Token::Kind::word && has(kReaching, scanner.name(token))))
+      return true;
+  return false;
+}
+
 // Tables by their bare names: which schema is meant depends on who calls.
 using Tables = std::multimap<std::string, const catalog::Table*, std::less<>>;
 
@@ -88,6 +101,7 @@ class BodyReader {
       function.clean = false;
       return function;
     }
+    const bool reaches = reaches_tables(text.body);
     bool in_update = false;  // before its SET
     TokenScanner scanner(text.body);
     for (Token token = scanner.next(); token.kind != Token::Kind::end; token = scanner.next()) {
@@ -107,6 +121,7 @@ class BodyReader {
         if (keyword && name == command && (next.empty() || scanner.is_word(scanner.peek(), next)))
           raise(function, Touches::unknown, "the schema (" + name + ")");
       read_name(name, keyword, text.language == "plpgsql", function, calls);
+      if (reaches) read_table(name, function);
     }
     if (function.writes && function.copies) raise(function, Touches::shards, "a reference table, and write");
     return function;
@@ -123,13 +138,6 @@ class BodyReader {
     if (keyword && (name == "temp" || name == "temporary" || name == "listen")) function.pins = true;
     if (keyword && name == "notify") raise(function, Touches::home, "NOTIFY");
     if (keyword && name == "notify") function.notifies = true;
-    auto [first, last] = tables_.equal_range(name);
-    for (; first != last; ++first) {
-      const Touches touches = touches_of(*first->second, database_);
-      function.copies = function.copies || touches == Touches::reference;
-      function.notifies = function.notifies || first->second->not_preparable;
-      raise(function, touches, "table \"" + first->second->name + "\"");
-    }
     if (const FunctionInfo* info = find_builtin(name)) {
       if (info->is(kSequence) || info->is(kLargeObject) || info->is(kNotPreparable) || info->is(kSessionAdvisoryLock))
         raise(function, Touches::home, name + "()");
@@ -142,6 +150,16 @@ class BodyReader {
       if (name == "current_database") raise(function, Touches::home, name + "()");
     }
     calls.insert(name);
+  }
+
+  void read_table(const std::string& name, UserFunction& function) const {
+    auto [first, last] = tables_.equal_range(name);
+    for (; first != last; ++first) {
+      const Touches touches = touches_of(*first->second, database_);
+      function.copies = function.copies || touches == Touches::reference;
+      function.notifies = function.notifies || first->second->not_preparable;
+      raise(function, touches, "table \"" + first->second->name + "\"");
+    }
   }
 
   const catalog::Database& database_;
