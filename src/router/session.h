@@ -37,7 +37,6 @@
 namespace pgmosaic::exec {
 class CopySplitter;
 }
-
 namespace pgmosaic::router {
 
 struct Execution;
