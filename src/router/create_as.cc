@@ -103,7 +103,8 @@ net::Task<Result<TableFromQuery::Source>> TableFromQuery::source() {
     source.plan = s_.plan_text(source.sql, {});
     if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
     const plan::Target::Kind where = source.plan->target.kind;
-    const bool filled = !source.plan->virtual_relations.empty() && !from.explain && runs_on_groups(*source.plan) &&
+    const bool filled = !source.plan->virtual_relations.empty() && !from.explain &&
+                        source.plan->kind == plan::PlanKind::route && !source.plan->guarded &&
                         (where == plan::Target::Kind::home || where == plan::Target::Kind::any);
     source.at_home = from.at_home || filled;  // with what the groups have answered in it
     CO_TRY_ASSIGN(source.text, co_await s_.text_for_group(*source.plan, source.sql));

@@ -1,5 +1,7 @@
 #include "router/old_strings.h"
 
+#include <algorithm>
+
 #include "base/bytes.h"
 #include "pg/backend.h"
 #include "sql/tokens.h"
@@ -22,12 +24,16 @@ std::size_t end_of_string(std::string_view sql, std::size_t quote) {
       continue;
     }
     const std::size_t end = at + 1;
-    std::size_t next = std::min(sql.find_first_not_of(kBlanks, end), sql.size());
-    while (sql.substr(end, next - end).find_first_of("\r\n") != std::string_view::npos &&
-           sql.substr(next).starts_with("--"))
-      next = std::min(sql.find_first_not_of(kBlanks, sql.find_first_of("\r\n", next)), sql.size());
-    const bool goes_on = next < sql.size() && sql[next] == '\'' &&
-                         sql.substr(end, next - end).find_first_of("\r\n") != std::string_view::npos;
+    bool new_line = false;
+    std::size_t next = end;
+    for (;;) {
+      const std::size_t word = std::min(sql.find_first_not_of(kBlanks, next), sql.size());
+      new_line = new_line || sql.substr(next, word - next).find_first_of("\r\n") != std::string_view::npos;
+      next = word;
+      if (!sql.substr(next).starts_with("--")) break;
+      next = std::min(sql.find_first_of("\r\n", next), sql.size());
+    }
+    const bool goes_on = new_line && next < sql.size() && sql[next] == '\'';
     if (!goes_on) return end;
     at = next + 1;
   }
