@@ -135,11 +135,11 @@ std::string hba_text(const std::string& internal_user, bool peer) {
       "# Written at every start of the server; changes here are lost.\n"
       "local all         {0} {1}\n"
       "local replication {0} {1}\n"
-      "local all         all scram-sha-256\n"
+      "local all         all md5\n"  // SCRAM wherever the password is one
       "local replication all scram-sha-256\n"
       "host  all         {0} all reject\n"
       "host  replication {0} all reject\n"
-      "host  all         all all scram-sha-256\n"
+      "host  all         all all md5\n"
       "host  replication all all scram-sha-256\n",
       role, internal_method);
 }

@@ -19,7 +19,7 @@ enum class TlsMode { off, allow, require };
 enum class PoolMode { session, transaction, statement };
 enum class DefaultTableType { local, sharded };
 enum class AuthType { local, host, hostssl, hostnossl };
-enum class AuthMethod { scram_sha_256, trust, reject };
+enum class AuthMethod { scram_sha_256, md5, trust, reject };
 enum class GroupTls { off, prefer, require, verify };
 enum class MetadataStore { sqlite };
 

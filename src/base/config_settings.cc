@@ -381,8 +381,10 @@ const std::vector<Setting<AuthRule>>& auth_fields() {
         .valid = is_network},
        [](AuthRule& r) -> Slot { return &r.network; }},
       {{.name = "method",
-        .description = "`trust` is for groups that themselves trust the router; a router refuses to start otherwise.",
-        .choices = {"scram-sha-256", "trust", "reject"}},
+        .description =
+            "`md5` takes md5 passwords, too, and is for groups whose own method is `md5`. `trust` is for groups "
+            "that themselves trust the router; a router refuses to start otherwise.",
+        .choices = {"scram-sha-256", "md5", "trust", "reject"}},
        [](AuthRule& r) -> Slot { return choice(r.method); }},
   };
   return table;

@@ -184,8 +184,8 @@ method = "scram-sha-256"
   EXPECT_EQ(error_of("[[auth]]\ntype = \"host\""), "pgmosaic.toml:1: [[auth]] must have a type and a method");
   EXPECT_EQ(error_of("[[auth]]\ntype = \"local\"\nmethod = \"trust\"\nnetwork = \"::1\""),
             "pgmosaic.toml:1: [[auth]] of type local takes no network");
-  EXPECT_EQ(error_of("[[auth]]\ntype = \"host\"\nmethod = \"md5\""),
-            "pgmosaic.toml:3: auth.method must be one of scram-sha-256, trust, reject; found 'md5'");
+  EXPECT_EQ(error_of("[[auth]]\ntype = \"host\"\nmethod = \"ident\""),
+            "pgmosaic.toml:3: auth.method must be one of scram-sha-256, md5, trust, reject; found 'ident'");
   EXPECT_EQ(
       error_of("[[auth]]\ntype = \"host\"\nmethod = \"trust\"\nnetwork = \"10.0.0.1/8\""),
       "pgmosaic.toml:4: auth.network must be an address, a network such as 10.0.0.0/8 without bits behind its prefix, "

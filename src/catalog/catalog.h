@@ -181,7 +181,7 @@ struct Database {
   std::map<std::string, UserFunction, std::less<>> user_functions;
   // Local tables and views with triggers of which only running them tells what they touch: writes at home are guarded.
   std::set<Oid> guarded_tables;
-  // What sees a part of the rows where it is: see plan::misplaced_functions(), misplaced_publications(), read_rules().
+  // What sees a part of the rows where it is: see plan::misplaced_functions(), misplaced_publications(), …
   std::vector<Error> misplaced;
   bool special_tables = false;  // some are not_preparable or taint
   UserTypes types;

@@ -61,6 +61,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
                                     const plan::Ddl::NewSharded& wish) override;
   Result<catalog::ColocationId> new_colocation() override;
   net::Task<Status> index_built(net::EventLoop& loop, std::string database, catalog::Oid index) override;
+  net::Task<Status> check_subscription(net::EventLoop& loop, std::string database, plan::Ddl::Subscription subscription,
+                                       bool ahead) override;  // subscriptions.cc
   net::Task<Status> database_created(net::EventLoop& loop, std::string database) override;
   net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) override;
   // renames.cc

@@ -6,6 +6,7 @@
 
 #include "catalog/partition_bounds.h"
 #include "control/introspect_sequences.h"
+#include "control/subscriptions.h"
 #include "plan/function_body.h"
 #include "plan/publications.h"
 #include "plan/rewrite_rules.h"
@@ -193,6 +194,7 @@ enum class Part : uint8_t {
   partition_keys,
   rules,
   wide_publications,
+  subscribed,
   sequences,
   unseen_calls,
   cascades,
@@ -203,7 +205,7 @@ struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 17> kParts{{{kTables, 7},
+constexpr std::array<PartQuery, 18> kParts{{{kTables, 7},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},
@@ -216,6 +218,7 @@ constexpr std::array<PartQuery, 17> kParts{{{kTables, 7},
                                             {kPartitionKeys, 5},
                                             {kRules, 2},
                                             {kWidePublications, 2},
+                                            {kSubscribed, 3},
                                             {kSequences, 3},
                                             {kUnseenCalls, 2},
                                             {kCascades, 3},
@@ -476,9 +479,9 @@ std::vector<Error> add_rules(const Lines& rows, Drafts& drafts, catalog::Databas
   return std::move(facts.misplaced);
 }
 
-// Functions of triggers, publications and rules that would see a part of the rows.
-void find_misplaced(const Lines& triggers, const Lines& publications, const Lines& rules, Drafts& drafts,
-                    catalog::Database& database) {
+// Functions of triggers, publications, subscriptions and rules that would see a part of the rows.
+void find_misplaced(const Lines& triggers, const Lines& publications, const Lines& subscribed, const Lines& rules,
+                    Drafts& drafts, catalog::Database& database) {
   std::vector<std::pair<Oid, std::string>> called;
   for (const auto& row : triggers) called.emplace_back(oid_of(row[0]), *row[1]);
   database.misplaced = plan::misplaced_functions(database, called);
@@ -491,6 +494,8 @@ void find_misplaced(const Lines& triggers, const Lines& publications, const Line
   std::vector<plan::WidePublication> wide;
   for (const auto& row : publications) wide.push_back({*row[0], *row[1]});
   for (Error& error : plan::misplaced_publications(database, wide)) database.misplaced.push_back(std::move(error));
+  for (Error& error : plan::misplaced_subscriptions(database, subscribed_tables(subscribed)))
+    database.misplaced.push_back(std::move(error));
   for (Error& error : add_rules(rules, drafts, database)) database.misplaced.push_back(std::move(error));
 }
 
@@ -579,7 +584,8 @@ net::Task<Result<std::shared_ptr<catalog::Database>>> introspect(pool::ServerCon
     texts.push_back(
         {*row[0], *row[1], *row[2], (*row[3])[0], flag(row[4]), flag(row[5]), row[6].value_or(""), flag(row[7])});
   database->user_functions = plan::read_functions(texts, *database);
-  find_misplaced(part(Part::triggers), part(Part::wide_publications), part(Part::rules), drafts, *database);
+  find_misplaced(part(Part::triggers), part(Part::wide_publications), part(Part::subscribed), part(Part::rules), drafts,
+                 *database);
   add_sequences(part(Part::sequences), *database);
   add_draws(std::move(texts), part(Part::triggers), part(Part::rules), part(Part::unseen_calls), part(Part::cascades),
             reads_of(drafts), *database);

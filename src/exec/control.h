@@ -76,6 +76,11 @@ class ClusterControl {
   // An index is complete on every group: the home's becomes valid, and the catalog is published.
   virtual net::Task<Status> index_built(net::EventLoop& loop, std::string database, catalog::Oid index) = 0;
 
+  // Whether the subscription applies rows to local tables alone. `ahead`: what the statement, which has not run yet,
+  // would bring is looked at, too, as far as the publisher tells.
+  virtual net::Task<Status> check_subscription(net::EventLoop& loop, std::string database,
+                                               plan::Ddl::Subscription subscription, bool ahead) = 0;
+
   // A database was created or dropped on every group: install our schema there, publish.
   virtual net::Task<Status> database_created(net::EventLoop& loop, std::string database) = 0;
   virtual net::Task<Status> database_dropped(net::EventLoop& loop, std::string database) = 0;

@@ -113,8 +113,8 @@ void write_error(std::string& out, const Error& error, std::string_view severity
 }
 
 void write_notice(std::string& out, std::string_view sqlstate, std::string_view message, std::string_view detail,
-                  std::string_view hint, std::string_view severity) {
-  write_fields(out, 'N', severity, sqlstate, message, detail, hint, 0, {});
+                  std::string_view hint, std::string_view severity, int position) {
+  write_fields(out, 'N', severity, sqlstate, message, detail, hint, position, {});
 }
 
 void write_ready(std::string& out, char transaction_status) { MessageWriter(out, 'Z').byte(transaction_status); }

@@ -37,7 +37,7 @@ std::optional<uint64_t> tag_rows(std::string_view tag);
 
 void write_error(std::string& out, const Error& error, std::string_view severity = "ERROR");
 void write_notice(std::string& out, std::string_view sqlstate, std::string_view message, std::string_view detail = {},
-                  std::string_view hint = {}, std::string_view severity = "NOTICE");
+                  std::string_view hint = {}, std::string_view severity = "NOTICE", int position = 0);
 void write_ready(std::string& out, char transaction_status);
 void write_command_complete(std::string& out, std::string_view tag);
 void write_parameter_status(std::string& out, std::string_view name, std::string_view value);

@@ -140,7 +140,7 @@ struct Ddl {
   std::string object;           // CREATE/DROP DATABASE, CREATE/ALTER ROLE: its name; empty: CURRENT_USER
   std::string renamed_to;       // ALTER DATABASE: the new name of `object`
   bool force = false;           // DROP DATABASE: ends its sessions first
-  bool hash_password = false;   // everywhere[0] holds a clear-text password: hash it once before it is sent
+  bool hash_password = false;   // everywhere[0] holds a password: it is hashed once before it is sent
   // The relation is not in the catalog. If the session holds temporary objects it may be one of them: the statement
   // then runs on the home group alone, as a plain statement.
   bool unknown_relation = false;
@@ -180,6 +180,17 @@ struct Ddl {
     bool explain_only = false;  // … makes no table
   };
   std::optional<FromQuery> from_query;
+  // CREATE, ALTER and DROP SUBSCRIPTION: where they bring tables it is looked at these (router/subscriptions.h).
+  struct Subscription {
+    std::string name;
+    bool alone = true;     // outside of a transaction block the home runs it by itself
+    std::string disabled;  // CREATE: as it runs first; empty: it brings no tables
+    bool enables = false;  // … to be enabled behind it
+    // ALTER: the publications whose tables it brings.
+    enum class Adds : uint8_t { nothing, same, these, more, fewer } adds = Adds::nothing;
+    std::vector<std::string> publications;  // as the statement names them
+  };
+  std::optional<Subscription> subscription;
   // The rows of a materialized view, which the home keeps, and the router reads where its query goes to other groups:
   // router/materialized.cc.
   struct ViewRows {

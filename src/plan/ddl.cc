@@ -289,8 +289,7 @@ Plan plan_role(std::string_view sql, std::string tag, size_t count, Node* const*
     auto* option = as<PgQuery__DefElem>(options[i]);
     if (option == nullptr || text_of(option->defname) != "password") continue;
     auto* password = as<PgQuery__String>(option->arg);
-    plan.ddl->hash_password = password != nullptr && !text_of(password->sval).starts_with("SCRAM-SHA-256$") &&
-                              !text_of(password->sval).empty();
+    plan.ddl->hash_password = password != nullptr && !text_of(password->sval).empty();
   }
   return plan;
 }

@@ -79,7 +79,7 @@ Plan at_home(std::string tag, std::string_view sql) {
 }
 
 // Of these the home alone has any: an event trigger fires once, at the server that runs schema changes as they are
-// written. Subscriptions cannot be made, so what is said of one is PostgreSQL's error.
+// written, and a subscription applies rows to the home's own tables.
 bool of_home_alone(PgQuery__ObjectType type) {
   return type == PG_QUERY__OBJECT_TYPE__OBJECT_EVENT_TRIGGER || type == PG_QUERY__OBJECT_TYPE__OBJECT_SUBSCRIPTION;
 }
@@ -135,8 +135,6 @@ Plan plan_foreign_table(std::string_view sql, const PgQuery__CreateForeignTableS
 std::string home_tag(const Node* root) {
   if (as<PgQuery__CreateEventTrigStmt>(root) != nullptr) return "CREATE EVENT TRIGGER";
   if (as<PgQuery__AlterEventTrigStmt>(root) != nullptr) return "ALTER EVENT TRIGGER";
-  if (as<PgQuery__AlterSubscriptionStmt>(root) != nullptr) return "ALTER SUBSCRIPTION";
-  if (as<PgQuery__DropSubscriptionStmt>(root) != nullptr) return "DROP SUBSCRIPTION";
   return {};
 }
 
@@ -159,6 +157,7 @@ std::string everywhere_tag(const Node* root) {
 std::optional<Plan> plan_kind(std::string_view sql, const Node* root, const PlanContext& context) {
   if (auto plan = plan_owned(sql, root)) return plan;
   if (auto plan = plan_publication(sql, root, context)) return plan;
+  if (auto plan = plan_subscription(sql, root)) return plan;
   if (auto plan = plan_tablespace(sql, root)) return plan;
   if (auto* create = as<PgQuery__CreateForeignTableStmt>(root)) return plan_foreign_table(sql, create, context);
   if (auto* rule = as<PgQuery__RuleStmt>(root)) return plan_rule(sql, rule, context);
@@ -168,9 +167,6 @@ std::optional<Plan> plan_kind(std::string_view sql, const Node* root, const Plan
     return unsupported("ALTER SYSTEM is not supported",
                        "It belongs to one server, and there are several: run it on each, without the router. ALTER "
                        "DATABASE and ALTER ROLE ... SET reach all of them.");
-  if (as<PgQuery__CreateSubscriptionStmt>(root) != nullptr)
-    return unsupported("CREATE SUBSCRIPTION is not supported",
-                       "What it applied would go to one server, past the router: let a client write the rows.");
   if (std::string tag = home_tag(root); !tag.empty()) {
     Plan plan = at_home(std::move(tag), sql);
     plan.ddl->changes_catalog = true;  // of functions matters what calls them

@@ -34,6 +34,8 @@ Status alter_leaves(const catalog::Table* table, const PgQuery__AlterTableStmt* 
 std::optional<Plan> plan_owned(std::string_view sql, const sql::Node* root);
 // ddl_publications.cc
 std::optional<Plan> plan_publication(std::string_view sql, const sql::Node* root, const PlanContext& context);
+// ddl_subscriptions.cc
+std::optional<Plan> plan_subscription(std::string_view sql, const sql::Node* root);
 // ddl_tablespaces.cc
 std::optional<Plan> plan_tablespace(std::string_view sql, const sql::Node* root);
 // rewrite_rules.cc

@@ -52,17 +52,6 @@ Plan plan_transaction(std::string_view sql, const PgQuery__TransactionStmt* stat
   return plan;
 }
 
-// SET name TO on, in one of its spellings, or DEFAULT.
-bool sets_on(const PgQuery__VariableSetStmt* statement) {
-  if (statement->n_args != 1) return statement->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_SET_DEFAULT;
-  auto* value = as<PgQuery__AConst>(statement->args[0]);
-  if (value == nullptr) return false;
-  if (value->val_case == PG_QUERY__A__CONST__VAL_IVAL) return value->ival->ival == 1;
-  if (value->val_case != PG_QUERY__A__CONST__VAL_SVAL) return false;
-  const std::string_view word = text_of(value->sval->sval);
-  return word == "on" || word == "true" || word == "yes" || word == "1";
-}
-
 Plan plan_set(std::string_view sql, const PgQuery__VariableSetStmt* statement) {
   std::string name(text_of(statement->name));
   switch (statement->kind) {
@@ -83,9 +72,6 @@ Plan plan_set(std::string_view sql, const PgQuery__VariableSetStmt* statement) {
     }
     default: break;
   }
-  if (name == "standard_conforming_strings" && !sets_on(statement))
-    return unsupported("standard_conforming_strings other than on is not supported",
-                       "Write strings with backslash escapes as E'...'.");
   Plan plan = session_plan(statement->is_local ? Kind::set_local : Kind::set, "SET", name);
   plan.session->sql = std::string(sql);
   if (statement->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_SET_DEFAULT && !statement->is_local)

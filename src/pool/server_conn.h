@@ -50,7 +50,8 @@ enum class ReplyStatus : uint8_t { reply, need_more, broken };
 struct Credentials {
   std::string user;
   std::string password;  // internal role only
-  pg::ScramKeys keys;    // client_key empty: the group must trust us (certificate, peer, trust)
+  pg::ScramKeys keys;    // client_key empty: the group must trust us (certificate, peer, trust), unless there is …
+  std::string md5 = {};  // … the verifier of an md5 password
 };
 
 struct Endpoint {

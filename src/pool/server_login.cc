@@ -1,6 +1,7 @@
 // Opening a ServerConn: TLS, start-up packet, authentication, and CancelRequests.
 #include "net/tls.h"
 #include "pg/frontend.h"
+#include "pg/md5.h"
 #include "pool/server_conn.h"
 
 namespace pgmosaic::pool {
@@ -106,7 +107,18 @@ net::Task<Status> ServerConn::authenticate(const Credentials& credentials) {
       co_return Status{};
     } else if (method == 3 && !credentials.password.empty()) {
       pg::write_password(out, credentials.password + '\0');
+    } else if (method == 5 && !(credentials.md5.empty() && credentials.password.empty())) {
+      const std::string verifier =
+          credentials.md5.empty() ? pg::md5_verifier(credentials.password, credentials.user) : credentials.md5;
+      pg::write_password(out, pg::md5_response(verifier, reader.bytes(pg::kMd5SaltBytes)) + '\0');
     } else if (method == 10) {
+      if (!credentials.md5.empty())
+        co_return make_error(
+            "28000",
+            "the PostgreSQL at " + where(endpoint_) + " does not take the md5 password of user \"" + credentials.user +
+                "\"",
+            "Use method md5, which takes SCRAM as well, in that server's pg_hba.conf, or give the user "
+            "the password again under password_encryption = 'scram-sha-256'.");
       if (credentials.password.empty() && credentials.keys.client_key.empty())
         co_return make_error("28000",
                              "the PostgreSQL at " + where(endpoint_) +

@@ -161,7 +161,7 @@ net::Task<Rows> show_config(Worker& worker) {
                     setting.description});
   for (const AuthRule& rule : worker.config->auth) {
     static const char* kTypes[] = {"local", "host", "hostssl", "hostnossl"};
-    static const char* kMethods[] = {"scram-sha-256", "trust", "reject"};
+    static const char* kMethods[] = {"scram-sha-256", "md5", "trust", "reject"};
     const std::string text = std::string(kTypes[static_cast<int>(rule.type)]) + " " + rule.database + " " + rule.user +
                              " " + rule.network + " " + kMethods[static_cast<int>(rule.method)];
     rows.push_back({"auth", text, std::nullopt, "reload",

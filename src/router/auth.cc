@@ -1,5 +1,6 @@
 #include "router/auth.h"
 
+#include "pg/md5.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -25,7 +26,16 @@ net::Task<Result<UserRecord>> lookup_user(Worker& worker, const std::string& use
   record.expired = row[1] == "t";
   record.superuser = row[2] == "t";
   record.verifier = pg::parse_verifier(*row[3]);
+  if (pg::is_md5_verifier(*row[3])) record.md5 = *row[3];
   co_return record;
+}
+
+Status check_md5_response(const UserRecord& record, const std::string& user, std::string_view body,
+                          std::string_view salt) {
+  if (record.expired || !body.ends_with('\0') || body.substr(0, body.size() - 1) != pg::md5_response(record.md5, salt))
+    return make_error("28P01", "password authentication failed for user \"" + user + "\"");
+  if (!record.can_login) return make_error("28000", "role \"" + user + "\" is not permitted to log in");
+  return {};
 }
 
 net::Task<std::vector<pool::Credentials>> confirmed(Worker& worker, std::vector<PasswordChange> changes) {
@@ -33,7 +43,10 @@ net::Task<std::vector<pool::Credentials>> confirmed(Worker& worker, std::vector<
   for (PasswordChange& change : changes) {
     if (change.role == worker.config->internal.user) continue;  // its password is the configuration's
     auto record = co_await lookup_user(worker, change.role);
-    if (record.ok() && record->verifier && *record->verifier == change.verifier)
+    if (!record.ok()) continue;
+    if (!change.md5.empty() && record->md5 == change.md5)
+      result.push_back({std::move(change.role), {}, {}, std::move(change.md5)});
+    else if (change.md5.empty() && record->verifier && *record->verifier == change.verifier)
       result.push_back({std::move(change.role), {}, std::move(change.keys)});
   }
   co_return result;

@@ -1,8 +1,10 @@
 // Where in the text that the client has sent an error is.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -24,7 +26,15 @@ struct ClientText {
 
   // What the positions of its errors have to be raised by: a string may be long, so only an error counts it.
   int before() const { return characters(string.substr(0, at)); }
-  int in_string(int position) const { return position > 0 ? position + before() : position; }
+  int in_string(int position) const { return position > 0 ? in_original(position + before()) : position; }
+  // `string` has characters that the client did not send, at these places.
+  const std::vector<int>* inserted = nullptr;
+  int in_original(int position) const {
+    if (inserted == nullptr) return position;
+    const auto ahead =
+        std::count_if(inserted->begin(), inserted->end(), [position](int at_) { return at_ < position; });
+    return position - static_cast<int>(ahead);
+  }
   // Of an error in the text of a prepared statement: its place is in the string that had the PREPARE.
   void in_prepare(Error& error, int text_at) {
     if (error.position > 0) error.position += text_at;

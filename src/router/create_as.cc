@@ -102,7 +102,11 @@ net::Task<Result<TableFromQuery::Source>> TableFromQuery::source() {
     source.sql = from.query;
     source.plan = s_.plan_text(source.sql, {});
     if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
-    source.at_home = from.at_home;
+    const plan::Target::Kind where = source.plan->target.kind;
+    const bool filled = !source.plan->virtual_relations.empty() && !from.explain &&
+                        source.plan->kind == plan::PlanKind::route && !source.plan->guarded &&
+                        (where == plan::Target::Kind::home || where == plan::Target::Kind::any);
+    source.at_home = from.at_home || filled;  // with what the groups have answered in it
     CO_TRY_ASSIGN(source.text, co_await s_.text_for_group(*source.plan, source.sql));
     source.sample = source.text;
     co_return source;
@@ -239,13 +243,21 @@ net::Task<Result<bool>> TableFromQuery::exists() {
   co_return rows->rows[0][0] == "t";
 }
 
+// Where the home can compute the rows.
+std::string TableFromQuery::text_at_home(const Source& source) const {
+  const plan::Ddl::FromQuery& from = *ddl_.from_query;
+  if (from.execute) return with_statement(from.home, source.text);
+  if (!source.at_home || source.plan->virtual_relations.empty()) return from.home;
+  return from.plain + source.text + (from.no_data ? " WITH NO DATA" : "");
+}
+
 net::Task<Status> TableFromQuery::run(std::string& tag) {
   if (ddl_.view_rows) co_return co_await run_view(tag);
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
   auto home = co_await s_.backends_.get(s_.snapshot_->home);
   if (!home.ok()) co_return std::move(home.error());
   CO_TRY_ASSIGN(const Source source, co_await this->source());
-  const std::string home_text = from.execute ? with_statement(from.home, source.text) : from.home;
+  const std::string home_text = text_at_home(source);
   CO_TRY_ASSIGN(const bool there, co_await exists());
   if (from.explain_only || (there && from.if_not_exists)) {
     if (from.explain_only && !source.at_home)
@@ -299,7 +311,7 @@ net::Task<Status> TableFromQuery::run(std::string& tag) {
 net::Task<Status> TableFromQuery::make_temporary(const Source& source, bool by_home, std::string& tag) {
   const plan::Ddl::FromQuery& from = *ddl_.from_query;
   std::string text = from.plain + (from.execute ? "EXECUTE " : "") + source.sample + " WITH NO DATA";
-  if (by_home) text = from.execute ? with_statement(from.home, source.text) : from.home;
+  if (by_home) text = text_at_home(source);
   co_return co_await at_home(text, tag);
 }
 

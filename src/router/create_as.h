@@ -40,6 +40,7 @@ class TableFromQuery {
   };
   net::Task<Result<Columns>> columns(const Source& source);
   Status check_styles(const Columns& columns) const;
+  std::string text_at_home(const Source& source) const;
   net::Task<Status> make_temporary(const Source& source, bool by_home, std::string& tag);
   net::Task<Status> read_rows(const Source& source, std::string& rows);
   net::Task<Status> copy_rows(std::string_view rows);

@@ -7,6 +7,7 @@
 // (all up to a Sync) that touches a second group after it has executed something becomes a transaction over groups.
 #include "base/log.h"
 #include "router/execution.h"
+#include "router/old_strings.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -199,6 +200,12 @@ net::Task<Status> Session::on_parse(std::string_view body) {
   if (!parse.name.empty() && state.statements.contains(std::string(parse.name)))
     co_return make_error("42P05", "prepared statement \"" + std::string(parse.name) + "\" already exists");
   CO_TRY(co_await refresh_context_for(parse.sql));
+  OldStrings old;
+  if (plan_settings_ && plan_settings_->old_strings && parse.sql.find('\\') != std::string_view::npos) {
+    old = with_escape_strings(parse.sql);
+    if (plan_settings_->warns_of_escapes) out_ += old.warnings;
+    parse.sql = old.text;
+  }
   PreparedPtr statement = parse.name.empty() ? known_unnamed(parse) : nullptr;
   const bool known = statement != nullptr;
   if (!known) {

@@ -99,10 +99,10 @@ bool read_batch(const pg::MessageView& first, std::string_view rest, Batch& batc
 
 }  // namespace
 
-// Text in some encodings cannot be scanned: check_encoding() must see it.
+// Text that cannot be scanned as it stands check_encoding() or with_escape_strings() must see.
 bool Session::may_go_fast() {
-  return !failed_ && context_current() && plan_settings_->encoding != PlanSettings::Encoding::unscannable &&
-         !backends_.has_role() && backends_.isolation() != exec::Isolation::serializable;
+  return !failed_ && context_current() && plan_settings_->scannable && !backends_.has_role() &&
+         backends_.isolation() != exec::Isolation::serializable;
 }
 
 // The one thing amiss is a free backend of this group.

@@ -75,10 +75,6 @@ net::Task<Result<RoleChanges>> HomeChanges::role_changes(const Guard& guard) {
     co_return make_error("0A000", "settings and comments of databases or tablespaces in a function, procedure or block",
                          "The servers have other databases: run it as a statement of its own.");
   for (const std::string& name : changes.remade) s_.backends_.remade_roles().insert(name);
-  for (const std::string& statement : changes.first)
-    if (statement.find(" PASSWORD 'md5") != std::string::npos)
-      co_return make_error("0A000", "md5 passwords are not supported",
-                           "SET password_encryption = 'scram-sha-256', or give a SCRAM-SHA-256 verifier.");
   co_return changes;
 }
 

@@ -2,6 +2,8 @@
 #include <cctype>
 
 #include "base/log.h"
+#include "base/random.h"
+#include "pg/md5.h"
 #include "pg/scram.h"
 #include "router/auth.h"
 #include "router/session.h"
@@ -198,6 +200,16 @@ net::Task<Status> Session::authenticate() {
   }
   auto record = co_await lookup_user(worker_, user);
   if (!record.ok()) co_return std::move(record.error());
+  if (rule->method == AuthMethod::md5 && !record->md5.empty()) {
+    const std::string salt = random_bytes(pg::kMd5SaltBytes);
+    pg::MessageWriter(out_, 'R').int32(5).bytes(salt);
+    auto response = co_await password_message();
+    if (!response.ok()) co_return std::move(response.error());
+    CO_TRY(check_md5_response(*record, user, *response, salt));
+    pg::MessageWriter(out_, 'R').int32(0);
+    worker_.pool.set_credentials({user, {}, {}, record->md5});
+    co_return Status{};
+  }
   const std::string binding = client_.channel_binding();
   {
     pg::MessageWriter writer(out_, 'R');

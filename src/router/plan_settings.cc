@@ -10,7 +10,8 @@ namespace pgmosaic::router {
 
 const char* const kAskPlanSettings =
     "SHOW search_path; SHOW DateStyle; SHOW bytea_output; SHOW extra_float_digits; SHOW client_encoding; "
-    "SHOW server_encoding; SHOW default_transaction_isolation";
+    "SHOW server_encoding; SHOW standard_conforming_strings; SHOW escape_string_warning; "
+    "SHOW client_min_messages; SHOW default_transaction_isolation";
 
 namespace {
 
@@ -78,10 +79,17 @@ std::optional<exec::Isolation> isolation_in(std::string_view sql) {
 }
 
 bool decides_plans(std::string_view name) {
-  static constexpr std::array<std::string_view, 8> kNames{"search_path",           "role",
-                                                          "session_authorization", "datestyle",
-                                                          "bytea_output",          "extra_float_digits",
-                                                          "client_encoding",       "default_transaction_isolation"};
+  static constexpr std::array<std::string_view, 11> kNames{"search_path",
+                                                           "role",
+                                                           "session_authorization",
+                                                           "datestyle",
+                                                           "bytea_output",
+                                                           "extra_float_digits",
+                                                           "client_encoding",
+                                                           "standard_conforming_strings",
+                                                           "escape_string_warning",
+                                                           "client_min_messages",
+                                                           "default_transaction_isolation"};
   return is_one_of(name, kNames);
 }
 
@@ -95,7 +103,10 @@ PlanSettings read_plan_settings(const pool::ServerConn::Rows& rows, const std::s
   if (client != server && client != "SQL_ASCII" && server != "SQL_ASCII")
     settings.encoding =
         is_one_of(client, kUnscannable) ? PlanSettings::Encoding::unscannable : PlanSettings::Encoding::other;
-  settings.isolation = isolation_named(value(6)).value_or(exec::Isolation::read_committed);
+  settings.isolation = isolation_named(value(9)).value_or(exec::Isolation::read_committed);
+  settings.old_strings = value(6) == "off";
+  settings.warns_of_escapes = value(7) == "on" && value(8) != "error";
+  settings.scannable = settings.encoding != PlanSettings::Encoding::unscannable && !settings.old_strings;
   settings.loss.zones = !value(1).starts_with("ISO");
   settings.loss.floats = std::atoi(value(3).c_str()) <= 0;
   settings.comparable_output = !settings.loss.zones && !settings.loss.floats && value(2) == "hex" &&

@@ -23,6 +23,9 @@ struct PlanSettings {
   enum class Encoding : uint8_t { server, other, unscannable };
   std::vector<std::string> search_path;
   Encoding encoding = Encoding::server;
+  bool old_strings = false;       // standard_conforming_strings = off: see old_strings.h
+  bool warns_of_escapes = true;   // … and the client wants to hear of them
+  bool scannable = true;          // as it stands
   bool comparable_output = true;  // see plan::PlanContext
   exec::OutputLoss loss;
   exec::Isolation isolation = exec::Isolation::read_committed;  // default_transaction_isolation

@@ -190,7 +190,7 @@ void Session::pass_error(const pg::MessageView& message) {
   const bool at_end = renamed.find("Msyntax error at end of input") != std::string::npos;
   const bool of_number = renamed.find("WPL/pgSQL function currval(regclass,bigint[])") != std::string::npos ||
                          renamed.find("WPL/pgSQL function lastval(bigint[])") != std::string::npos;
-  if (of_key || at_end || of_number || text_.at > 0 || !text_.sent.empty()) {
+  if (of_key || at_end || of_number || text_.at > 0 || !text_.sent.empty() || text_.inserted != nullptr) {
     Error error = pg::parse_error(std::string_view(renamed).substr(pg::kHeaderSize));
     if (of_key) rename_foreign_key(error);
     if (of_number) without_number_context(error.fields);

@@ -3,10 +3,8 @@
 #include <cctype>
 
 #include "base/log.h"
-#include "base/random.h"
 #include "catalog/hashing.h"
 #include "exec/control.h"
-#include "pg/scram.h"
 #include "router/create_as.h"
 #include "router/databases.h"
 #include "router/execution.h"
@@ -16,9 +14,11 @@
 #include "router/new_roles.h"
 #include "router/new_tables.h"
 #include "router/number_source.h"
+#include "router/passwords.h"
 #include "router/patience.h"
 #include "router/server_ddl.h"
 #include "router/session.h"
+#include "router/subscriptions.h"
 #include "router/worker.h"
 #include "sql/layout.h"
 
@@ -81,30 +81,6 @@ net::Task<Status> reopen_sequences(const std::vector<exec::Backend*>& groups, co
   co_return Status{};
 }
 
-// PASSWORD 'clear text' → one SCRAM verifier for all groups, so that a login can be passed on to each.
-Result<std::string> hash_password(const std::string& sql, const std::vector<std::string>& roles,
-                                  std::vector<PasswordChange>& changes) {
-  sql::Shape shape;
-  sql::scan_shape(sql, shape);
-  for (const sql::Literal& literal : shape.literals) {
-    // The literal behind the word PASSWORD.
-    std::size_t at = literal.begin;
-    while (at > 0 && std::isspace(static_cast<unsigned char>(sql[at - 1]))) --at;
-    if (at < 8 || strncasecmp(sql.c_str() + at - 8, "password", 8) != 0) continue;
-    std::string scratch;
-    const std::string_view value = sql::literal_value(sql, literal, scratch);
-    if (pg::parse_verifier(value)) return sql;
-    if (value.empty()) return sql;
-    if (value.starts_with("md5") && value.size() == 35)
-      return make_error("0A000", "md5 passwords are not supported", "Give the clear text or a SCRAM-SHA-256 verifier.");
-    TRY_ASSIGN(pg::ScramVerifier verifier, pg::make_verifier(value, pg::kScramIterations, random_bytes(16)));
-    // The role's open sessions go on: their new backends are logged in with the new password's keys.
-    for (const std::string& role : roles) changes.push_back({role, verifier, pg::login_keys(value, verifier)});
-    return sql.substr(0, literal.begin) + pool::quote_literal(pg::format_verifier(verifier)) + sql.substr(literal.end);
-  }
-  return sql;
-}
-
 exec::ClusterControl::Participants participants_of(exec::Backends& backends) {
   exec::ClusterControl::Participants participants;
   for (const auto& backend : backends.all())
@@ -119,18 +95,6 @@ bool wants_notices(const pool::SettingsMap& settings) {
   std::string sql = found->second;
   std::transform(sql.begin(), sql.end(), sql.begin(), [](unsigned char c) { return std::tolower(c); });
   return sql.find("warning") == std::string::npos && sql.find("error") == std::string::npos;
-}
-
-// The text of CREATE or ALTER ROLE … PASSWORD.
-net::Task<Result<std::string>> with_hashed_password(const plan::Ddl& ddl, pool::ServerConn& home,
-                                                    std::vector<PasswordChange>& changes) {
-  std::vector<std::string> roles = {ddl.object};
-  if (ddl.object.empty()) {  // CURRENT_USER or SESSION_USER
-    auto names = co_await home.query("SELECT current_user, session_user");
-    if (!names.ok()) co_return std::move(names.error());
-    roles = {*names->rows[0][0], *names->rows[0][1]};
-  }
-  co_return hash_password(ddl.everywhere[0], roles, changes);
 }
 
 // What depends on a role or a tablespace is named once: the database for shards on the home's server has it as well.
@@ -186,6 +150,12 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     if (!status.ok() && !ddl.home_instead.empty())
       status.error().position = position_in(ddl.index->statement, ddl.home_instead[0], status.error().position);
     if (status.ok()) status = co_await work.run(out_);
+  } else if (ddl.subscription && ddl.subscription->alone && !in_block) {
+    auto home = co_await backends_.get(snapshot_->home);
+    if (!home.ok()) co_return std::move(home.error());
+    SubscriptionChange change{worker_.loop, *worker_.context.control, **home, backends_.database(), ddl};
+    status = co_await change.run();
+    out_ += change.notices;
   } else if (ddl.new_columns) {
     NewColumns columns(backends_, snapshot_->home, *ddl.new_columns);
     status = co_await change_schema(ddl, tag, &columns);
@@ -193,7 +163,9 @@ net::Task<Status> Session::run_ddl(const plan::Plan& plan) {
     plan::Ddl known = ddl;
     if (ddl.hash_password) {
       if (!renew_pools_) renew_pools_.emplace();
-      CO_TRY_ASSIGN(known.everywhere[0], hash_password(ddl.everywhere[0], {ddl.object}, *renew_pools_));
+      auto home = co_await backends_.get(snapshot_->home);
+      if (!home.ok()) co_return std::move(home.error());
+      CO_TRY_ASSIGN(known.everywhere[0], co_await with_hashed_password(ddl, *(*home)->conn, *renew_pools_));
       known.hash_password = false;
     }
     status = co_await make_role_known(backends_, snapshot_->home, known);

@@ -36,7 +36,6 @@
 namespace pgmosaic::exec {
 class CopySplitter;
 }
-
 namespace pgmosaic::router {
 
 struct Execution;

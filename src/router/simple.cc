@@ -11,6 +11,7 @@
 #include "router/explain.h"
 #include "router/move_rows.h"
 #include "router/number_source.h"
+#include "router/old_strings.h"
 #include "router/router_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -59,6 +60,7 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
   pg::MessageView message{'Q', whole.substr(pg::kHeaderSize), whole};
   start_statement();
   std::string kept;
+  OldStrings old;  // of which text_ speaks
   bool go_on = true;
   Status status;
   if (wanted_group_ != 0) {
@@ -75,6 +77,15 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
   } else {
     std::string sql(body.substr(0, body.size() - 1));
     in_.own();
+    if (sql.find('\\') != std::string::npos) {
+      (void)(co_await refresh_context());  // what is amiss each statement will say
+      if (plan_settings_ && plan_settings_->old_strings) {
+        old = with_escape_strings(sql);
+        if (plan_settings_->warns_of_escapes) out_ += old.warnings;
+        text_.inserted = &old.inserted;
+        sql = old.text;
+      }
+    }
     go_on = co_await run_string(std::move(sql));
   }
   end_statement();
