@@ -66,8 +66,11 @@ def test_rows_of_the_commit_log_go(endpoint):
     for group in group_endpoints(endpoint).values():
         wait_until(lambda group=group: group.run("SELECT count(*) FROM pg_catalog.pgmosaic_commit_log") == [(0,)],
                    "the commit log to be trimmed")
-        [(epoch, trimmed, kept)] = group.run("SELECT epoch, trimmed, kept FROM pg_catalog.pgmosaic_epochs")
-        assert epoch >= trimmed > 0 and kept == []
+        # The home has had no rows: it may just have heard of transactions that were under way.
+        wait_until(lambda group=group: group.run("SELECT kept FROM pg_catalog.pgmosaic_epochs") == [([],)],
+                   "all labels to go")
+        [(epoch, trimmed)] = group.run("SELECT epoch, trimmed FROM pg_catalog.pgmosaic_epochs")
+        assert epoch >= trimmed > 0
     assert wrong_sums(endpoint, "select", 20) == []
 
 
