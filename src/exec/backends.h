@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,7 +82,7 @@ class Backends {
   void set_touch(Touch touch) { touch_ = touch; }
   // Before a statement that reads or writes rows of these groups. Error (0A000): it would be a SERIALIZABLE
   // transaction's second one, and PostgreSQL knows of the conflicts within one group only.
-  Status may_reach(const std::vector<GroupId>& groups);
+  Status may_reach(std::span<const GroupId> groups);
   // The group that took part first: its now() is the transaction's. 0: none has, or no transaction is open.
   GroupId first_group() const { return first_group_; }
   // Of which it has moved rows to other groups.

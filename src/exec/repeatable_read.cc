@@ -20,7 +20,7 @@ void Backends::set_isolation(Isolation isolation, std::vector<GroupId> groups) {
   serial_group_ = 0;
 }
 
-Status Backends::may_reach(const std::vector<GroupId>& groups) {
+Status Backends::may_reach(std::span<const GroupId> groups) {
   if (isolation_ != Isolation::serializable) return {};
   for (const GroupId group : groups) {
     if (serial_group_ == 0) serial_group_ = group;

@@ -134,6 +134,7 @@ void choose_target(Planning& p) {
   if (s.sharded.empty()) {
     bool home = !s.home_tables.empty() || p.home_functions || s.row_locks || !p.home_only_function.empty();
     target.kind = home ? Target::Kind::home : Target::Kind::any;
+    if (!home) plan.read_tables = tables_of(s);
     plan.multi_group_error.reset();
     return;
   }

@@ -216,7 +216,7 @@ struct Plan {
   uint64_t result_signature = 0;
   std::shared_ptr<const KeyChange> key_change;  // UPDATE that sets distribution columns: rows may leave their group
   catalog::Oid written = 0;  // the sharded table whose rows it changes or locks, where these may be on several groups
-  std::string read_tables;   // of a read that may go to several groups: sharded and reference ones, for LOCK TABLE
+  std::string read_tables;   // where it is not the home's alone: sharded and reference ones, for LOCK TABLE
   bool reference_write = false;  // runs everywhere; the client gets the rows and the tag of one group only
   bool single_tag = false;  // the groups' tags are not added up (LOCK TABLE, TRUNCATE, VACUUM): one goes to the client
   bool no_transaction = false;  // VACUUM and the like: refused inside a transaction block by PostgreSQL

@@ -28,7 +28,7 @@ net::Task<Status> Session::run_copy_in(std::string_view sql, const plan::Plan& p
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
   CO_TRY_ASSIGN(std::string text, co_await text_for_group(plan, sql));
   if (execution.where.single() && !copy_source_ && !fills) {
-    CO_TRY(backends_.may_reach({execution.where.one}));
+    CO_TRY(backends_.may_reach(std::span(&execution.where.one, 1)));
     auto backend = co_await backends_.get(execution.where.one);
     if (!backend.ok()) co_return std::move(backend.error());
     note_effects(**backend, plan.effects);

@@ -102,7 +102,7 @@ net::Task<Status> Session::run_cursor(const plan::SessionCommand& command, std::
 }
 
 net::Task<Status> Session::cursor_on_group(exec::GroupId group, std::string_view sql, const plan::Effects& effects) {
-  CO_TRY(backends_.may_reach({group}));
+  CO_TRY(backends_.may_reach(std::span(&group, 1)));
   auto backend = co_await backends_.get(group);
   if (!backend.ok()) co_return std::move(backend.error());
   note_effects(**backend, effects);

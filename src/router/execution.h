@@ -41,7 +41,8 @@ bool runs_on_groups(const plan::Plan& plan);
 // The router runs it even where it goes to one group.
 bool runs_in_parts(const plan::Plan& plan);
 exec::Backends::Touch touch_of(const plan::Plan& plan);
-Error in_failed_transaction();  // 25P02
+Error in_failed_transaction();              // 25P02
+bool reaches_rows(const plan::Plan& plan);  // else it has no tables, and any group does
 // Answered without asking any group what the statement looks like.
 bool needs_no_group(const plan::Plan& plan);
 // Notices about a new table's key, where client_min_messages and sharding.key_notices let them through.

@@ -422,7 +422,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
   const bool owed = state.owed_parse == statement;
   if (where.single() && !needs_moment(plan, where)) {
     exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
-    if (backends_.isolation() == exec::Isolation::serializable) CO_TRY(backends_.may_reach({where.one}));
+    if (reaches_rows(plan)) CO_TRY(backends_.may_reach(std::span(&where.one, 1)));
     if (backend == nullptr) {
       keep();
       backends_.set_touch(touch_of(plan));
@@ -532,6 +532,10 @@ exec::Backends::Touch touch_of(const plan::Plan& plan) {
     case Kind::fetch_cursor: return Touch::rows;
     default: return Touch::nothing;
   }
+}
+
+bool reaches_rows(const plan::Plan& plan) {
+  return plan.target.kind != plan::Target::Kind::any || !plan.read_tables.empty();
 }
 
 bool runs_in_parts(const plan::Plan& plan) {

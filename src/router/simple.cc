@@ -333,7 +333,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
     co_return co_await run_multi(plan, execution);
   std::string text;
   CO_TRY_ASSIGN(text, co_await text_for_group(plan, sql));
-  CO_TRY(backends_.may_reach({execution.where.one}));
+  if (reaches_rows(plan)) CO_TRY(backends_.may_reach(std::span(&execution.where.one, 1)));
   auto backend = co_await backends_.get(execution.where.one);
   if (!backend.ok()) co_return std::move(backend.error());
   note_effects(**backend, plan.effects);

@@ -18,7 +18,7 @@ SETTINGS = {
     "application_name": ["one", "two", ""],
     "extra_float_digits": ["0", "1", "-1"],
     "bytea_output": ["hex", "escape"],
-    "default_transaction_isolation": ["serializable", "read committed"],
+    "default_transaction_isolation": ["repeatable read", "read committed"],
     "my.own": ["x", "y"],
     "client_min_messages": ["warning", "notice"],
 }
