@@ -32,7 +32,8 @@ Cluster::Cluster(meta::Store& store, std::vector<GroupEndpoint> groups, pool::Cr
       groups_(std::move(groups)),
       internal_(std::move(internal)),
       internal_database_(std::move(internal_database)),
-      router_name_(random_hex(4)) {
+      router_name_(random_hex(4)),
+      commit_secret_(random_hex(32)) {
   for (const GroupEndpoint& group : groups_)
     if (group.group.home) home_ = group.group.id;
   CHECK(home_ != 0);
@@ -137,7 +138,7 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto done = co_await (*conn)->query(kInstallSql);
     const std::string secret =
         "DELETE FROM pg_catalog.pgmosaic_secret; INSERT INTO pg_catalog.pgmosaic_secret VALUES (" +
-        pool::quote_literal(mock_secret_) + ", " + std::to_string(group.group.id) + ")";
+        pool::quote_literal(commit_secret_) + ", " + std::to_string(group.group.id) + ")";
     if (done.ok()) done = co_await (*conn)->query(secret);
     if (done.ok()) done = co_await (*conn)->query(group.group.home ? kInstallHomeSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));

@@ -94,7 +94,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   void settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) override;
 
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
-                                                               const std::string& database);
+                                                               const std::string& database) override;
 
  private:
   Result<Records> read_records(const std::string& database, const catalog::Database* published,
@@ -119,6 +119,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Result<std::optional<bool>>> decision_on(net::EventLoop& loop, const ParkedTransaction& transaction);
   net::Task<Status> publish_parked(net::EventLoop& loop, const ParkedTransaction& transaction);
   net::Task<Status> recover_parked(net::EventLoop& loop);
+  net::Task<void> sweep_parked(net::EventLoop& loop);
   net::Task<void> tend_parked(net::EventLoop& loop);
   // trim.cc
   net::Task<void> trim(net::EventLoop& loop);
@@ -149,6 +150,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   std::string internal_database_;
   catalog::GroupId home_ = 0;
   std::string cluster_id_, router_name_, mock_secret_;
+  // Of this start: what was signed before it is worth nothing.
+  const std::string commit_secret_;
   Announce announce_;
   mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_, unsettled_
   catalog::SnapshotPtr snapshot_;
@@ -164,7 +167,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   std::map<std::string, SchemaChange> unsettled_;  // by gid
   std::map<std::string, int> looks_;
   ParkedTransactions parked_;
-  int parked_rounds_ = 0;
+  int parked_rounds_ = 0, start_looks_ = 30;  // start_looks_: what prepared beside the start ends a little later
   // Looks at schemas and their changes by number, in the order in which they begin. A look knows all changes before it.
   uint64_t last_number_ = 0;
   std::map<std::string, uint64_t> changed_;    // by database: the last change

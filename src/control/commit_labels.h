@@ -50,7 +50,7 @@ class CommitLabels {
   Round close() {
     std::lock_guard lock(mutex_);
     Round round;
-    if (labels_.contains(current_)) ++current_;
+    if (!labels_.empty()) ++current_;  // also for an older one: no snapshot from before its end may have this epoch
     round.epoch = current_ - 1;
     for (const auto& [number, databases] : labels_)
       for (const auto& [database, label] : databases) {

@@ -24,12 +24,17 @@ TEST(CommitLabels, ALabelIsClosedByTheNextRound) {
   EXPECT_EQ(round.databases["db"].finished.at(1), (Groups{1, 2, 3}));
 }
 
-TEST(CommitLabels, NothingNewIsNoNewLabel) {
+// A snapshot from before the end of a label must not have the epoch under which its rows go.
+TEST(CommitLabels, WhatEndsLateHasAnEpochOfItsOwn) {
   CommitLabels labels;
   EXPECT_EQ(labels.close().epoch, 0u);
   labels.begin("a", "db", {1, 2});
-  EXPECT_EQ(labels.close().epoch, 1u);
-  EXPECT_EQ(labels.close().epoch, 1u);
+  const uint64_t open = labels.close().epoch;
+  labels.end("a");
+  EXPECT_GT(labels.close().epoch, open);
+  labels.forget("db", 1);
+  const uint64_t idle = labels.close().epoch;
+  EXPECT_EQ(labels.close().epoch, idle);
 }
 
 TEST(CommitLabels, WhatIsNotForgottenIsToldAgain) {

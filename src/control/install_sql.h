@@ -34,7 +34,13 @@ CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_epochs (
   trimmed bigint NOT NULL DEFAULT 0,
   kept bigint[] NOT NULL DEFAULT '{}');
 -- What routers sign rows with.
-CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_secret (secret text NOT NULL, group_id int NOT NULL);
+CREATE TABLE IF NOT EXISTS pg_catalog.pgmosaic_secret (secret text NOT NULL, group_id int PRIMARY KEY);
+DO $$
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'pg_catalog.pgmosaic_secret'::regclass AND relrowsecurity) THEN
+      ALTER TABLE pg_catalog.pgmosaic_secret ENABLE ROW LEVEL SECURITY;  -- pg_read_all_data reads no row of it
+    END IF;
+  END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[], router text, label bigint,
                                                           signature text) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

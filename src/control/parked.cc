@@ -80,6 +80,7 @@ net::Task<Result<bool>> Cluster::settle_claimed(net::EventLoop& loop, const Park
   Status told = co_await tell_groups(loop, transaction.database, transaction.gid, transaction.groups, *committed,
                                      *committed ? patience_us : 0);
   if (*committed && transaction.of_client.changes_schema) CO_TRY(co_await publish_parked(loop, transaction));
+  parked_.let_go(transaction.gid);  // its names are known now
   if (!told.ok()) co_return std::move(told.error());
   end_commit(transaction.gid);
   log_info("control", "transaction {} that its client had prepared: {}", transaction.gid.text(),
@@ -145,10 +146,39 @@ net::Task<Status> Cluster::recover_parked(net::EventLoop& loop) {
   co_return Status{};
 }
 
+// Prepared on a group though nobody knows of them any more: what was given up while the group was still about it. Those
+// that commit are known until all groups have.
+net::Task<void> Cluster::sweep_parked(net::EventLoop& loop) {
+  auto databases = co_await list_databases(loop);
+  if (!databases.ok()) co_return;
+  for (const GroupEndpoint& group : groups_) {
+    auto conn = co_await connect(loop, group.group.id, internal_database_);
+    if (!conn.ok()) continue;
+    auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts");
+    if (!rows.ok()) continue;
+    for (const auto& row : rows->rows) {
+      const auto prepared = exec::PreparedGid::parse(*row[0]);
+      if (!prepared || !prepared->gid.parked || prepared->gid.cluster != cluster_id_) continue;
+      const auto intent = store_.get(std::string(kIntentPrefix) + prepared->gid.text());
+      if (!intent.ok() || intent->has_value() || parked_.knows(prepared->gid)) continue;
+      for (const std::string& name : *databases) {
+        if (group.endpoint.database_name(name) != *row[1]) continue;
+        auto there = co_await connect(loop, group.group.id, name);
+        if (!there.ok()) continue;
+        const std::string sql = "ROLLBACK PREPARED " + quoted(*row[0]);
+        auto done = co_await (*there)->query(sql);
+        if (done.ok()) log_info("control", "rolled back {}, which nobody has prepared", *row[0]);
+      }
+    }
+  }
+}
+
 net::Task<void> Cluster::tend_parked(net::EventLoop& loop) {
   parked_rounds_ = (parked_rounds_ + 1) % kRoundsBetween;
+  if (parked_rounds_ == 0 || start_looks_ > 0) co_await sweep_parked(loop);
   for (const ParkedTransaction& transaction : parked_.due(parked_rounds_ == 0)) {
     const ParkedTransaction own = transaction;
+    if (parked_.is_settling(own.gid)) continue;
     auto settled = co_await settle_one(loop, own, 0);
     if (!settled.ok()) log_warning("control", "{} is not settled yet: {}", own.gid.text(), settled.error().message);
     if (settled.ok() && !*settled) parked_.undecided(own.gid);

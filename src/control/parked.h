@@ -100,6 +100,22 @@ class ParkedTransactions {
     const auto found = all_.find(gid.text());
     if (found != all_.end()) found->second.settling = false;
   }
+  bool knows(const exec::Gid& gid) {
+    std::lock_guard lock(mutex_);
+    return all_.contains(gid.text());
+  }
+  bool is_settling(const exec::Gid& gid) {
+    std::lock_guard lock(mutex_);
+    const auto found = all_.find(gid.text());
+    return found != all_.end() && found->second.settling;
+  }
+  // What it makes is published.
+  void let_go(const exec::Gid& gid) {
+    std::shared_ptr<void> held;
+    std::lock_guard lock(mutex_);
+    const auto found = all_.find(gid.text());
+    if (found != all_.end()) held = std::exchange(found->second.held, nullptr);
+  }
   // Whether its home had prepared it for certain: then it need not be kept from doing so later.
   bool was_prepared(const exec::Gid& gid) {
     std::lock_guard lock(mutex_);

@@ -20,7 +20,7 @@ std::string quoted(const std::string& text) { return pool::quote_literal(text); 
 
 exec::CommitRow Cluster::begin_commit(const exec::Gid& gid, const std::string& database,
                                       const std::vector<uint32_t>& groups) {
-  return {labels_.begin(gid.text(), database, groups), mock_secret_};
+  return {labels_.begin(gid.text(), database, groups), commit_secret_};
 }
 
 exec::Gid Cluster::next_gid() {
@@ -213,6 +213,13 @@ net::Task<void> Cluster::tend(net::EventLoop& loop) {
     }
   }
   co_await tend_parked(loop);
+  if (start_looks_ > 0) {  // a group may have been about a PREPARE of the router before when this one started
+    --start_looks_;
+    const Gids all;
+    int settled = 0;
+    Status status = co_await recover(loop, all, settled);
+    if (!status.ok()) log_warning("control", "transactions of an earlier router: {}", status.error().message);
+  }
   co_await trim(loop);
 }
 

@@ -98,7 +98,7 @@ net::Task<Result<Backend*>> Backends::get(GroupId group) {
   if (lost_participant())  // another backend would know nothing of what the transaction has done
     co_return make_error("08006", "the transaction has lost its connection to a group",
                          "Roll back, and retry the transaction.");
-  locked_before_ = locked_before_ || touch_ == Touch::locks;
+  used_before_ = used_before_ || touch_ == Touch::locks;
   if (owes_snapshots() && touch_ == Touch::rows) CO_TRY(co_await take_transaction_snapshots(group));
   if (Backend* backend = held(group)) {
     prepare(*backend);
@@ -158,7 +158,7 @@ void Backends::begin(std::string begin_sql) {
   first_group_ = 0;
   set_isolation(Isolation::read_committed);
   touch_ = Touch::rows;
-  locked_before_ = false;
+  used_before_ = false;
   begin_sql_ = std::move(begin_sql);
   settings_at_begin_ = settings_;
   replay_.clear();
@@ -559,6 +559,7 @@ void Backends::unpin_all() {
 }
 
 void Backends::cancel() {
+  cancel_asked_ = true;
   if (waiting_ != nullptr) {
     pool_.abandon(*waiting_);  // resumes the session, which may be elsewhere by now
     return;

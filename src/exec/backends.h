@@ -25,6 +25,7 @@ inline constexpr const char* kForgetSequences = "DISCARD SEQUENCES";
 
 // Of a transaction; READ UNCOMMITTED is READ COMMITTED.
 enum class Isolation : uint8_t { read_committed, repeatable_read, serializable };
+Error beyond_one_group();  // 0A000
 
 struct Backend {
   GroupId group = 0;
@@ -80,7 +81,7 @@ class Backends {
   // Of the next statement: `nothing` (SHOW, SET) and `locks` (LOCK TABLE) take no snapshot.
   enum class Touch : uint8_t { rows, locks, nothing };
   void set_touch(Touch touch) { touch_ = touch; }
-  // Before a statement that reads or writes rows of these groups. Error (0A000): it would be a SERIALIZABLE
+  // Before a statement that reads or writes rows of these groups. Error: it would be a SERIALIZABLE
   // transaction's second one, and PostgreSQL knows of the conflicts within one group only.
   Status may_reach(std::span<const GroupId> groups);
   // The group that took part first: its now() is the transaction's. 0: none has, or no transaction is open.
@@ -229,7 +230,8 @@ class Backends {
   Isolation isolation_ = Isolation::read_committed;
   std::vector<GroupId> snapshot_groups_;
   Touch touch_ = Touch::rows;
-  bool locked_before_ = false;  // LOCK TABLE has run before the snapshots were taken
+  bool used_before_ = false;  // more than SET and SHOW have run before the snapshots were taken
+  bool cancel_asked_ = false;
   GroupId first_group_ = 0, serial_group_ = 0;
   std::string begin_sql_;
   std::vector<Replay> replay_;

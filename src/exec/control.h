@@ -38,6 +38,10 @@ class ClusterControl {
  public:
   virtual ~ClusterControl() = default;
 
+  // A connection of the internal role, beside all pools.
+  virtual net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
+                                                                       const std::string& database) = 0;
+
   // Reads the home's schema, and the other groups' OIDs, through `participants`, which see the uncommitted changes of
   // their transaction, and merges it with `changes` (the transaction's own records so far). Thread: the session's.
   using Participants = std::vector<std::pair<catalog::GroupId, pool::ServerConn*>>;

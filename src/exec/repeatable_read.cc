@@ -20,13 +20,16 @@ void Backends::set_isolation(Isolation isolation, std::vector<GroupId> groups) {
   serial_group_ = 0;
 }
 
+Error beyond_one_group() {
+  return make_error("0A000", "a SERIALIZABLE transaction cannot reach rows of several groups",
+                    "Use ISOLATION LEVEL REPEATABLE READ, or keep the transaction to one distribution key.");
+}
+
 Status Backends::may_reach(std::span<const GroupId> groups) {
   if (isolation_ != Isolation::serializable) return {};
   for (const GroupId group : groups) {
     if (serial_group_ == 0) serial_group_ = group;
-    if (group != serial_group_)
-      return make_error("0A000", "a SERIALIZABLE transaction cannot reach rows of several groups",
-                        "Use ISOLATION LEVEL REPEATABLE READ, or keep the transaction to one distribution key.");
+    if (group != serial_group_) return beyond_one_group();
   }
   return {};
 }
@@ -50,9 +53,12 @@ net::Task<Status> Backends::take_transaction_snapshots(GroupId first) {
   const std::vector<GroupId> groups = std::exchange(snapshot_groups_, {});
   if (first_group_ == 0) first_group_ = first;
   const int64_t since_us = loop_.now_us();
+  for (const auto& backend : held_)
+    used_before_ = used_before_ || (backend->begun && (backend->wrote || backend->pinned));
+  cancel_asked_ = false;
   std::optional<GateClosed> gate;
   for (int attempts = 1;; ++attempts) {
-    if (attempts > 1 || locked_before_) {
+    if (attempts > 1 || used_before_) {
       gate.emplace(services_.gate(), database_);
       co_await services_.gate().drained(loop_, database_);
     }
@@ -68,7 +74,8 @@ net::Task<Status> Backends::take_transaction_snapshots(GroupId first) {
     }
     gate.reset();
     if (agreed) co_return Status{};
-    if (!status.ok() || locked_before_ || loop_.now_us() - since_us > kPatienceUs) {
+    if (status.ok() && cancel_asked_) status = make_error("57014", "canceling statement due to user request");
+    if (!status.ok() || used_before_ || loop_.now_us() - since_us > kPatienceUs) {
       snapshot_groups_ = groups;
       if (!status.ok()) co_return status;
       co_return torn();

@@ -175,6 +175,11 @@ net::Task<Result<std::vector<std::string>>> RowReader::values_in_front() {
 
 net::Task<Result<RowReader::Event>> RowReader::next() {
   pool::ServerConn& conn = *backend_->conn;
+  if (!announced_.empty()) {
+    told_ = std::exchange(announced_, {});
+    reply_.message = {'H', std::string_view(told_).substr(pg::kHeaderSize), told_};
+    co_return Event::copy_out;
+  }
   while (!ended_) {
     Status status = co_await read_reply();
     if (!status.ok()) {
@@ -214,6 +219,14 @@ net::Task<Status> RowReader::until_copy_in() {
     if (*event == Event::copy_in) co_return Status{};
     if (*event == Event::end) co_return make_error("08P01", "the group did not start the COPY");
   }
+}
+
+net::Task<Status> RowReader::until_copy_out() {
+  auto event = co_await next();
+  if (!event.ok()) co_return std::move(event.error());
+  if (*event != Event::copy_out) co_return make_error("08P01", "the group did not start the COPY");
+  announced_ = reply_.message.whole;
+  co_return Status{};
 }
 
 net::Task<void> RowReader::finish() {

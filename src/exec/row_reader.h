@@ -55,13 +55,15 @@ class RowReader {
   Backend& backend() { return *backend_; }
   // COPY FROM STDIN: waits for CopyInResponse (message()).
   net::Task<Status> until_copy_in();
+  // COPY TO STDOUT: the same for CopyOutResponse, which is the next event all the same.
+  net::Task<Status> until_copy_out();
   // Reads what is left and drops it.
   net::Task<void> finish();
 
  private:
   Backend* backend_;
   pool::Reply reply_;
-  std::string tag_, notices_;
+  std::string tag_, notices_, announced_, told_;  // announced_: CopyOutResponse, read and not told yet
   std::optional<Error> error_;
   bool in_front() const { return backend_->conn->pending_requests() > own_requests_ + behind_; }
   void send_bound(const Request& request);

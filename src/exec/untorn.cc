@@ -117,22 +117,31 @@ Error torn() {
                     "groups answer.");
 }
 
-net::Task<Result<bool>> take_snapshots(const std::vector<Backend*>& backends, std::string sql) {
-  for (Backend* backend : backends) {
-    backend->conn->add_internal_query(sql);
-    backend->conn->flush();
+net::Task<Result<std::vector<std::string>>> ask_all(std::vector<pool::ServerConn*> conns, std::string sql) {
+  for (pool::ServerConn* conn : conns) {
+    conn->add_internal_query(sql);
+    conn->flush();
   }
-  std::vector<GroupId> groups;
   std::vector<std::string> answers;
   Status status;
-  for (Backend* backend : backends) {
+  for (pool::ServerConn* conn : conns) {
     pool::ServerConn::Rows rows;
-    Status answered = co_await backend->conn->drain(&rows);
+    Status answered = co_await conn->drain(&rows);
     if (!answered.ok() && status.ok()) status = std::move(answered);
-    groups.push_back(backend->group);
-    answers.push_back(rows.rows.empty() ? "" : rows.rows.back()[0].value_or(""));
+    answers.push_back(rows.rows.empty() ? "" : rows.rows.back().back().value_or(""));
   }
   if (!status.ok()) co_return std::move(status.error());
+  co_return answers;
+}
+
+net::Task<Result<bool>> take_snapshots(const std::vector<Backend*>& backends, std::string sql) {
+  std::vector<pool::ServerConn*> conns;
+  std::vector<GroupId> groups;
+  for (const Backend* backend : backends) {
+    conns.push_back(backend->conn.get());
+    groups.push_back(backend->group);
+  }
+  CO_TRY_ASSIGN(const std::vector<std::string> answers, co_await ask_all(std::move(conns), std::move(sql)));
   co_return agree(groups, answers);
 }
 

@@ -2,9 +2,9 @@
 // of RAMP transactions, Bailis et al. 2014, on PostgreSQL's snapshots). Each such transaction leaves a row on every
 // participant; a snapshot that shows it on one group and not on another is torn.
 //
-// Rows are labelled by their router, and taken away label by label (control/commit_labels.h): when all transactions of a
-// label are finished on all groups, the router sets a new epoch on each group, and only then has the rows deleted and a
-// mark left. So of snapshots with marks a reader asks for the epoch as well: it proves that a group's snapshot is
+// Rows are labelled by their router, and taken away label by label (control/commit_labels.h): when all transactions of
+// a label are finished on all groups, the router sets a new epoch on each group, and only then has the rows deleted and
+// a mark left. So of snapshots with marks a reader asks for the epoch as well: it proves that a group's snapshot is
 // behind the end of what another group has no rows of any more.
 #pragma once
 
@@ -51,6 +51,10 @@ Result<bool> agree(const std::vector<GroupId>& groups, const std::vector<std::st
 
 // 40001: no snapshots that agree were to be had.
 Error torn();
+
+// What these connections are told in answer to `sql`, all at once: the last value of each one's last row. Error: of
+// one.
+net::Task<Result<std::vector<std::string>>> ask_all(std::vector<pool::ServerConn*> conns, std::string sql);
 
 // Takes the snapshots of these backends, which have BEGIN ISOLATION LEVEL REPEATABLE READ queued or have run nothing
 // else yet, by `sql`: locks, if any ("LOCK TABLE …; ": a TRUNCATE is seen by every snapshot), and seen_commits_sql().

@@ -36,6 +36,13 @@ std::string format_of(const std::string& explain_prefix) {
   return {};
 }
 
+bool analyzes(const std::string& explain_prefix) {
+  sql::TokenScanner scanner(explain_prefix);
+  for (sql::Token token = scanner.next(); token.kind != sql::Token::Kind::end; token = scanner.next())
+    if (scanner.is_word(token, "analyze") || scanner.is_word(token, "analyse")) return true;
+  return false;
+}
+
 // What the home runs by itself PostgreSQL explains, in its own words.
 bool is_plain(const plan::Plan& inner) {
   return runs_on_groups(inner) &&
@@ -173,7 +180,12 @@ net::Task<Status> Explainer::ask_watching(const plan::Plan& inner, const Executi
                                           std::string& lines) {
   const bool writes = way.groups.size() > 1 && plan_.effects.writes;
   const bool reads = way.groups.size() > 1 && !writes && s_.worker_.config->sharding.untorn_reads;
-  const bool own = (writes || reads) && !s_.backends_.in_transaction();
+  const bool within = s_.backends_.in_transaction();
+  const bool own = (writes || reads) && !within;
+  if (!within && analyzes(plan_.explain_prefix) && way.groups.size() > 1 &&
+      s_.plan_settings_->isolation == exec::Isolation::serializable)
+    co_return exec::beyond_one_group();
+  if (within && analyzes(plan_.explain_prefix)) CO_TRY(s_.backends_.may_reach(way.groups));
   MoveLog& log = s_.worker_.context.moves;
   const MoveLog::Key key(s_.backends_.database(), inner.written);
   const std::size_t said = s_.out_.size();

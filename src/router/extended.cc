@@ -171,10 +171,13 @@ net::Task<Status> Session::upgrade_batch(bool implicit) {
   backends_.begin_around("BEGIN", joined);
   implicit_ = implicit;
   failed_ = false;
+  const bool serial = plan_settings_->isolation == exec::Isolation::serializable;
+  if (serial) backends_.set_isolation(plan_settings_->isolation);
   for (exec::Backend* backend : joined) {
     backend->conn->add_vital_statement("BEGIN");
     backend->unnamed_statement = 0;
     CO_TRY(co_await backend->conn->drain());
+    if (serial) CO_TRY(backends_.may_reach(std::span(&backend->group, 1)));
   }
   co_return Status{};
 }
@@ -213,6 +216,7 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement->sql = parse.sql;
     statement->types = parse.types;
     statement->prepared_us = active_since_us_;
+    statement->old_strings = plan_settings_ && plan_settings_->old_strings;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
   Status planned = known ? Status() : plan_prepared(*statement);
@@ -367,6 +371,7 @@ net::Task<Status> Session::renew(PreparedPtr& statement) {
   auto renewed = std::make_shared<Prepared>();
   renewed->sql = statement->sql;
   renewed->types = statement->types;
+  renewed->old_strings = statement->old_strings;
   CO_TRY(plan_prepared(*renewed));
   renewed->result_signature = statement->result_signature;
   CO_TRY(check_result(*renewed));
@@ -419,13 +424,13 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     where = exec::resolve(plan.target, values_of(statement->sql, shape, bind, plan), *snapshot_, *database_);
   }
   ++statement->executions;
+  backends_.set_touch(touch_of(plan));
   const bool owed = state.owed_parse == statement;
   if (where.single() && !needs_moment(plan, where)) {
     exec::Backend* backend = state.current != nullptr && state.current->group == where.one ? state.current : nullptr;
     if (reaches_rows(plan)) CO_TRY(backends_.may_reach(std::span(&where.one, 1)));
     if (backend == nullptr) {
       keep();
-      backends_.set_touch(touch_of(plan));
       auto used = co_await use_group(where.one);
       if (!used.ok()) co_return std::move(used.error());
       backend = *used;
@@ -526,11 +531,18 @@ exec::Backends::Touch touch_of(const plan::Plan& plan) {
   if (plan.kind != plan::PlanKind::session)
     return plan.command == "LOCK TABLE" ? Touch::locks : plan.command == "SHOW" ? Touch::nothing : Touch::rows;
   switch (plan.session->kind) {
-    case Kind::prepare:
-    case Kind::execute:
-    case Kind::declare_cursor:
-    case Kind::fetch_cursor: return Touch::rows;
-    default: return Touch::nothing;
+    case Kind::begin:
+    case Kind::savepoint:
+    case Kind::release:
+    case Kind::rollback_to:
+    case Kind::set:
+    case Kind::set_local:
+    case Kind::reset:
+    case Kind::reset_all:
+    case Kind::set_session_characteristics:
+    case Kind::set_transaction:
+    case Kind::set_constraints: return Touch::nothing;
+    default: return Touch::rows;
   }
 }
 

@@ -42,7 +42,8 @@ struct Prepared {
   int text_at = 0;                         // characters before it in the string of its PREPARE: errors count from there
   std::string source;                      // SQL PREPARE: the string it stood in; empty: from Parse
   int64_t prepared_us = 0;
-  bool parsed = false;  // by a group, under this context
+  bool parsed = false;       // by a group, under this context
+  bool old_strings = false;  // prepared with standard_conforming_strings = off
   uint64_t executions = 0;
   // Whether its rows in binary hold OIDs (pg/oid_map.h), under the plan's context. Unless they do not, each Execute in
   // binary has a Describe of the router's in front.

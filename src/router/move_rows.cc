@@ -477,7 +477,8 @@ net::Task<Status> Session::run_key_change(const plan::Plan& plan, Execution& exe
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   const bool own = !backends_.in_transaction();
-  if (own && groups.size() > 1) backends_.set_isolation(plan_settings_->isolation);
+  const bool several = groups.size() > 1;
+  if (own && several && plan_settings_->isolation == exec::Isolation::serializable) co_return exec::beyond_one_group();
   CO_TRY(backends_.may_reach(groups));
   std::optional<MovesGiveWay> way;
   for (int attempt = 1;; ++attempt) {

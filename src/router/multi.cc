@@ -134,8 +134,8 @@ std::optional<SnapshotAttempts::Place> place_of_snapshots(const plan::Plan& plan
                                                           const exec::Backends& backends) {
   if (!several || !config.sharding.untorn_reads || plan.effects.writes || plan.read_tables.empty()) return std::nullopt;
   if (!backends.in_transaction()) return SnapshotAttempts::Place::own;
-  const bool can = backends.isolation() == exec::Isolation::read_committed && plan.kind != plan::PlanKind::copy_out;
-  return can ? std::optional(SnapshotAttempts::Place::block) : std::nullopt;
+  const bool asks = backends.isolation() == exec::Isolation::read_committed;
+  return asks ? std::optional(SnapshotAttempts::Place::block) : std::nullopt;
 }
 
 // Of a statement that has left temporary objects: the backend is the session's from now on.
@@ -202,7 +202,7 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   if (plan.returns_rows) options.order = std::move(order);
   std::vector<exec::GroupId> groups;
   for (const Split& part : parts) groups.push_back(part.group);
-  if (own && several) backends_.set_isolation(plan_settings_->isolation);
+  if (own && several && plan_settings_->isolation == exec::Isolation::serializable) co_return exec::beyond_one_group();
   CO_TRY(backends_.may_reach(groups));
   std::optional<MovesGiveWay> way;
   for (int attempt = 1;; ++attempt) {

@@ -68,9 +68,11 @@ std::optional<exec::Isolation> isolation_in(std::string_view sql) {
     if (level && scanner.is_word(scanner.peek(), "serializable")) return exec::Isolation::serializable;
     if (level && scanner.is_word(scanner.peek(), "repeatable")) return exec::Isolation::repeatable_read;
     if (level && scanner.is_word(scanner.peek(), "read")) return exec::Isolation::read_committed;
-    // SET transaction_isolation = '…'
+    // SET transaction_isolation = …
+    if (scanner.is_word(token, "serializable")) return exec::Isolation::serializable;
     if (token.kind == sql::Token::Kind::string && token.end - token.begin > 2) {
-      std::string name(sql.substr(token.begin + 1, token.end - token.begin - 2));
+      const std::size_t begin = std::min<std::size_t>(sql.find('\'', token.begin), token.end - 1) + 1;
+      std::string name(sql.substr(begin, token.end - 1 - begin));
       for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
       if (const auto named = isolation_named(name)) return named;
     }

@@ -59,6 +59,17 @@ net::Task<Status> Session::ask_temporary_names() {
   co_return Status{};
 }
 
+namespace {
+
+// Statements that were prepared with standard strings would be read otherwise now. (Those prepared since have E'…'.)
+void forget_backslashes(ExtendedState& state) {
+  std::erase_if(state.statements, [](const auto& entry) {
+    return !entry.second->old_strings && entry.second->sql.find('\\') != std::string::npos;
+  });
+}
+
+}  // namespace
+
 net::Task<Status> Session::refresh_context() {
   if (context_current()) co_return Status{};
   snapshot_ = staged_ ? staged_->snapshot : worker_.snapshot;
@@ -94,6 +105,7 @@ net::Task<Status> Session::refresh_context() {
     }
   }
   if (!local_path_) plan_settings_ = known->second;
+  if (extended_ && plan_settings_->old_strings) forget_backslashes(*extended_);
   path_settings_ = backends_.settings();
   CO_TRY(co_await ask_temporary_names());
   std::string description = backends_.database() + '\0' + std::to_string(snapshot_->epoch) + '\0' + backends_.user();

@@ -78,6 +78,7 @@ net::Task<Status> Session::execute_portal(Portal& portal, int32_t max_rows) {
   ExtendedState& state = ext();
   PreparedPtr statement = portal.statement;
   const plan::PlanPtr plan = statement->plan;
+  backends_.set_touch(touch_of(*plan));
   if (!std::exchange(portal.done, true)) {
     const std::string bind_body = portal.bind_body;
     pg::BindMessage bind;

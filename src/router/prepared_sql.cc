@@ -50,6 +50,7 @@ net::Task<Status> PreparedSql::prepare(const plan::SessionCommand& command, std:
   statement->sql = command.sql;
   statement->source = s_.text_.string.empty() ? sql : s_.text_.string;
   statement->prepared_us = s_.active_since_us_;
+  statement->old_strings = s_.plan_settings_->old_strings;
   if (sql.ends_with(command.sql))
     statement->text_at = s_.text_.before() + characters(sql.substr(0, sql.size() - command.sql.size()));
   auto backend = co_await s_.backends_.get(s_.any_group());

@@ -108,6 +108,7 @@ class Session {
   net::Task<bool> function_call(pg::MessageView message);
   net::Task<Status> call_at_home(const std::string& message);
   net::Task<Status> run_statement(std::string_view sql);
+  net::Task<Status> check_strings(std::string_view sql, bool old_strings);
   net::Task<Status> run_plan(std::string_view sql, const plan::PlanPtr& plan);
   // What cannot be planned may also be wrong: then the error is PostgreSQL's, else `ours`.
   net::Task<Status> refuse(std::string_view sql, Error ours);

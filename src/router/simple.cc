@@ -188,7 +188,7 @@ net::Task<bool> Session::run_string(std::string sql) {
     put_ready();
     co_return true;
   }
-  const bool several = statements.size() > 1;
+  const bool several = statements.size() > 1, old_strings = plan_settings_ && plan_settings_->old_strings;
   if (several) {
     Status checked = co_await refresh_context();
     const bool begins = std::any_of(statements.begin(), statements.end(), begins_block);
@@ -206,7 +206,8 @@ net::Task<bool> Session::run_string(std::string sql) {
     if (several && !backends_.in_transaction()) begin_transaction("BEGIN", true);
     hold_complete_ = several && last && implicit_;
     text_.at = static_cast<std::size_t>(statements[i].data() - sql.data());
-    Status status = co_await run_statement(statements[i]);
+    Status status = co_await check_strings(statements[i], old_strings);
+    if (status.ok()) status = co_await run_statement(statements[i]);
     names_.leave();
     hold_complete_ = false;
     if (client_gone_) co_return false;
@@ -235,6 +236,15 @@ net::Task<bool> Session::run_string(std::string sql) {
   suppress_ready_ = false;
   put_ready();
   co_return true;
+}
+
+// PostgreSQL has read the whole string before its first statement changes how strings are read.
+net::Task<Status> Session::check_strings(std::string_view sql, bool old_strings) {
+  if (!plan_settings_ || sql.find('\\') == std::string_view::npos) co_return Status{};
+  (void)(co_await refresh_context());  // what is amiss the statement will say
+  if (plan_settings_->old_strings == old_strings) co_return Status{};
+  co_return make_error("0A000", "backslashes behind a change of standard_conforming_strings in the same string",
+                       "Send the statements one by one.");
 }
 
 net::Task<Status> Session::run_statement(std::string_view sql) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "exec/control.h"
+
 namespace pgmosaic::router {
 
 namespace {
@@ -58,6 +60,7 @@ net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& back
   for (const exec::Backend* backend : backends) groups.push_back(backend->group);
   question_ = question(groups);
   asked_ = along_ || place_ == Place::block;
+  if (is_copy_ && asked_ && beside_.empty()) CO_TRY(co_await connect_beside(groups));
   if (asked_) {
     for (exec::Backend* backend : backends) backend->conn->add_internal_query(question_);
     co_return Status{};
@@ -77,35 +80,53 @@ net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& back
 
 void SnapshotAttempts::apply(exec::Request& request) const {
   request.commit = place_ == Place::own;
-  if (place_ == Place::own) return;
+  if (place_ == Place::own || is_copy_) return;
   request.portal = kPortal;
   request.behind_bind = question_;
   request.later = !along_;
 }
 
+net::Task<Status> SnapshotAttempts::connect_beside(const std::vector<exec::GroupId>& groups) {
+  for (const exec::GroupId group : groups) {
+    auto conn = co_await worker_.context.control->connect(worker_.loop, group, backends_.database());
+    if (!conn.ok()) co_return std::move(conn.error());
+    beside_.push_back(std::move(*conn));
+  }
+  co_return Status{};
+}
+
 // Of all groups, read to the end of what is in front of the rows.
 net::Task<Result<bool>> SnapshotAttempts::answers(std::vector<exec::RowReader>& readers) {
   std::vector<exec::GroupId> groups;
-  std::vector<std::string> seen;
+  std::vector<std::string> before, behind;
   Status status;
-  bool still = true;
+  const bool encloses = place_ == Place::block;
+  const std::size_t asked = encloses && !is_copy_ ? 2 : 1;
   for (exec::RowReader& reader : readers) {
     auto values = co_await reader.values_in_front();
-    groups.push_back(reader.backend().group);
-    const std::size_t asked = place_ == Place::block ? 2 : 1;
-    const std::size_t answered = values.ok() ? values->size() : 0;
     if (!values.ok() && status.ok()) status = std::move(values.error());
-    seen.push_back(answered < asked ? std::string() : (*values)[answered - asked]);
-    if (answered >= asked) still = still && seen.back() == values->back();
+    const std::size_t answered = values.ok() ? values->size() : 0;
+    groups.push_back(reader.backend().group);
+    before.push_back(answered < asked ? std::string() : std::move((*values)[answered - asked]));
+    behind.push_back(asked == 1 || answered < asked ? before.back() : std::move(values->back()));
+  }
+  for (exec::RowReader& reader : readers) {
+    if (!encloses || !is_copy_ || !status.ok()) break;
+    status = co_await reader.until_copy_out();
   }
   if (!status.ok()) co_return std::move(status.error());
-  if (!still) co_return false;
-  co_return exec::agree(groups, seen);
+  if (encloses && is_copy_) {
+    std::vector<pool::ServerConn*> conns;
+    for (const auto& conn : beside_) conns.push_back(conn.get());
+    CO_TRY_ASSIGN(behind, co_await exec::ask_all(std::move(conns), question_));
+  }
+  if (before != behind) co_return false;
+  co_return exec::agree(groups, before);
 }
 
 net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers) {
   if (!std::exchange(asked_, false)) co_return Status{};
-  const bool executes = !along_ && place_ == Place::block;
+  const bool executes = !along_ && !is_copy_ && place_ == Place::block;
   Status agreed = judge(co_await answers(readers));
   if (!agreed.ok() || !executes) co_return agreed;
   for (exec::RowReader& reader : readers) reader.send_rest();

@@ -1,6 +1,7 @@
 // Snapshots for a read over several groups that agree (exec/untorn.h): taken again until they do.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,12 +18,13 @@ class SnapshotAttempts {
  public:
   // own: a REPEATABLE READ transaction of the statement's own, whose snapshots the question takes.
   // block: a READ COMMITTED one of the client's. The statement's snapshots are those of its portals, which are bound
-  // between two questions: they show what both answers do, if these are equal.
+  // between two questions: they show what both answers do, if these are equal. COPY has no portal; the second question
+  // goes to other connections when it has begun.
   enum class Place : uint8_t { own, block };
 
   // `tables`: what it reads, for LOCK TABLE.
   SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy)
-      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy) {}
+      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy), is_copy_(is_copy) {}
 
   // REQUIRES: BEGIN is queued on the backends, if it must be. Error: of a group, or torn() after a long time. Then, or
   // if again(), an own transaction must be rolled back.
@@ -38,6 +40,7 @@ class SnapshotAttempts {
  private:
   Status judge(Result<bool> agreed);
   net::Task<Result<bool>> answers(std::vector<exec::RowReader>& readers);
+  net::Task<Status> connect_beside(const std::vector<exec::GroupId>& groups);
   net::Task<Result<exec::Backend*>> wait_at_home();
   std::string lock_sql() const;
   std::string question(const std::vector<exec::GroupId>& groups) const;
@@ -51,6 +54,8 @@ class SnapshotAttempts {
   int attempts_ = 0;
   Place place_;
   bool along_;  // with the statement, in one packet
+  bool is_copy_;
+  std::vector<std::unique_ptr<pool::ServerConn>> beside_;  // one for each group
   bool asked_ = false, again_ = false, without_locks_ = false;
   bool locked_out_ = false;  // somebody has a lock against readers
 };

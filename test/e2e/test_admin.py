@@ -10,6 +10,7 @@ import pytest
 
 from harness.cluster import PASSWORD, PostgresServer, scram_verifier
 from harness.processes import PATIENCE, wait_until
+from harness.schemas import group_endpoints
 from harness.wire import BINARY, Session
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v int) SHARD BY (id)"
@@ -326,6 +327,9 @@ def sleeper(router, **changes):
     pid = session.connection.backend_pid
     wait_until(lambda: [row for row in table(admin(router), "CLIENTS") if row["pid"] == pid and row["backends"]
                         and row["query"].startswith("SELECT pg_sleep")], "the statement to run")
+    # A cancel that is there before the statement is nobody's.
+    sleeps = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(60)%'"
+    wait_until(lambda: [row for group in group_endpoints(router.endpoint).values() for row in group.run(sleeps)], "a group to run it")
     return session, pid
 
 

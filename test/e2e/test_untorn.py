@@ -5,7 +5,7 @@ import threading
 import psycopg
 import pytest
 
-from harness.bank import ACCOUNTS, BALANCE, READS, TABLE, wrong_sums
+from harness.bank import ACCOUNTS, BALANCE, READS, TABLE, Bank, wrong_sums
 from harness.fixtures import SELF_CHECK
 from harness.pair import databases
 from harness.processes import wait_until
@@ -123,8 +123,28 @@ def test_serializable_is_of_one_group(endpoint, reach, prepare):
         connection.execute("COMMIT")
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE"):
             connection.execute("SELECT count(*) FROM account", prepare=prepare)
+        for number in (2, other):  # one statement, one group
+            assert connection.execute(f"SELECT balance FROM account WHERE id = {number}", prepare=prepare).fetchone() == (BALANCE,)
         connection.execute("CREATE TABLE more (id int PRIMARY KEY) SHARD BY (id)")  # whose locks order it
         connection.execute("DROP TABLE more")
+
+
+@pytest.mark.parametrize("level", ["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET transaction_isolation = serializable",
+                                   "SET LOCAL transaction_isolation TO E'serializable'"])
+def test_serializable_by_other_ways(endpoint, level):
+    with endpoint.connect(autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute(level)
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE"):
+            connection.execute("SELECT count(*) FROM account")
+        connection.execute("ROLLBACK")
+        connection.execute("SET default_transaction_isolation = 'serializable'")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE"):
+            connection.execute("EXPLAIN ANALYZE SELECT count(*) FROM account")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="SERIALIZABLE"), connection.pipeline():
+            for number in range(8):
+                connection.execute("SELECT balance FROM account WHERE id = %s", (number,))
 
 
 def test_snapshots_of_a_repeatable_read_block(endpoint):
@@ -147,6 +167,33 @@ def test_snapshots_of_a_repeatable_read_block(endpoint):
         assert connection.execute("SELECT balance FROM account WHERE id = 40").fetchone() == (BALANCE,)
         connection.execute("COMMIT")
         assert connection.execute("SELECT sum(balance) FROM account").fetchone() == (2 * ACCOUNTS,)
+
+
+@pytest.mark.parametrize("before", ["SAVEPOINT a", "SHOW work_mem", "SET LOCAL work_mem = '1MB'", "LISTEN untorn"])
+@pytest.mark.parametrize("prepare", [False, True])
+def test_the_first_statement_is_a_write(endpoint, before, prepare):
+    """Nothing that it did may be lost where snapshots have to be taken again."""
+    with endpoint.connect(autocommit=True) as connection:
+        update = "UPDATE account SET balance = balance + %s WHERE id IN (1, 2, 3, 4, 5, 6)"
+        for _ in range(6):  # psycopg prepares it
+            connection.execute(update, (0,), prepare=prepare)
+        with Bank(endpoint) as bank:
+            for number in range(30):
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                connection.execute(before)
+                try:
+                    connection.execute(update, (1000,), prepare=prepare)
+                    connection.execute("SELECT sum(balance) FROM account", prepare=prepare)
+                    connection.execute("COMMIT")
+                except psycopg.errors.SerializationFailure:
+                    connection.execute("ROLLBACK")
+                    continue
+                found = connection.execute("SELECT sum(balance) FROM account").fetchone()
+                assert found == (ACCOUNTS * BALANCE + 6000,), number
+                connection.execute(update, (-1000,), prepare=prepare)
+        assert bank.problems == []
+        if before.startswith("LISTEN"):
+            assert connection.execute("SELECT * FROM pg_listening_channels()").fetchall() == [("untorn",)]
 
 
 def test_a_block_sees_its_own_changes(endpoint):

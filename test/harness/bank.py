@@ -106,7 +106,7 @@ def late_level(connection):
 REPEATABLE = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 # How: connection -> (sum, number of accounts).
 READS = {"select": select, "rows": rows, "copy": copy, "block": in_block(select), "block of rows": in_block(rows),
-         "prepared in a block": in_block(select, prepare=True), "cursor": in_block(cursor),
+         "prepared in a block": in_block(select, prepare=True), "cursor": in_block(cursor), "copy in a block": in_block(copy),
          "repeatable read": in_block(select, REPEATABLE), "repeatable copy": in_block(copy, REPEATABLE),
          "repeatable cursor": in_block(cursor, REPEATABLE), "one by one": in_block(one_by_one, REPEATABLE),
          "behind LOCK TABLE": behind_lock, "by default": by_default, "SET TRANSACTION": late_level}
