@@ -54,6 +54,37 @@ def test_prepared_transactions_of_a_killed_router(servers, make_router):
     assert [server.endpoint.run(prepared) for server in servers] == [[(0,)], [(0,)]]
 
 
+@pytest.mark.parametrize("end", ["PREPARE TRANSACTION 'late'", "COMMIT"])
+def test_a_group_that_is_still_preparing(servers, make_router, end):
+    """The router is killed and starts again before a group has come to its PREPARE: nothing stays prepared."""
+    router = make_router(servers)
+    router.endpoint.run(
+        "CREATE TABLE t (id int PRIMARY KEY) SHARD BY (id)",
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1) "
+        "EXECUTE FUNCTION slow()")
+
+    def finish():
+        with router.endpoint.connect(autocommit=True) as connection, pytest.raises(psycopg.OperationalError):
+            connection.execute("BEGIN")
+            connection.execute("INSERT INTO t SELECT generate_series(1, 40)")
+            connection.execute(end)
+
+    client = threading.Thread(target=finish)
+    client.start()
+    sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    wait_until(lambda: any(server.endpoint.run(sleeps) != [(0,)] for server in servers), "a group to be about it")
+    router.kill()
+    client.join()
+    router.start()
+    wait_until(lambda: all(server.endpoint.run(sleeps) == [(0,)] for server in servers), "the group to be done")
+    prepared = "SELECT count(*) FROM pg_prepared_xacts"
+    wait_until(lambda: all(server.endpoint.run(prepared) == [(0,)] for server in servers), "nothing to be prepared")
+    # The slow group may have been the one whose COMMIT decides.
+    outcomes = [[(0,)], [(40,)]] if end == "COMMIT" else [[(0,)]]
+    assert router.endpoint.run("SELECT count(*) FROM t") in outcomes
+
+
 def test_a_router_that_still_starts_can_be_stopped(servers, make_router):
     home = servers[0]
     router = make_router(servers)
