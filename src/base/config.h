@@ -87,6 +87,7 @@ struct Config {
     int query_ms = 0;
     int client_idle_ms = 0;
     int idle_in_transaction_ms = 0;
+    int deadlock_ms = 500;
     int client_login_ms = 60000;
     int shutdown_ms = 30000;
   } timeouts;

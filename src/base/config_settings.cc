@@ -146,6 +146,10 @@ const std::vector<ConfigSetting> kTimeouts = {
     {{.name = "timeouts.idle_in_transaction_ms",
       .description = "A client idle inside a transaction for this long is disconnected with 25P03. 0: never."},
      [](Config& c) -> Slot { return &c.timeouts.idle_in_transaction_ms; }},
+    {{.name = "timeouts.deadlock_ms",
+      .description = "A statement over several groups that has waited this long is looked at: if it waits in a circle, "
+                     "one transaction of it ends with 40P01. 0: never."},
+     [](Config& c) -> Slot { return &c.timeouts.deadlock_ms; }},
     {{.name = "timeouts.client_login_ms", .description = "Time a client has to log in.", .minimum = 1},
      [](Config& c) -> Slot { return &c.timeouts.client_login_ms; }},
     {{.name = "timeouts.shutdown_ms",

@@ -154,6 +154,7 @@ void Backends::prepare(Backend& backend) {
 void Backends::begin(std::string begin_sql) {
   CHECK(!in_transaction_);
   in_transaction_ = true;
+  began_us_ = loop_.now_us();
   lost_participant_ = false;
   first_group_ = 0;
   set_isolation(Isolation::read_committed);
@@ -227,7 +228,7 @@ void Backends::released(const std::string& name) {
   position[replay_.size()] = kept.size();
   for (auto& backend : held_)
     if (backend->begun) backend->joined_at = position[std::min(backend->joined_at, replay_.size())];
-  for (auto& [name, at] : roles_) at = position[std::min(at, replay_.size())];
+  for (auto& [role, at] : roles_) at = position[std::min(at, replay_.size())];
   replay_ = std::move(kept);
 }
 
@@ -304,9 +305,26 @@ net::Task<void> Backends::rollback() {
   end_transaction(false);
 }
 
+net::Task<void> Backends::fail_participants() {
+  std::vector<Backend*> failing;
+  for (auto& backend : held_)
+    if (backend->begun && backend->conn->transaction_status == 'T' && backend->conn->alive() && backend->conn->idle())
+      failing.push_back(backend.get());
+  for (Backend* backend : failing) {
+    backend->conn->add_internal_query("ROLLBACK TO \"the transaction has failed on another group\"");
+    backend->conn->flush();
+  }
+  for (Backend* backend : failing) {
+    const bool poisoned = backend->conn->poisoned;
+    (void)(co_await backend->conn->drain());
+    backend->conn->poisoned = poisoned;
+  }
+}
+
 net::Task<Status> Backends::commit(CommitHook* hook) {
   for (auto& backend : held_) backend->conn->finishing = backend->begun;
   Status status = co_await commit_participants(hook);
+  committing_.clear();
   // Of a lost connection nobody knows how far it is: pool::Pool::wind_down must not cancel it either.
   for (auto& backend : held_)
     if (backend->conn->alive()) backend->conn->finishing = false;
@@ -413,6 +431,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
                          "Use temporary tables or NOTIFY on one group only, or split the transaction.");
   TwoPhase& machine = *made;
   if (hook != nullptr) CO_TRY(hook->before(machine.gid()));
+  committing_ = machine.gid().text();
   machine.set_row(services_.begin_commit(machine.gid(), database_, machine.groups()));
   Status failure = co_await prepare_others(machine);
   Showing showing(services_.gate(), database_);

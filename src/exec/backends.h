@@ -68,6 +68,7 @@ class Backends {
   bool in_transaction() const { return in_transaction_; }
   // `begin_sql` is sent to each group when it joins ("BEGIN ISOLATION LEVEL …").
   void begin(std::string begin_sql);
+  int64_t began_us() const { return began_us_; }
   const std::string& begin_sql() const { return begin_sql_; }
   void set_begin_sql(std::string sql) { begin_sql_ = std::move(sql); }
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
@@ -109,8 +110,7 @@ class Backends {
   // Those whose making has been rolled back, or may have been: not any more in this transaction, or in none.
   std::vector<std::string> take_lost_roles();
 
-  // Ends the transaction over all participants. Error: it was rolled back (40001, deferred constraints, lost
-  // connections) – or the outcome is unknown (08007). `committed_tag` is COMMIT.
+  // Error: it was rolled back (40001, deferred constraints, lost connections), or the outcome is unknown (08007).
   net::Task<Status> commit(CommitHook* hook = nullptr);
   // The end of a transaction of one read, whose COMMIT has gone along with it (exec::Request::commit).
   net::Task<void> finish_reads();
@@ -120,8 +120,11 @@ class Backends {
   bool makes_roles() const { return !roles_.empty() || !remade_roles_.empty(); }
   // What the groups have said meanwhile (deferred triggers), as whole messages; since the last call.
   std::string take_notices() { return std::exchange(notices_, {}); }
+  const std::string& committing() const { return committing_; }      // gid, while it is prepared and committed
   uint64_t two_phase_commits() const { return two_phase_commits_; }  // of this session, decided to commit
   net::Task<void> rollback();
+  // Behind an error: all participants fail, and let go of their locks. ROLLBACK TO brings them back.
+  net::Task<void> fail_participants();
 
   // --- backends ---
   Backend* held(GroupId group);
@@ -224,7 +227,8 @@ class Backends {
   std::unique_ptr<pool::ServerConn> borrowed_;
   std::vector<std::pair<GroupId, pool::PoolEntry*>> entries_;
   uint64_t two_phase_commits_ = 0;
-  std::string notices_;
+  int64_t began_us_ = 0;
+  std::string notices_, committing_;
   uint32_t client_pid_ = 0;
   bool in_transaction_ = false, lost_participant_ = false, lost_pinned_ = false, keep_all_ = false, trusted_ = false;
   Isolation isolation_ = Isolation::read_committed;

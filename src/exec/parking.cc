@@ -28,6 +28,7 @@ net::Task<Status> Backends::prepare_transaction(GroupId home, std::string_view s
     status = co_await commit_one_phase(readers, nullptr);
     if (status.ok()) status = co_await park(home, sql, parking);
   }
+  committing_.clear();
   for (auto& backend : held_)
     if (backend->conn->alive()) backend->conn->finishing = false;
   if (!status.ok() && in_transaction_) co_return co_await undone(std::move(status.error()));
@@ -37,6 +38,7 @@ net::Task<Status> Backends::prepare_transaction(GroupId home, std::string_view s
 
 net::Task<Status> Backends::park(GroupId home, std::string_view sql, const Parking& parking) {
   TwoPhase machine = TwoPhase::park(home, parking.groups, services_.next_gid(), std::string(sql));
+  committing_ = machine.gid().text();
   CO_TRY(services_.begin_parking(machine.gid(), parking));
   machine.set_row(services_.begin_commit(machine.gid(), database_, machine.groups()));
   Status failure = co_await prepare_others(machine);

@@ -26,8 +26,8 @@ std::size_t SessionDirectory::size() const {
   return entries_.size();
 }
 
-void SessionDirectory::post(uint32_t pid, Worker* worker, bool terminate) {
-  worker->loop.post([this, pid, worker, terminate] {
+void SessionDirectory::post(uint32_t pid, Worker* worker, std::function<void(Session&)> work) {
+  worker->loop.post([this, pid, worker, work = std::move(work)] {
     Session* session = nullptr;
     {
       std::lock_guard lock(mutex_);
@@ -36,7 +36,7 @@ void SessionDirectory::post(uint32_t pid, Worker* worker, bool terminate) {
       session = found->second.session;
     }
     // A session leaves the directory on this thread, so it still lives.
-    terminate ? session->terminate("57P01", "terminating connection due to administrator command") : session->cancel();
+    work(*session);
   });
 }
 
@@ -44,15 +44,25 @@ void SessionDirectory::cancel(uint32_t pid, uint32_t secret) {
   std::lock_guard lock(mutex_);
   auto found = entries_.find(pid);
   if (found == entries_.end() || found->second.secret != secret) return;
-  post(pid, found->second.worker, false);
+  post(pid, found->second.worker, [](Session& session) { session.cancel(); });
 }
 
 bool SessionDirectory::signal(uint32_t pid, bool terminate) {
   std::lock_guard lock(mutex_);
   auto found = entries_.find(pid);
   if (found == entries_.end()) return false;
-  post(pid, found->second.worker, terminate);
+  post(pid, found->second.worker, [terminate](Session& session) {
+    terminate ? session.terminate("57P01", "terminating connection due to administrator command") : session.cancel();
+  });
   return true;
+}
+
+void SessionDirectory::break_deadlock(uint32_t pid, Error error) {
+  std::lock_guard lock(mutex_);
+  auto found = entries_.find(pid);
+  if (found == entries_.end()) return;
+  post(pid, found->second.worker,
+       [error = std::move(error)](Session& session) { session.cancel(std::make_unique<Error>(error)); });
 }
 
 const char* client_state_name(ClientState state) {

@@ -46,10 +46,12 @@ class SessionDirectory {
   void cancel(uint32_t pid, uint32_t secret);
   // The same for an administrator, without the secret. `terminate` ends the session. False: no such session.
   bool signal(uint32_t pid, bool terminate);
+  // Ends the statement that it waits in with `error`; router/deadlocks.h.
+  void break_deadlock(uint32_t pid, Error error);
   std::size_t size() const;
 
  private:
-  void post(uint32_t pid, Worker* worker, bool terminate);
+  void post(uint32_t pid, Worker* worker, std::function<void(Session&)> work);
   mutable std::mutex mutex_;
   std::map<uint32_t, Entry> entries_;
   uint32_t next_pid_ = 1000;
@@ -64,8 +66,9 @@ struct SessionInfo {
   uint32_t pid = 0;
   std::string user, database, application, address, state, query;
   uint16_t port = 0;
-  int64_t connected_us = 0, query_start_us = 0;
+  int64_t connected_us = 0, query_start_us = 0, began_us = 0;   // the latter: its transaction
   std::vector<std::pair<catalog::GroupId, uint32_t>> backends;  // group, backend pid
+  std::string committing;                                       // gid, while it is prepared and committed
 };
 
 struct RouterContext {
@@ -99,6 +102,7 @@ struct RouterContext {
   exec::CommitServices* commit = nullptr;
   exec::ClusterControl* control = nullptr;
   std::atomic<int> clients{0};
+  std::atomic<uint64_t> deadlocks{0};  // ended, over several groups
   std::atomic<bool> draining{false};
   bool record_queries = true;  // keep each session's query text for pgmosaic.activity
   std::string server_name;     // of this router, in gids

@@ -99,6 +99,8 @@ std::string metrics_text(const RouterContext& context) {
   text.gauge("pgmosaic_plan_cache_entries", "Statement shapes in the plan caches of all workers.",
              static_cast<double>(gauges.plans));
   write_pools(text, gauges.pools, context);
+  text.begin(MetricType::counter, "pgmosaic_deadlocks_total", "Deadlocks over several groups that were ended.");
+  text.value({}, context.deadlocks.load(std::memory_order_relaxed));
   if (context.health) {
     text.begin(MetricType::gauge, "pgmosaic_group_up", "Whether a group's PostgreSQL answers.");
     for (const GroupHealth& group : context.health->groups())

@@ -51,6 +51,7 @@ bool no_other_portal(const ExtendedState& state, const Portal& portal) {
 
 // Groups that have only parsed and described something leave the batch.
 net::Task<Status> leave_batch(exec::Backends& backends, ExtendedState& state) {
+  state.current = nullptr;
   for (exec::GroupId group : std::exchange(state.batch, {})) {
     exec::Backend* backend = backends.held(group);
     if (backend == nullptr) continue;
@@ -58,7 +59,6 @@ net::Task<Status> leave_batch(exec::Backends& backends, ExtendedState& state) {
     backend->conn->expect({RequestKind::sync, true});
     CO_TRY(co_await backend->conn->drain());
   }
-  state.current = nullptr;
   co_return Status{};
 }
 

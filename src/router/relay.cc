@@ -2,6 +2,7 @@
 // keeps up. Whole runs of messages are sent with one system call.
 #include "base/log.h"
 #include "plan/planner.h"
+#include "router/deadlocks.h"
 #include "router/execution.h"
 #include "router/new_tables.h"
 #include "router/session.h"
@@ -190,9 +191,10 @@ void Session::pass_error(const pg::MessageView& message) {
   const bool at_end = renamed.find("Msyntax error at end of input") != std::string::npos;
   const bool of_number = renamed.find("WPL/pgSQL function currval(regclass,bigint[])") != std::string::npos ||
                          renamed.find("WPL/pgSQL function lastval(bigint[])") != std::string::npos;
-  if (of_key || at_end || of_number || text_.at > 0 || !text_.sent.empty() || text_.inserted != nullptr) {
+  if (of_key || at_end || of_number || deadlock_ || text_.at > 0 || !text_.sent.empty() || text_.inserted != nullptr) {
     Error error = pg::parse_error(std::string_view(renamed).substr(pg::kHeaderSize));
     if (of_key) rename_foreign_key(error);
+    if (deadlock_) name_deadlock(error, *deadlock_);
     if (of_number) without_number_context(error.fields);
     if (at_end && text_.sent.empty() && text_.at < text_.string.size()) {
       const std::string_view rest = text_.string.substr(text_.at);

@@ -43,6 +43,8 @@ class SignalHandler final : public net::EventHandler {
   int fd_;
 };
 
+constexpr int64_t kDeadlockTickUs = 200'000;
+
 int worker_count(const Config& config) {
   if (config.workers > 0) return config.workers;
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 2);
@@ -120,6 +122,7 @@ void Server::connect_services() {
   health_ =
       std::make_unique<Health>(loop_, cluster_.groups(), cluster_.internal(), context_.config()->internal.database);
   context_.health = health_.get();
+  deadlocks_ = std::make_unique<Deadlocks>(loop_, context_, cluster_);
   context_.request_reload = [this](std::function<void(Status)> done) {
     loop_.post([this, done = std::move(done)] { start_reload(done); });
   };
@@ -190,6 +193,7 @@ Status Server::run(const std::function<void(uint16_t port)>& on_ready, const std
   TRY(start_metrics());
   on_ready(port_);
   tick(on_tick);
+  watch_deadlocks();
   loop_.run();
   return {};
 }
@@ -252,6 +256,11 @@ void Server::tick(const std::function<void()>& on_tick) {
     net::spawn(tend(*this));
   }
   loop_.start_timer(draining_ ? 50'000 : 1'000'000, [this, &on_tick] { tick(on_tick); });
+}
+
+void Server::watch_deadlocks() {
+  deadlocks_->tick();
+  loop_.start_timer(kDeadlockTickUs, [this] { watch_deadlocks(); });
 }
 
 void Server::start_reload(std::function<void(Status)> done) {

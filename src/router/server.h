@@ -13,6 +13,7 @@
 #include "net/listener.h"
 #include "net/loop.h"
 #include "router/context.h"
+#include "router/deadlocks.h"
 #include "router/health.h"
 
 namespace pgmosaic::router {
@@ -42,6 +43,7 @@ class Server {
   void start_reload(std::function<void(Status)> done);
   net::HttpResponse answer_http(std::string_view path) const;
   void tick(const std::function<void()>& on_tick);
+  void watch_deadlocks();
 
   net::EventLoop loop_;
   RouterContext context_;
@@ -56,6 +58,7 @@ class Server {
   bool draining_ = false, cluster_opened_ = false, stop_asked_ = false;
   int64_t drain_deadline_us_ = 0;
   bool tending_ = false;
+  std::unique_ptr<Deadlocks> deadlocks_;
 };
 
 }  // namespace pgmosaic::router

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "router/admin.h"
+#include "router/deadlocks.h"
 #include "router/new_roles.h"
 #include "router/worker.h"
 
@@ -48,6 +49,7 @@ char Session::status_char() const {
 void Session::put_error(Error error, std::string_view severity) {
   WorkerStats::add(worker_.stats.errors);
   const bool of_home = snapshot_ && error.node == "group " + std::to_string(snapshot_->home);
+  if (deadlock_) name_deadlock(error, *deadlock_);
   if (!error.node.empty() && !of_home && error.detail.empty() && is_operational(error))
     error.detail = "It came from " + error.node + ".";
   if (error.sqlstate != "08006") {
@@ -143,6 +145,12 @@ net::Task<void> Session::run() {
           go_on = co_await handle(message);
         }
         if (!go_on) break;
+        if (failed_ && state_ == State::idle && backends_.in_transaction()) {
+          const bool flushed = co_await flush_out();
+          if (!flushed) break;
+          co_await backends_.fail_participants();
+          drop_broken_backends();
+        }
         if (sequences_change_ && state_ == State::idle && !backends_.in_transaction()) sequences_change_.reset();
         if (backends_.with_draws() != nullptr && state_ == State::idle) {
           const bool flushed = co_await flush_out();
@@ -276,11 +284,16 @@ net::Task<void> Session::end() {
   worker_.session_ended(this);  // destroys this
 }
 
-void Session::cancel() {
+void Session::cancel(std::unique_ptr<Error> deadlock) {
   if (admin_) admin_->cancel();
   if (state_ != State::active) return;
+  if (deadlock) deadlock_ = std::move(deadlock);
   cancelled_ = true;
   backends_.cancel();
+}
+
+bool Session::spans_groups(int64_t now_us, int64_t running_us) {
+  return state_ == State::active && backends_.all().size() > 1 && now_us - active_since_us_ >= running_us;
 }
 
 void Session::terminate(const char* sqlstate, std::string message) {
@@ -362,6 +375,8 @@ SessionInfo Session::info() {
   result.connected_us = connected_us_;
   result.query_start_us = active_since_us_;
   for (auto& backend : backends_.all()) result.backends.emplace_back(backend->group, backend->conn->pid);
+  result.committing = backends_.committing();
+  result.began_us = backends_.began_us();
   return result;
 }
 

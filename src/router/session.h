@@ -51,7 +51,8 @@ class Session {
   net::Task<void> run();
 
   // From other sessions and the worker's clock, on this thread.
-  void cancel();  // CancelRequest, pg_cancel_backend
+  void cancel(std::unique_ptr<Error> deadlock = {});      // CancelRequest, pg_cancel_backend; what it is a victim of
+  bool spans_groups(int64_t now_us, int64_t running_us);  // and has run for so long
   void terminate(const char* sqlstate, std::string message);
   void tick(int64_t now_us);  // a few times per second: timeouts, drain
   void close_when_idle();
@@ -61,7 +62,6 @@ class Session {
   const std::string& user() const { return backends_.user(); }
 
  private:
-  friend class Worker;
   friend class PreparedSql;                              // prepared_sql.h
   friend class PreparedTransactions;                     // prepared_transactions.h
   friend class Explainer;                                // explain.h
@@ -273,7 +273,7 @@ class Session {
   bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false;  // buffering_: in out_
   exec::GroupId wanted_group_ = 0;                 // no backend of it was free for the fast way
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
-  std::unique_ptr<Error> termination_;             // the last words; few sessions need any
+  std::unique_ptr<Error> termination_, deadlock_;  // the last words, a cancelled statement's; few sessions need any
 };
 
 }  // namespace pgmosaic::router

@@ -54,6 +54,7 @@ void Session::start_statement() {
   state_ = State::active;
   active_since_us_ = worker_.loop.now_us();
   statement_failed_ = timed_out_ = cancelled_ = temporary_.known = false;
+  deadlock_.reset();
 }
 
 net::Task<bool> Session::simple_query(std::string_view whole) {

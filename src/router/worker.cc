@@ -116,8 +116,14 @@ void Worker::schedule_tick() {
     const int64_t now_us = loop.now_us();
     // A tick may end sessions.
     const std::vector<Session*> all(sessions.begin(), sessions.end());
-    for (Session* session : all)
-      if (sessions.contains(session)) session->tick(now_us);
+    int waits = 0;
+    const int64_t patience_us = int64_t{config->timeouts.deadlock_ms} * 1000;
+    for (Session* session : all) {
+      if (!sessions.contains(session)) continue;
+      if (patience_us > 0 && session->spans_groups(now_us, patience_us)) ++waits;
+      session->tick(now_us);
+    }
+    long_waits.store(waits, std::memory_order_relaxed);
     if (++ticks_ % kTicksPerSweep == 0) {
       pool.sweep();
       WorkerGauges now = measure(*this);

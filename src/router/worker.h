@@ -64,6 +64,7 @@ class Worker {
   catalog::SnapshotPtr snapshot;
   std::shared_ptr<const Config> config;
   WorkerStats stats;
+  std::atomic<int> long_waits{0};  // statements over groups that run for timeouts.deadlock_ms; as of the last tick
   std::unordered_set<Session*> sessions;
   std::unordered_map<std::string, Greeting> greetings;
   std::unordered_map<std::string, PlanSettingsPtr> plan_settings;

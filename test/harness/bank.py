@@ -1,4 +1,5 @@
 """A bank over several groups: transfers between accounts, and ways to read the sum of all, which never changes."""
+import contextlib
 import random
 import threading
 import time
@@ -25,10 +26,10 @@ class Bank:
             with self.endpoint.connect(autocommit=True) as connection:
                 while not self.over.is_set():
                     giver, taker = sorted(rng.sample(range(ACCOUNTS), 2))
-                    with connection.transaction():
+                    with contextlib.suppress(psycopg.errors.DeadlockDetected), connection.transaction():
                         connection.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (giver,))
                         connection.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (taker,))
-                    self.done += 1
+                        self.done += 1
         except psycopg.Error as error:
             self.problems.append(repr(error))
 

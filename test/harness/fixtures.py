@@ -10,11 +10,14 @@ import pytest
 
 from harness import processes
 from harness.cluster import Certificates, DevCluster, PostgresServer, Router
+from harness.processes import PATIENCE
 
+LONGEST_TEST_S = 600
 SELF_CHECK = bool(os.environ.get("PGMOSAIC_TEST_SELF"))
 
 __all__ = ["SELF_CHECK", "certificates", "oracle_server", "oracle", "dev_cluster", "router", "make_dev_cluster",
-           "make_server", "make_router", "pytest_sessionstart", "pytest_runtest_setup", "pytest_runtest_makereport"]
+           "make_server", "make_router", "pytest_sessionstart", "pytest_runtest_protocol", "pytest_runtest_setup",
+           "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +96,19 @@ def pytest_sessionstart(session):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that hangs fails, with the place where it does, and the next one begins."""
+    def give_up(*_):
+        raise TimeoutError(f"{item.nodeid} took longer than {LONGEST_TEST_S * PATIENCE:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(int(LONGEST_TEST_S * PATIENCE))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def pytest_runtest_setup(item):
