@@ -140,7 +140,7 @@ def run_pytest(build, kind, totals, word):
     folders = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers", "orms": "test/orms"}
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch, "report.xml")
-        command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short",
+        command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--durations=20",
                    f"--junitxml={report}", folders[kind]]
         command += ["-k", word] if word else []
         status = run_step(kind, f"pytest {folders[kind]}", command, totals, {

@@ -13,7 +13,7 @@ HALF_OPEN_AT_MOST = 30
 
 def kill_at_once(server):
     """kill -9 of all its processes. The first one is stopped before they are counted: it makes new ones all the time."""
-    server.kill(signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGSTOP)
     family = descendants(server.pid)
     server.kill()
     kill_each(family, signal.SIGKILL)
