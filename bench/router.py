@@ -23,6 +23,7 @@ import time
 
 from support.figures import Figures, median, say, spread
 from support.peers import Peers, cpu_seconds, processes, resident_bytes, run_program
+from support.pgbench import CLIENTS, measured
 from harness.dialect import strip_dialect
 from harness.cluster import PostgresServer, Router
 from harness.raw import RawClient
@@ -30,7 +31,6 @@ from harness.raw import RawClient
 ACCOUNTS = 100_000
 POINT_TABLE = "CREATE TABLE accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84)) SHARD BY (aid)"
 COPY_TABLE = "CREATE TABLE loaded (id bigint, a int, b text) SHARD BY (id)"
-CLIENTS = 16
 
 # Benchmark programs: figure, program, name of the benchmark, nanoseconds allowed.
 MICRO = [
@@ -53,13 +53,7 @@ def fill_points(peers):
 
 def points_once(process, endpoint, mode, script, seconds):
     """(tps, microseconds of the process' CPU per statement) of one pgbench run."""
-    before = cpu_seconds(process)
-    said = run_program("pgbench", endpoint, "-n", "-M", mode, "-c", CLIENTS, "-j", 2, "-T", seconds, "-f", script)
-    used = cpu_seconds(process) - before
-    if not re.search(r"number of failed transactions: 0 ", said):
-        raise RuntimeError(said)
-    count = int(re.search(r"transactions actually processed: (\d+)", said)[1])
-    return float(re.search(r"tps = ([\d.]+)", said)[1]), used / count * 1e6
+    return measured(endpoint, script, seconds, mode, processes=[process])
 
 
 def points(peers, figures, options):

@@ -13,7 +13,9 @@ namespace pgmosaic::control {
 
 std::string_view lock_waits_sql() {
   // pg_blocking_pids() knows conflicts, queues and parallel workers; a prepared transaction is 0 to it. Its locks have
-  // no pid, and its virtual transaction is '-1/xid'.
+  // no pid, and its virtual transaction is '-1/xid'. A holder that is at work may be about to end, whatever other parts
+  // of its session wait for (VACUUM on several groups); if it keeps its locks it will be idle, and found by a later
+  // look.
   return R"sql(SELECT DISTINCT coalesce(a.leader_pid, w.pid), b.pid, coalesce(p.gid, ''), coalesce(w.waitstart::text, ''),
   w.mode, coalesce(p.mode, ''),
   CASE w.locktype WHEN 'transactionid' THEN 'transaction ' || w.transactionid
@@ -31,7 +33,9 @@ LEFT JOIN LATERAL (SELECT x.gid, h.mode FROM pg_catalog.pg_locks h
       AND (h.database, h.relation, h.page, h.tuple, h.virtualxid, h.transactionid, h.classid, h.objid, h.objsubid)
         IS NOT DISTINCT FROM
         (w.database, w.relation, w.page, w.tuple, w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)) p ON true
-WHERE NOT w.granted AND (b.pid <> 0 OR p.gid IS NOT NULL))sql";
+LEFT JOIN pg_catalog.pg_stat_activity holder ON holder.pid = b.pid
+WHERE NOT w.granted AND (b.pid <> 0 OR p.gid IS NOT NULL) AND (holder.pid IS NULL OR holder.state <> 'active'
+  OR coalesce(holder.wait_event_type, '') IN ('Lock', 'Client')))sql";
 }
 
 bool modes_conflict(std::string_view held, std::string_view wanted) {
@@ -51,6 +55,8 @@ bool modes_conflict(std::string_view held, std::string_view wanted) {
 namespace {
 
 class Graph {
+  using Place = std::pair<catalog::GroupId, uint32_t>;  // a backend; 0: a prepared transaction
+
  public:
   Graph(const std::vector<LockWait>& waits, const std::vector<Participants>& sessions) : waits_(waits) {
     for (const Participants& session : sessions) {
@@ -59,8 +65,8 @@ class Graph {
       if (!session.committing.empty()) prepared_[session.committing] = node;
     }
     for (const LockWait& wait : waits) {
-      waiters_.push_back(of(backends_, std::pair(wait.group, wait.waiter)));
-      holders_.push_back(wait.holder != 0 ? of(backends_, std::pair(wait.group, wait.holder))
+      waiters_.push_back(of(backends_, Place(wait.group, wait.waiter)));
+      holders_.push_back(wait.holder != 0 ? of(backends_, Place(wait.group, wait.holder))
                                           : of(prepared_, whole(wait.holder_gid)));
     }
     done_.resize(nodes_);
@@ -90,28 +96,29 @@ class Graph {
     return it->second;
   }
 
-  // The shortest cycle over several groups that begins with a wait of `start`. Breadth first over (node, group of the
-  // first wait, whether another group was seen).
+  // The shortest cycle that begins with a wait of `start` and that no PostgreSQL sees: somewhere on it the holder of
+  // one wait and the waiter of the next are two backends of one session. Breadth first over (node, backend by which one
+  // came there, first waiter, whether there was such a place).
   std::optional<std::vector<std::size_t>> through(std::size_t start) const {
     if (done_[start]) return std::nullopt;
     struct Step {
       std::size_t node, wait, before;  // before: position in steps
-      catalog::GroupId first;
-      bool several;
+      Place holder, first;
+      bool joined;
     };
     constexpr std::size_t kNone = SIZE_MAX;
-    std::vector<Step> steps{{start, kNone, kNone, 0, false}};
-    std::set<std::tuple<std::size_t, catalog::GroupId, bool>> seen;
+    std::vector<Step> steps{{start, kNone, kNone, {}, {}, false}};
+    std::set<std::tuple<std::size_t, Place, Place, bool>> seen;
     for (std::size_t at = 0; at < steps.size(); ++at) {
       for (std::size_t wait = 0; wait < waits_.size(); ++wait) {
         const Step from = steps[at];
         if (waiters_[wait] != from.node || done_[holders_[wait]]) continue;
-        const catalog::GroupId group = waits_[wait].group;
-        const catalog::GroupId first = from.wait == kNone ? group : from.first;
-        const Step to{holders_[wait], wait, at, first, from.several || group != first};
-        if (to.node == start && !to.several) continue;
-        if (to.node == start) return path(steps, to);
-        if (seen.insert({to.node, to.first, to.several}).second) steps.push_back(to);
+        const Place waiter(waits_[wait].group, waits_[wait].waiter), holder(waits_[wait].group, waits_[wait].holder);
+        const bool begins = from.wait == kNone;
+        Step to{holders_[wait], wait, at, holder, begins ? waiter : from.first, from.joined};
+        to.joined = to.joined || (!begins && from.holder != waiter);
+        if (to.node == start && (to.joined || to.holder != to.first)) return path(steps, to);
+        if (to.node != start && seen.insert({to.node, to.holder, to.first, to.joined}).second) steps.push_back(to);
       }
     }
     return std::nullopt;
@@ -127,7 +134,7 @@ class Graph {
 
   const std::vector<LockWait>& waits_;
   std::size_t nodes_ = 0;
-  std::map<std::pair<catalog::GroupId, uint32_t>, std::size_t> backends_;
+  std::map<Place, std::size_t> backends_;
   std::map<std::string, std::size_t> prepared_;
   std::vector<std::size_t> waiters_, holders_;  // by wait
   std::vector<bool> done_;

@@ -1,6 +1,6 @@
 // Wait-for graph over several groups (DESIGN §5): who waits for whom in each group's PostgreSQL, joined where one
-// transaction has backends on several groups. PostgreSQL ends the cycles within one group itself; those over several
-// are found here. Pure: the questions and the victims are router/deadlocks.cc's.
+// session has several backends. PostgreSQL ends the cycles of backends itself; those that only the sessions close are
+// found here. Pure: the questions and the victims are router/deadlocks.cc's.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +40,8 @@ std::string_view lock_waits_sql();
 // Whether PostgreSQL's table locks of these modes ("RowShareLock", …) exclude each other; other names do.
 bool modes_conflict(std::string_view held, std::string_view wanted);
 
-// Cycles of waits that touch more than one group, no two with a transaction in common; each as indices into `waits`,
-// the holder of one being the waiter of the next.
+// Cycles of waits that no PostgreSQL sees, no two with a transaction in common; each as indices into `waits`, the
+// holder of one being, or being of the session of, the waiter of the next.
 std::vector<std::vector<std::size_t>> find_cycles(const std::vector<LockWait>& waits,
                                                   const std::vector<Participants>& sessions);
 

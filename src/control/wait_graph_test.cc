@@ -32,6 +32,12 @@ TEST(WaitGraph, WhatOneServerFindsItselfIsNone) {
   EXPECT_EQ(found, (Cycles{{0, 2}}));
 }
 
+TEST(WaitGraph, TwoBackendsOfASessionOnOneServer) {
+  const std::vector<Participants> sessions = {{{{1, 10}, {1, 20}}, ""}, {{{1, 11}, {1, 21}}, ""}};
+  EXPECT_EQ(find_cycles({wait(1, 10, 11), wait(1, 21, 20)}, sessions), (Cycles{{0, 1}}));
+  EXPECT_EQ(find_cycles({wait(1, 10, 11), wait(1, 11, 10)}, sessions), Cycles{});
+}
+
 TEST(WaitGraph, BackendsOfOneGroupMayBeInTheCircle) {
   // 12 is of a transaction of one group alone; 5 of another router.
   const std::vector<Participants> sessions = {{{{1, 10}, {2, 20}}, ""}, {{{1, 11}, {2, 21}}, ""}};

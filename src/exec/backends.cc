@@ -52,12 +52,14 @@ Backend* Backends::adopt(GroupId group, std::unique_ptr<pool::ServerConn> conn) 
 
 Backend* Backends::get_now(GroupId group) {
   if (has_role() || lost_participant() || owes_snapshots()) return nullptr;  // get() settles it
-  if (Backend* backend = held(group)) {
+  Backend* backend = held(group);
+  if (backend != nullptr) {
     prepare(*backend);
-    return backend;
+  } else if (auto conn = pool_.try_acquire(entry(group))) {
+    backend = adopt(group, std::move(conn));
   }
-  auto conn = pool_.try_acquire(entry(group));
-  return conn ? adopt(group, std::move(conn)) : nullptr;
+  if (backend != nullptr) backend->settle_first = false;  // back to the user's own identity: that may go along
+  return backend;
 }
 
 net::Task<Result<Backend*>> Backends::settle(Backend* backend) {

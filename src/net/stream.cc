@@ -23,6 +23,7 @@ Stream::Stream(EventLoop& loop, int fd) : loop_(loop), fd_(fd) {
 
 Stream::~Stream() {
   if (destroyed_flag_ != nullptr) *destroyed_flag_ = true;
+  read_waiter_ = write_waiter_ = nullptr;  // what they wait for is going; who wants them woken closes it before
   close();
 }
 

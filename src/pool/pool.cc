@@ -270,7 +270,8 @@ void Pool::close_counted(std::unique_ptr<ServerConn> conn) {
   --entry.total;
   --borrowed_;
   counter_.closed(entry.user, entry.database, entry.group);
-  if (waiting_ > 0) retry_waiters();
+  // Not on the stack of a session that has only looked for a backend.
+  if (waiting_ > 0) loop_.start_timer(0, [this] { retry_waiters(); });
 }
 
 void Pool::release(std::unique_ptr<ServerConn> conn) {

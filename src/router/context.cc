@@ -57,12 +57,13 @@ bool SessionDirectory::signal(uint32_t pid, bool terminate) {
   return true;
 }
 
-void SessionDirectory::break_deadlock(uint32_t pid, Error error) {
+void SessionDirectory::break_deadlock(uint32_t pid, int64_t since_us, Error error) {
   std::lock_guard lock(mutex_);
   auto found = entries_.find(pid);
   if (found == entries_.end()) return;
-  post(pid, found->second.worker,
-       [error = std::move(error)](Session& session) { session.cancel(std::make_unique<Error>(error)); });
+  post(pid, found->second.worker, [error = std::move(error), since_us](Session& session) {
+    if (session.info().query_start_us == since_us) session.cancel(std::make_unique<Error>(error));
+  });
 }
 
 const char* client_state_name(ClientState state) {

@@ -46,8 +46,8 @@ class SessionDirectory {
   void cancel(uint32_t pid, uint32_t secret);
   // The same for an administrator, without the secret. `terminate` ends the session. False: no such session.
   bool signal(uint32_t pid, bool terminate);
-  // Ends the statement that it waits in with `error`; router/deadlocks.h.
-  void break_deadlock(uint32_t pid, Error error);
+  // Ends the statement that it has waited in since then, if it still does, with `error`; router/deadlocks.h.
+  void break_deadlock(uint32_t pid, int64_t since_us, Error error);
   std::size_t size() const;
 
  private:

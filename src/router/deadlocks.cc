@@ -14,8 +14,9 @@ namespace pgmosaic::router {
 namespace {
 
 constexpr int64_t kBetweenLooksUs = 50'000;
-constexpr int64_t kAnswerUs = 1'000'000;  // a group that takes longer is left out of this look
-constexpr int64_t kKeepUs = 30'000'000;   // connections without use
+constexpr int kAnswerMs = 1000;  // a group that takes longer is left out of this look
+constexpr int64_t kWithoutWaitsUs = 800'000;
+constexpr int64_t kKeepUs = 30'000'000;  // connections without use
 
 template <class T>
 T number(const std::optional<std::string>& text) {
@@ -44,7 +45,7 @@ Deadlocks::Deadlocks(net::EventLoop& loop, RouterContext& context, control::Clus
     : loop_(loop), context_(context), cluster_(cluster) {}
 
 void Deadlocks::tick() {
-  if (looking_) return;
+  if (looking_ || loop_.now_us() < next_look_us_) return;
   int waits = 0;
   for (const auto& worker : context_.workers) waits += worker->long_waits.load(std::memory_order_relaxed);
   if (waits < 2) {
@@ -68,6 +69,8 @@ net::Task<void> Deadlocks::run() {
     });
     for (const std::vector<std::size_t>& cycle : now.cycles()) co_await end_one(now, cycle);
   }
+  // Long statements that wait for nobody are looked at less often.
+  next_look_us_ = loop_.now_us() + (before.waits.empty() ? kWithoutWaitsUs : 0);
   looking_ = false;
 }
 
@@ -87,6 +90,8 @@ net::Task<Deadlocks::Look> Deadlocks::look() {
   std::set<catalog::GroupId> servers;
   for (SessionInfo& session : result.sessions)
     for (auto& [group, pid] : session.backends) servers.insert(group = server_of(group));
+  for (const GroupHealth& group : context_.health->groups())
+    if (!group.up) servers.erase(group.id);
   for (catalog::GroupId server : servers) {
     Status status = co_await ask(server, result.waits);
     if (!status.ok()) log_debug("router", "no lock waits of group {}: {}", name_of(server), status.error().message);
@@ -104,13 +109,17 @@ net::Task<Result<pool::ServerConn::Rows>> Deadlocks::question(catalog::GroupId s
   std::unique_ptr<pool::ServerConn>& conn = connections_[server];
   if (!conn || !conn->alive()) {
     conn.reset();
-    auto opened = co_await cluster_.connect(loop_, server, context_.config()->internal.database);
+    const auto& groups = cluster_.groups();
+    const auto found =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& each) { return each.group.id == server; });
+    auto opened = co_await pool::ServerConn::connect(loop_, found->endpoint, cluster_.internal(),
+                                                     context_.config()->internal.database, kAnswerMs);
     if (!opened.ok()) co_return std::move(opened.error());
     conn = std::move(*opened);
   }
   net::Stream& stream = conn->stream();
   bool timed_out = false;
-  auto timer = loop_.start_timer(kAnswerUs, [&stream, &timed_out] {
+  auto timer = loop_.start_timer(int64_t{kAnswerMs} * 1000, [&stream, &timed_out] {
     timed_out = true;
     stream.interrupt();
   });
@@ -180,7 +189,7 @@ net::Task<void> Deadlocks::end_one(const Look& look, const std::vector<std::size
   Error error = make_error("40P01", "deadlock detected", "Retry the transaction.", waits + queries);
   log_info("router", "deadlock over groups, process {} is its victim: {}", victim.name, waits);
   context_.deadlocks.fetch_add(1, std::memory_order_relaxed);
-  context_.sessions.break_deadlock(victim.session->pid, std::move(error));
+  context_.sessions.break_deadlock(victim.session->pid, victim.session->query_start_us, std::move(error));
   // A commit is not cancelled by its session. Here it is known to wait for a lock, and not for a standby.
   if (!victim.session->committing.empty())
     for (const control::LockWait& wait : look.waits)

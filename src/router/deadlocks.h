@@ -44,7 +44,7 @@ class Deadlocks {
   control::Cluster& cluster_;
   std::map<catalog::GroupId, std::unique_ptr<pool::ServerConn>> connections_;
   bool looking_ = false;
-  int64_t last_used_us_ = 0;
+  int64_t last_used_us_ = 0, next_look_us_ = 0;
 };
 
 }  // namespace pgmosaic::router

@@ -95,6 +95,8 @@ net::Task<Status> HomeChanges::change_roles(const std::vector<std::string>& stat
 }
 
 net::Task<Status> HomeChanges::follow(const Guard& guard) {
+  auto home = co_await s_.backends_.get(s_.snapshot_->home);  // it may have been lost behind its answer
+  if (!home.ok()) co_return std::move(home.error());
   RoleChanges roles;
   s_.changed_schema_ = s_.changed_schema_ || guard.touches_memberships() || !guard.changes().empty();
   if (guard.touches_memberships()) {

@@ -234,6 +234,10 @@ net::Task<Status> IndexWork::run_in_block(std::string& out) {
 
 // To a server, every cancel is its user's.
 net::Task<Status> IndexWork::run(std::string& out) {
+  for (const catalog::Group& group : snapshot_->groups) {  // the commit before may have lost one
+    auto backend = co_await backends_.get(group.id);
+    if (!backend.ok()) co_return std::move(backend.error());
+  }
   Status status = co_await build(out);
   if (!status.ok() && status.error().sqlstate == "57014" && asked_to_stop()) co_return *stopped();
   co_return status;

@@ -83,6 +83,8 @@ net::Task<Status> TableFromQuery::fill_view(std::string& tag) {
   std::string rows;
   TableFromQuery filled(s_, into);
   CO_TRY(co_await filled.read_rows(source, rows));
+  auto still = co_await s_.backends_.get(s_.snapshot_->home);  // it may have been lost meanwhile
+  if (!still.ok()) co_return std::move(still.error());
   CO_TRY(co_await filled.copy_rows(rows));
   const std::string exchange =
       refresh_sql(oid, std::string("'") + kSource + "'::pg_catalog.regclass", view.concurrently);

@@ -200,12 +200,14 @@ net::Task<Status> Session::change_schema(const plan::Ddl& ddl, std::string& tag,
       co_await abort_transaction();
     }
     implicit_ = false;
-    if (status.ok() || status.error().sqlstate != "55P03" || client_gone_ || closing_) break;
+    const bool victim = deadlock_ && !status.ok() && status.error().sqlstate == "57014";
+    if (status.ok() || (!victim && status.error().sqlstate != "55P03") || client_gone_ || closing_) break;
     auto home = co_await backends_.get(snapshot_->home);
     bool again = false;
     if (home.ok()) again = co_await waits_for_ever(**home);
     backends_.release_idle();
     if (!again) break;
+    if (victim) deadlock_.reset();              // it has given way
     if (out_.size() > said) out_.resize(said);  // notices of the attempt
     co_await worker_.loop.sleep(patience.pause_us());
     if (cancelled_ || timed_out_) {

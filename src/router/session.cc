@@ -146,13 +146,18 @@ net::Task<void> Session::run() {
         }
         if (!go_on) break;
         if (failed_ && state_ == State::idle && backends_.in_transaction()) {
-          const bool flushed = co_await flush_out();
-          if (!flushed) break;
+          in_.own();
+          send_now({});
+          state_ = State::active;  // cancel() and terminate() reach it
+          active_since_us_ = worker_.loop.now_us();
           co_await backends_.fail_participants();
+          report_changes(backends_.first_group());  // settings went back
+          state_ = State::idle;
           drop_broken_backends();
         }
         if (sequences_change_ && state_ == State::idle && !backends_.in_transaction()) sequences_change_.reset();
         if (backends_.with_draws() != nullptr && state_ == State::idle) {
+          in_.own();
           const bool flushed = co_await flush_out();
           if (!flushed) break;
           state_ = State::active;  // cancel() reaches it
@@ -287,8 +292,11 @@ net::Task<void> Session::end() {
 void Session::cancel(std::unique_ptr<Error> deadlock) {
   if (admin_) admin_->cancel();
   if (state_ != State::active) return;
-  if (deadlock) deadlock_ = std::move(deadlock);
-  cancelled_ = true;
+  if (deadlock) {
+    deadlock_ = std::move(deadlock);
+  } else {
+    cancelled_ = true;
+  }
   backends_.cancel();
 }
 
@@ -376,7 +384,7 @@ SessionInfo Session::info() {
   result.query_start_us = active_since_us_;
   for (auto& backend : backends_.all()) result.backends.emplace_back(backend->group, backend->conn->pid);
   result.committing = backends_.committing();
-  result.began_us = backends_.began_us();
+  result.began_us = backends_.in_transaction() ? backends_.began_us() : active_since_us_;
   return result;
 }
 

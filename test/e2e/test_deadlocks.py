@@ -27,7 +27,7 @@ def endpoint(router):
 
 @pytest.fixture
 def accounts(endpoint):
-    """One account of each group but the home's, which shares its server."""
+    """One account of each group. The first one shares its server with the home."""
     groups = group_endpoints(endpoint)
     groups.pop("home")
     return [group.run("SELECT min(id) FROM account")[0][0] for _, group in sorted(groups.items())]
@@ -107,6 +107,18 @@ def test_as_postgres(oracle):
             errors = [error for error in (waiter.join() for waiter in waiters) if error]
             assert [(error.sqlstate, error.diag.message_primary) for error in errors] == [("40P01", "deadlock detected")]
             assert "waits for ShareLock on transaction" in errors[0].diag.message_detail
+
+
+def test_on_one_server(endpoint, accounts):
+    """The home's backends and those of the group beside it: their PostgreSQL does not know which belong together."""
+    endpoint.run("CREATE TABLE here (n int) WITH (table_type = 'local')", "INSERT INTO here VALUES (0)")
+    with blocks(endpoint, 2) as (old, young):
+        old.execute("UPDATE here SET n = 1")
+        young.execute(TAKE, (accounts[0],))
+        first, second = Waiter(old, GIVE, (accounts[0],)), Waiter(young, "UPDATE here SET n = 2")
+        assert isinstance(second.join(), psycopg.errors.DeadlockDetected)
+        assert first.join() is None
+        old.execute("ROLLBACK")
 
 
 def test_a_circle_of_three(endpoint, accounts):

@@ -213,3 +213,49 @@ def test_a_transaction_that_has_lost_a_group_sees_nothing_else_there(endpoint):
             connection.execute("SELECT 1")
         connection.execute("ROLLBACK")
     assert endpoint.run("SELECT count(*) FROM t WHERE id >= 100") == [(0,)]
+
+
+@pytest.mark.parametrize("fails", ["SELECT 1 / (v - v) FROM t", "SELECT 1 / (v - v) FROM t WHERE id = 1", "SELECT nothing"])
+def test_settings_of_a_failed_block(endpoint, oracle, fails):
+    """The client hears that they are what they were before, once: with the error or with ROLLBACK."""
+    answers = []
+    for side in (endpoint, oracle):
+        with side.connect() as connection:
+            before = connection.info.parameter_status("TimeZone")
+            if side is oracle:
+                connection.execute("CREATE TEMP TABLE t AS SELECT i AS id, i AS v FROM generate_series(1, 40) i")
+            for statement in ("BEGIN", "UPDATE t SET v = v", "SET TimeZone = 'Asia/Tokyo'"):
+                connection.execute(statement)
+            told = connection.info.parameter_status("TimeZone")
+            with pytest.raises(psycopg.Error) as failed:
+                connection.execute(fails)
+            connection.execute("ROLLBACK")
+            now = connection.info.parameter_status("TimeZone")
+            answers.append((told, now == before, failed.value.sqlstate, connection.execute("SHOW TimeZone").fetchone() == (before,)))
+    assert answers[0] == answers[1]
+    assert answers[0][:2] == ("Asia/Tokyo", True)
+
+
+def test_a_failed_block_lets_its_locks_go(endpoint):
+    """On all groups, as one PostgreSQL does, before its client says ROLLBACK."""
+    with endpoint.connect() as failed, endpoint.connect() as other:
+        other.execute("SET lock_timeout = '20s'")
+        failed.execute("BEGIN")
+        failed.execute("UPDATE t SET v = v WHERE id < 20")
+        failed.execute("SAVEPOINT a")
+        failed.execute("UPDATE t SET v = v WHERE id >= 20")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            failed.execute("SELECT 1 / (v - v) FROM t WHERE id = 30")
+        other.execute("UPDATE t SET v = v WHERE id >= 20")
+        failed.execute("ROLLBACK TO a")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("BEGIN")
+            other.execute("SET LOCAL lock_timeout = '100ms'")
+            other.execute("UPDATE t SET v = v WHERE id < 20")
+        other.execute("ROLLBACK")
+        failed.execute("RELEASE a")
+        with pytest.raises(psycopg.errors.UndefinedColumn):  # nobody but the router or the home sees it
+            failed.execute("SELECT nothing FROM t")
+        other.execute("UPDATE t SET v = v")
+        failed.execute("ROLLBACK")
+        assert failed.execute("SELECT count(*) FROM t").fetchone() == (40,)

@@ -42,12 +42,27 @@ def names_of(client):
     return names
 
 
+def described(body, names):
+    """A RowDescription field by field: a name and its neighbours can look like an OID, too."""
+    columns, position = [], 2
+    for _ in range(struct.unpack("!H", body[:2])[0]):
+        end = body.index(b"\0", position) + 1
+        table, number, kind, size, modifier, form = struct.unpack("!IHIhiH", body[end:end + 18])
+        columns.append((body[position:end], names.get(table, table), number, names.get(kind, kind), size, modifier, form))
+        position = end + 18
+    return columns
+
+
 def with_names(client, messages):
     """The transcript with names in place of OIDs, those inside binary values too."""
     names = names_of(client)
     told = []
     for kind, body in messages:
-        if kind in "TtD":
+        if not body:
+            told.append((kind, body))
+        elif kind == "T":
+            told.append((kind, described(body, names)))
+        elif kind in "tD":
             for oid, name in names.items():
                 body = body.replace(struct.pack("!I", oid), f"<{name}>".encode())
             told.append((kind, body))
@@ -138,5 +153,6 @@ def test_uncommitted_types_have_their_oids(sides):
     described = dict(with_names(client, messages))
     client.ask(query("ROLLBACK"))
     client.close()
-    assert b"<relation t>" in described["T"] and b"<type young[]>" in described["T"]
+    (_, relation, _, kind, *_), = described["T"]
+    assert (relation, kind) == ("relation t", "type young[]")
     assert b"<type young>" in described["D"]

@@ -53,7 +53,7 @@ def test_contributing_shows_the_arrows():
 
 def test_packages_are_listed_by_phase():
     lines = [line for line in (ROOT / "tools/packages.txt").read_text().splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"(build|run|test|bench|compat|fmt|tidy) +[a-z0-9.+|-]+", line) for line in lines)
+    assert all(re.fullmatch(r"(build|run|test|bench|soak|compat|fmt|tidy) +[a-z0-9.+|-]+", line) for line in lines)
 
 
 def test_nothing_names_a_home_directory():
