@@ -78,7 +78,11 @@ def on_both(peers, statements):
 
 def fill_accounts(peers):
     if not peers.direct.endpoint.run("SELECT 1 FROM pg_class WHERE relname = 'account'"):
-        on_both(peers, [ACCOUNT, f"INSERT INTO account SELECT i, 1000 FROM generate_series(1, {ACCOUNTS}) i"])
+        on_both(peers, [ACCOUNT])
+        for endpoint in (peers.router.endpoint, peers.direct.endpoint):
+            with endpoint.connect() as connection, connection.cursor().copy("COPY account FROM STDIN") as copy:
+                for number in range(1, ACCOUNTS + 1):
+                    copy.write_row((number, 1000))
         for server in [peers.direct, *peers.groups]:
             server.endpoint.run("VACUUM ANALYZE")
 
