@@ -135,3 +135,14 @@ def test_fault(bench, step, when, group, fault):
     # The others go on.
     assert bench.transact(refused=False) is None
     assert [now - then for now, then in zip(bench.balances(), sums)] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("group, when", [(1, "before"), (1, "after"), (2, "after")])
+def test_an_index_whose_commit_loses_a_group(bench, group, when):
+    """What builds it afterwards needs that group, too."""
+    armed = bench.proxies[group].arm(Fault(STEPS["finish"][0], "cut", when))
+    with bench.router.endpoint.connect() as connection:
+        connection.execute("CREATE INDEX CONCURRENTLY balances ON account (balance)")
+        assert armed.fired.is_set()
+        assert connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'balances'::regclass").fetchall() == [(True,)]
+        connection.execute("DROP INDEX balances")
