@@ -123,8 +123,9 @@ def soak(options, servers, router):
     if len(counted) != 1 or not clients.acknowledged <= max(counted) <= clients.attempts:
         found.append(f"counters {counted} after {clients.acknowledged} acknowledged of {clients.attempts} attempts")
     found += anomalies(ListAppend(router.endpoint, 3000, seed=options.seed).run(600 * PATIENCE))
-    print(f"{clients.transfers} transfers, {sum(clients.sums.values())} sums (fewest: {min(clients.sums.items(), key=lambda item: item[1])}), "
-          f"{clients.acknowledged} counts, {clients.errors} errors, strikes {chaos.counts}", flush=True)
+    fewest = min(clients.sums.items(), key=lambda item: item[1])
+    print(f"{clients.transfers} transfers, {sum(clients.sums.values())} sums (fewest: {fewest}), {clients.acknowledged} counts, "
+          f"{clients.errors} errors, strikes {chaos.counts}", flush=True)
     return found
 
 
