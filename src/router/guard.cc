@@ -173,7 +173,7 @@ net::Task<Status> Guard::read_unnoted(std::string_view locked) {
       "pg_catalog.pg_get_userbyid(c.relowner) = " +
       pool::quote_literal(role_) +
       " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL "
-      "pg_catalog.pgmosaic_columns(c.oid) t WHERE c.oid IN (" +
+      "pg_catalog.pgmosaic_columns(c.oid) t WHERE n.nspname <> 'pg_catalog' AND c.oid IN (" +
       oids + ")";
   auto rows = co_await home_.query(question);
   if (!rows.ok()) co_return std::move(rows.error());
