@@ -28,6 +28,7 @@ class CreateTablePlanner {
  private:
   Status choose_kind();
   void choose_key();
+  bool names_all_columns() const;
   Status check_key_types();
   Result<std::string> expressions() const;
   Status check_elements();
@@ -120,7 +121,8 @@ Status CreateTablePlanner::choose_kind() {
   bool sharded = keyed || type == "sharded" || (type.empty() && context_.default_sharded && !text_.partitioned);
   if (!sharded && (text_.shard_count || text_.colocate_with))
     return misuse(std::string(text_.shard_count ? "shard_count" : "colocate_with") + " is for sharded tables",
-                  "Add SHARD BY HASH (column).");
+                  type == "reference" ? "Every group has all rows of a reference table: leave it out."
+                                      : "Add SHARD BY HASH (column), or leave it out.");
   if (type == "reference") table_.kind = TableKind::reference;
   if (!sharded) return {};
   table_.key_columns = text_.key_columns;
@@ -136,11 +138,22 @@ Status CreateTablePlanner::choose_kind() {
   return {};
 }
 
+// None comes from elsewhere: INHERITS, OF, LIKE.
+bool CreateTablePlanner::names_all_columns() const {
+  const auto elements = each(create_->n_table_elts, create_->table_elts);
+  return create_->n_inh_relations == 0 && create_->of_typename == nullptr &&
+         std::none_of(elements.begin(), elements.end(),
+                      [](const Node* node) { return as<PgQuery__TableLikeClause>(node) != nullptr; });
+}
+
 Status CreateTablePlanner::check_key_types() {
   for (const std::string& key : table_.key_columns) {
     if (std::count(table_.key_columns.begin(), table_.key_columns.end(), key) > 1)
       return misuse("column \"" + key + "\" appears twice in the distribution key", "Name each column once.");
     const PgQuery__ColumnDef* definition = column(key);
+    if (definition == nullptr && names_all_columns())
+      return make_error("42703", "column \"" + key + "\" named in partition key does not exist",
+                        "SHARD BY names columns of the table.");
     catalog::Oid type = 0;
     KeyType known = definition == nullptr ? KeyType::unknown : classify_key_type(definition->type_name, type);
     // What the text does not tell (domains, %TYPE, LIKE, collations) the executor asks the home, once it has the table.

@@ -20,7 +20,9 @@ Distribution bad(std::string reason, std::string hint = {}) {
 const char* kJoinHint =
     "Join sharded tables on their distribution columns, pin them to one key, or make one a reference table.";
 const char* kSubqueryHint =
-    "Tie the sub-query to the outer row with an equality of the distribution columns, or pin all tables to one key.";
+    "Tie the sub-query to the outer row with an equality of the distribution columns, pin all tables to one key, or "
+    "run it "
+    "first, as a statement of its own.";
 
 bool grouping_sets(const Level* level) {
   for (const Node* node : each(level->select->n_group_clause, level->select->group_clause))
@@ -148,8 +150,9 @@ Distribution DistributionAnalysis::join(FromNode::Kind kind, Distribution left, 
   if (right.kind == Kind::replicated && (left.kind == Kind::replicated || kind != FromNode::Kind::full)) return left;
   if (left.kind == Kind::replicated && kind == FromNode::Kind::inner) return right;
   if (left.kind == Kind::replicated || right.kind == Kind::replicated)
-    return bad("an outer join or MERGE that keeps rows which every group has (reference table, function, VALUES)",
-               "Turn the join around so that the sharded table is the outer side, or pin it to one key.");
+    return bad(
+        "an outer join or MERGE that keeps rows which every group has (reference table, function, VALUES)",
+        "Pin the sharded table to one key (AND key = value), or turn the join around so that it is the outer side.");
   bool together = left.colocation != 0 && left.colocation == right.colocation && left.keys.size() == right.keys.size();
   for (size_t i = 0; together && i < left.keys.size(); ++i) {
     together = std::any_of(left.keys[i].begin(), left.keys[i].end(), [&](const KeyVar& a) {

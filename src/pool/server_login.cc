@@ -120,10 +120,12 @@ net::Task<Status> ServerConn::authenticate(const Credentials& credentials) {
             "Use method md5, which takes SCRAM as well, in that server's pg_hba.conf, or give the user "
             "the password again under password_encryption = 'scram-sha-256'.");
       if (credentials.password.empty() && credentials.keys.client_key.empty())
-        co_return make_error("28000",
-                             "the PostgreSQL at " + where(endpoint_) +
-                                 " asks for a password, the router has none for user \"" + credentials.user + "\"",
-                             "Let clients log in with scram-sha-256, so that the router can pass the login on.");
+        co_return make_error(
+            "28000",
+            "the PostgreSQL at " + where(endpoint_) + " asks for a password, the router has none for user \"" +
+                credentials.user + "\"",
+            "Clients of a router log in with scram-sha-256, so that it can pass the login on. Programs take "
+            "the password from their URL or PGPASSWORD.");
       bool plus = false;
       for (std::string_view name = reader.string(); !name.empty(); name = reader.string())
         if (name == pg::kScramSha256Plus) plus = true;

@@ -227,7 +227,8 @@ Result<catalog::Colocation> NewTables::colocation_for(const plan::Ddl::NewSharde
   const std::string other_schema = dot == std::string::npos ? schema : other.substr(0, dot);
   const catalog::Table* table = database_.find(other_schema, dot == std::string::npos ? other : other.substr(dot + 1));
   if (table == nullptr || table->kind != catalog::TableKind::sharded)
-    return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table");
+    return make_error("42P01", "colocate_with: \"" + other + "\" is not a sharded table",
+                      "Name a table that is sharded by hash; pgmosaic.tables lists them.");
   const catalog::Colocation& colocation = *database_.colocation(table->colocation);
   if (colocation.by_partition || colocation.computed || colocation.id >= catalog::kFirstSingleColocation)
     return make_error("42809", "colocate_with: \"" + other + "\" is not sharded by hash",

@@ -26,7 +26,7 @@ FAULTS = ("cut", "cut all", "stall", "kill the server", "kill the router", "kill
 CASES = [(step, when, group, fault) for step, (_, groups) in STEPS.items()
          for when, group, fault in itertools.product(("before", "after"), groups, FAULTS)]
 # All with `./x soak faults`; else such as meet every step, moment and fault.
-SHARE = CASES if os.environ.get("PGMOSAIC_ALL_FAULTS") else CASES[::5]
+SHARE = CASES if os.environ.get("PGMOSAIC_ALL_FAULTS") else CASES[::7]
 RESOLVED_S = 10  # once all parts can be reached
 FOREIGN = "foreign"
 

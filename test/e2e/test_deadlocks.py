@@ -249,7 +249,7 @@ def test_switched_off(make_server, make_router):
     one, two = (group.run("SELECT min(id) FROM account")[0][0] for group in groups.values())
     with blocks(router.endpoint, 2) as (old, young):
         for connection in (old, young):
-            connection.execute("SET lock_timeout = '3s'")
+            connection.execute("SET lock_timeout = '1s'")
         old.execute(TAKE, (one,))
         young.execute(TAKE, (two,))
         waiters = Waiter(old, GIVE, (two,)), Waiter(young, GIVE, (one,))

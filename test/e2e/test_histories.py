@@ -8,7 +8,7 @@ from harness.list_append import TABLE, ListAppend
 from harness.pair import databases
 from harness.processes import PATIENCE
 
-TRANSACTIONS = 1500
+TRANSACTIONS = 800
 
 
 def history_of(endpoint):
