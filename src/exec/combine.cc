@@ -148,7 +148,7 @@ net::Task<Result<GatherResult>> combine(std::vector<RowReader>& readers, const p
     if (error) break;
   }
   if (error) {
-    for (RowReader& reader : readers) co_await reader.finish();
+    for (RowReader& reader : readers) (void)(co_await reader.finish());
     co_return std::move(*error);
   }
   CO_TRY(check_loss(fields, loss));

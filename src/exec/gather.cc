@@ -42,7 +42,7 @@ class Gatherer {
     }
     if (!status.ok()) {
       // What the other groups still send is of no use.
-      for (RowReader& reader : readers_) co_await reader.finish();
+      for (RowReader& reader : readers_) (void)(co_await reader.finish());
       co_return std::move(status.error());
     }
     co_return std::move(result_);

@@ -229,10 +229,11 @@ net::Task<Status> RowReader::until_copy_out() {
   co_return Status{};
 }
 
-net::Task<void> RowReader::finish() {
+net::Task<Status> RowReader::finish() {
   for (;;) {
     auto event = co_await next();
-    if (!event.ok() || *event == Event::end) co_return;
+    if (!event.ok()) co_return std::move(event.error());
+    if (*event == Event::end) co_return Status{};
   }
 }
 

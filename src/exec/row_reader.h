@@ -58,7 +58,7 @@ class RowReader {
   // COPY TO STDOUT: the same for CopyOutResponse, which is the next event all the same.
   net::Task<Status> until_copy_out();
   // Reads what is left and drops it.
-  net::Task<void> finish();
+  net::Task<Status> finish();
 
  private:
   Backend* backend_;

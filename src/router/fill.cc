@@ -38,7 +38,7 @@ net::Task<Result<Answers>> ask_home(exec::Backend& home, std::string_view questi
     if (*event != exec::RowReader::Event::row) continue;
     pg::parse_data_row(reader.message().body, values);
     if ((bytes += reader.message().body.size() + kPerValue * values.size()) > kMostBytes) {
-      co_await reader.finish();
+      (void)(co_await reader.finish());
       co_return make_error("54000", "an INSERT of more rows than the router can keep",
                            "Insert them in several statements, or with COPY.");
     }

@@ -93,7 +93,16 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
   if (snapshots != nullptr) {
     Status agreed = co_await snapshots->check(readers);
     if (!agreed.ok()) {
-      for (exec::RowReader& reader : readers) co_await reader.finish();
+      Status failed;
+      for (exec::RowReader& reader : readers) {
+        Status ended = co_await reader.finish();
+        if (!ended.ok() && failed.ok()) failed = std::move(ended);
+      }
+      // An error has aborted the client's own block: there is no other attempt, and it is what the client hears.
+      if (!failed.ok() && snapshots->in_block()) {
+        snapshots->give_up();
+        co_return std::move(failed.error());
+      }
       co_return std::move(agreed.error());
     }
   }

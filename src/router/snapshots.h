@@ -34,6 +34,8 @@ class SnapshotAttempts {
   // Behind sending the statement. After an error the readers must be finished.
   net::Task<Status> check(std::vector<exec::RowReader>& readers);
   bool again() const { return again_; }
+  bool in_block() const { return place_ == Place::block; }
+  void give_up() { again_ = false; }
   // Before the next attempt; for an own one outside of a transaction.
   net::Task<void> wait();
 

@@ -200,6 +200,19 @@ def test_the_first_statement_is_a_write(endpoint, before, prepare):
             assert connection.execute("SELECT * FROM pg_listening_channels()").fetchall() == [("untorn",)]
 
 
+@pytest.mark.parametrize("statement", ["SELECT 1 / (balance - balance) FROM account",
+                                       "CREATE TABLE made AS SELECT 1 / (balance - balance) AS x FROM account"])
+def test_the_error_of_a_block_is_the_statements(endpoint, statement):
+    """Also where its snapshots did not agree: there is no other attempt in a block that has failed."""
+    with Bank(endpoint) as bank, endpoint.connect(autocommit=True) as connection:
+        while bank.done < 300 and not bank.problems:
+            connection.execute("BEGIN")
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                connection.execute(statement, prepare=True)
+            connection.execute("ROLLBACK")
+    assert bank.problems == []
+
+
 def test_a_block_sees_its_own_changes(endpoint):
     for level in ("READ COMMITTED", "REPEATABLE READ"):
         with endpoint.connect(autocommit=True) as connection:
