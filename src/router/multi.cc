@@ -99,7 +99,7 @@ net::Task<Result<exec::GatherResult>> read_parts(const plan::Plan& plan, const E
         if (!ended.ok() && failed.ok()) failed = std::move(ended);
       }
       // An error has aborted the client's own block: there is no other attempt, and it is what the client hears.
-      if (!failed.ok() && snapshots->in_block()) {
+      if (!failed.ok() && snapshots->again() && snapshots->in_block()) {
         snapshots->give_up();
         co_return std::move(failed.error());
       }
