@@ -21,8 +21,7 @@ const char* kJoinHint =
     "Join sharded tables on their distribution columns, pin them to one key, or make one a reference table.";
 const char* kSubqueryHint =
     "Tie the sub-query to the outer row with an equality of the distribution columns, pin all tables to one key, or "
-    "run it "
-    "first, as a statement of its own.";
+    "run it first, as a statement of its own.";
 
 bool grouping_sets(const Level* level) {
   for (const Node* node : each(level->select->n_group_clause, level->select->group_clause))

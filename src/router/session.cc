@@ -152,6 +152,7 @@ net::Task<void> Session::run() {
           active_since_us_ = worker_.loop.now_us();
           co_await backends_.fail_participants();
           report_changes(backends_.first_group());  // settings went back
+          watch_parameters();                       // told once
           state_ = State::idle;
           drop_broken_backends();
         }
