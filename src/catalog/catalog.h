@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "catalog/sequences.h"
+#include "catalog/view_definitions.h"
 #include "pg/oid_map.h"
 
 namespace pgmosaic::catalog {
@@ -92,7 +93,7 @@ struct Table {
   Oid partition_of = 0;      // the table whose partition it is
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
-  bool has_statement_triggers = false;
+  bool has_statement_triggers = false;  // a view: what happens to writes is not PostgreSQL's own way (triggers, rules)
   bool foreign = false;
   // A transaction that reads or writes it cannot be prepared: a foreign table, rules that NOTIFY, a view over these.
   bool not_preparable = false;
@@ -186,6 +187,7 @@ struct Database {
   bool special_tables = false;  // some are not_preparable or taint
   UserTypes types;
   Sequences sequences;
+  mutable ViewDefinitions view_definitions;
   uint64_t identities = 0;  // hash over names and OIDs of tables and types: equal ones have equal `oid_maps`
   std::shared_ptr<const OidMaps> oid_maps = std::make_shared<const OidMaps>();
 

@@ -30,7 +30,8 @@ constexpr const char* kEndLook = "ROLLBACK TO SAVEPOINT pgmosaic_look; RELEASE S
 constexpr const char* kTables = R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
-               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND (t.tgtype & 1) = 0),
+               WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND ((t.tgtype & 1) = 0 OR c.relkind = 'v'))
+         OR c.relkind = 'v' AND EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
        c.relrowsecurity,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
                  AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')

@@ -27,6 +27,7 @@ Instance& Statement::add_instance(Level* level, int region) {
   Instance& instance = instances.emplace_back();
   instance.id = static_cast<int>(instances.size()) - 1;
   instance.region = region;
+  instance.in_view = inside_views_ > 0;
   level->instances.push_back(instance.id);
   return instance;
 }
@@ -35,6 +36,7 @@ const catalog::Table* Statement::find_table(const PgQuery__RangeVar* range) cons
   std::string_view schema = text_of(range->schemaname), name = text_of(range->relname);
   if (context.database == nullptr) return nullptr;
   if (!schema.empty()) return context.database->find(schema, name);
+  if (inside_views_ > 0) return nullptr;
   if (context.temporary != nullptr && context.temporary->contains(name)) return nullptr;
   for (const std::string& candidate : context.search_path)
     if (auto* table = context.database->find(candidate, name)) return table;

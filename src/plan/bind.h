@@ -16,6 +16,7 @@
 #include "plan/plan.h"
 #include "plan/planner.h"
 #include "sql/ast.h"
+#include "sql/parse.h"
 #include "sql/shape.h"
 
 namespace pgmosaic::plan {
@@ -51,7 +52,8 @@ struct Instance {
   Level* level = nullptr;
   std::vector<OutputColumn> columns;
   bool columns_known = true;
-  bool hidden = false;  // inside a join that has an alias of its own
+  bool in_view = false;  // the statement does not name it
+  bool hidden = false;   // inside a join that has an alias of its own
   bool lateral = false;
   int region = -1;
   std::string display;  // for messages
@@ -154,6 +156,8 @@ class Statement {
   void bind_from(Level* level, size_t count, sql::Node* const* items);
   // MERGE: the source keeps its rows, the target is the nullable side of a join on `condition`.
   Instance& bind_merge(Level* level, const PgQuery__MergeStmt* merge);
+  // The target of UPDATE or DELETE: a view is bound as its query where PostgreSQL writes to its table by itself.
+  Instance& add_target(Level* level, const PgQuery__RangeVar* range);
   // Conditions and sub-queries of an expression. bind_where also discharges regions.
   void bind_where(Level* level, const sql::Node* where);
   void bind_expression(Level* level, const sql::Node* expression, bool positive = false);
@@ -188,8 +192,9 @@ class Statement {
   std::deque<Instance> instances;
   std::deque<Level> levels;
   // What was seen anywhere in the statement.
-  std::vector<int> sharded;              // instances
-  std::vector<std::string> home_tables;  // display names of home relations
+  std::vector<int> sharded;                // instances
+  std::vector<sql::ParseTree> view_trees;  // of views that are bound as their queries
+  std::vector<std::string> home_tables;    // display names of home relations
   std::vector<std::string> temporary_tables;
   bool reads_reference = false;
   bool row_locks = false;
@@ -209,6 +214,7 @@ class Statement {
   std::unique_ptr<FromNode> bind_derived(Level* level, Level* inner_level, const PgQuery__Alias* alias, int region,
                                          bool lateral);
   std::unique_ptr<FromNode> bind_cte(Level* level, const PgQuery__RangeVar* range, const CteScope* scope, int region);
+  bool bind_view(Instance& view);  // false: its query is not known
   std::unique_ptr<FromNode> bind_free(Level* level, const PgQuery__Alias* alias, int region);
   void bind_inserted(Level* level, const PgQuery__InsertStmt* insert);
   Level* bind_dml_cte(const sql::Node* query, Level* parent, const CteScope* ctes);
@@ -234,7 +240,7 @@ class Statement {
   std::deque<CteScope> cte_scopes_;
   mutable std::map<int, std::map<int, uint32_t>> parameter_uses_;  // parameter -> location -> family
   std::map<int, std::set<int>> parameter_locations_;
-  int depth_ = 0;
+  int depth_ = 0, inside_views_ = 0;
 
  public:
   void count_parameters(const sql::Node* root);

@@ -99,7 +99,9 @@ std::unique_ptr<FromNode> Statement::bind_item(Level* level, const Node* item, i
     if (text_of(range->schemaname).empty())
       for (const CteScope* scope = level->ctes; scope != nullptr; scope = scope->outer)
         if (text_of(scope->cte->ctename) == text_of(range->relname)) return bind_cte(level, range, scope, region);
-    return leaf_of(add_table(level, range, region), region);
+    Instance& table = add_table(level, range, region);
+    if (table.placement == Instance::Placement::sharded_view) bind_view(table);
+    return leaf_of(table, region);
   }
   if (auto* sub = as<PgQuery__RangeSubselect>(item)) {
     auto* select = as<PgQuery__SelectStmt>(sub->subquery);

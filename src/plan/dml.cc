@@ -3,6 +3,7 @@
 
 #include "plan/function_traits.h"
 #include "plan/planning.h"
+#include "plan/view_targets.h"
 
 namespace pgmosaic::plan {
 
@@ -79,9 +80,22 @@ bool plan_reference_write(Planning& p, Level* level) {
   return true;
 }
 
+// The table that is written: under a view the one of the view's query. Null: refused.
+const Instance* written_table(Planning& p, const Instance& target) {
+  if (target.placement != Placement::derived) return &target;
+  const Instance* base = base_table(p.statement, target);
+  if (base == nullptr)
+    p.plan = unsupported("a write to the view \"" + target.display + "\", which is not of one sharded table alone",
+                         "Write to the tables under it.");
+  return base;
+}
+
 // What UPDATE, DELETE and MERGE share once everything is bound. `target` is the table that is written.
-void finish_write(Planning& p, Level* level, const Instance& target, size_t n_returning) {
+void finish_write(Planning& p, Level* level, const Instance& named, size_t n_returning) {
   p.distribution.run(level);
+  const Instance* written = written_table(p, named);
+  if (written == nullptr) return;
+  const Instance& target = *written;
   Plan& plan = p.plan;
   plan.effects.writes = true;
   plan.returns_rows = n_returning > 0;
@@ -221,17 +235,40 @@ static std::string default_in_merge(const catalog::Table* table, const PgQuery__
   return {};
 }
 
+// UPDATE of a view: what only the table itself tells.
+static bool writes_to_key(const Statement& s, const Instance& view, const PgQuery__UpdateStmt* update) {
+  const Instance* base = base_table(s, view);
+  bool found = false;
+  for (const Node* node : each(update->n_target_list, update->target_list)) {
+    walk(node, [&](const Message* message) {
+      found = found || as<PgQuery__SetToDefault>(message) != nullptr;
+      return !found;
+    });
+    auto* assignment = as<PgQuery__ResTarget>(node);
+    if (assignment == nullptr || base == nullptr) continue;
+    const Var column = base_of(s, Var{view.id, view.table->column_index(text_of(assignment->name))});
+    const auto& keys = base->table->key_columns;
+    found = found || std::find(keys.begin(), keys.end(), column.column) != keys.end();
+  }
+  return found;
+}
+
 void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   Statement& s = p.statement;
   Level* level = s.new_level(nullptr, nullptr);
   level->ctes = s.bind_with(update->with_clause, nullptr, nullptr);
-  Instance& target = s.add_table(level, update->relation, -1);
+  Instance& target = s.add_target(level, update->relation);
   level->from.push_back(target_leaf(target));
   s.bind_from(level, update->n_from_clause, update->from_clause);
   s.bind_where(level, update->where_clause);
   for (const Node* node : each(update->n_target_list, update->target_list))
     if (auto* assignment = as<PgQuery__ResTarget>(node)) s.bind_expression(level, assignment->val);
   s.bind_targets(level, update->n_returning_list, update->returning_list);
+  if (target.placement == Placement::derived && writes_to_key(s, target, update)) {
+    p.plan =
+        unsupported("UPDATE of a view that sets the distribution column or a DEFAULT", "Update the table under it.");
+    return;
+  }
   const std::string key = changed_key(s, level, target, update->n_target_list, update->target_list);
   KeyTuple constants;
   if (!key.empty()) constants = constant_key(p, level, target, update);
@@ -250,7 +287,7 @@ void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {
   Statement& s = p.statement;
   Level* level = s.new_level(nullptr, nullptr);
   level->ctes = s.bind_with(remove->with_clause, nullptr, nullptr);
-  Instance& target = s.add_table(level, remove->relation, -1);
+  Instance& target = s.add_target(level, remove->relation);
   level->from.push_back(target_leaf(target));
   s.bind_from(level, remove->n_using_clause, remove->using_clause);
   s.bind_where(level, remove->where_clause);

@@ -4,6 +4,7 @@
 
 #include "plan/ddl_checks.h"
 #include "plan/function_traits.h"
+#include "plan/moments.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
 
@@ -29,9 +30,9 @@ void add_effects(const catalog::Table* table, Effects& effects) {
   effects.taints = effects.taints || table->taints;
 }
 
-void scan_functions(Planning& p) {
+void scan_functions(Planning& p, const Node* root) {
   auto* database = p.context.database;
-  walk(p.root, [&](const Message* message) {
+  walk(root, [&](const Message* message) {
     if (auto* range = as<PgQuery__RangeVar>(message); range != nullptr && database->special_tables)
       add_effects(lookup(p.context, range), p.plan.effects);
     if (auto* typecast = as<PgQuery__TypeCast>(message); typecast != nullptr && typecast->type_name != nullptr) {
@@ -109,15 +110,30 @@ static void add_windows(Planning& p) {
 std::string tables_of(const Statement& statement) {
   std::set<std::string> names;
   for (const Instance& instance : statement.instances)
-    if (instance.table != nullptr &&
-        (instance.placement == Instance::Placement::sharded || instance.placement == Instance::Placement::reference))
+    if (instance.table != nullptr && !instance.in_view && instance.placement != Instance::Placement::home)
       names.insert(quote_identifier(instance.table->schema) + "." + quote_identifier(instance.table->name));
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   return list;
 }
 
+// What the queries of views call, as if the statement did. False: refused.
+static bool scan_views(Planning& p) {
+  for (const ParseTree& view : p.statement.view_trees) {
+    if (auto error = touching_shards(view.statement(), p.context.database)) {
+      p.plan = unsupported(std::move(*error));
+      return false;
+    }
+    scan_functions(p, view.statement());
+    if (names_moment(view.statement(), p.context.database))
+      forbid_several_groups(p, "a view that asks for the time, which every group would tell for itself",
+                            "Leave now() and its kin out of the view, and write them into the query of it.");
+  }
+  return true;
+}
+
 void choose_target(Planning& p) {
+  if (!scan_views(p)) return;
   Statement& s = p.statement;
   Plan& plan = p.plan;
   Target& target = plan.target;

@@ -330,7 +330,7 @@ Plan FillPlanner::made(std::vector<Node*> rows, bool overriding) {
 // What the client is told of its columns and parameters is of the statement as it is.
 static Plan around_fill(Plan plan, const PgQuery__InsertStmt* insert, const Node* root, const PlanContext& context) {
   Planning p("", context, root);
-  scan_functions(p);
+  scan_functions(p, p.root);
   plan.kind = PlanKind::fill;
   plan.command = "INSERT";
   plan.returns_rows = insert->n_returning_list > 0;

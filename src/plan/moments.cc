@@ -33,6 +33,8 @@ Kind kind_of(const Message* message, const catalog::Database* database) {
   return of_row ? none : age;
 }
 
+}  // namespace
+
 bool names_moment(const Node* root, const catalog::Database* database) {
   bool found = false;
   walk(root, [&](const Message* message) {
@@ -41,6 +43,8 @@ bool names_moment(const Node* root, const catalog::Database* database) {
   });
   return found;
 }
+
+namespace {
 
 bool default_names_moment(const catalog::Column& column, const catalog::Database* database) {
   if (column.generated || column.sequence != 0 || column.default_sql.empty()) return false;

@@ -20,6 +20,9 @@ struct Moment {
       statement;  // now() and statement_timestamp(), with their zone, as every DateStyle reads them
 };
 
+// now() or one of its kin is called in it.
+bool names_moment(const sql::Node* root, const catalog::Database* database);
+
 // Sets Plan::moments and Fill::splits_moments.
 void note_moments(Plan& plan, const sql::Node* root, const PlanContext& context);
 

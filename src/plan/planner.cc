@@ -146,7 +146,7 @@ Plan plan_tree(std::string_view sql, const Node* root, const PlanContext& contex
   if (auto plan = plan_fill(sql, root, context, false)) return std::move(*plan);
 
   Planning p(sql, context, root);
-  scan_functions(p);
+  scan_functions(p, p.root);
   if (auto* select = as<PgQuery__SelectStmt>(root)) {
     plan_select(p, select);
   } else if (auto* insert = as<PgQuery__InsertStmt>(root)) {

@@ -26,6 +26,8 @@ struct PlanContext {
   bool comparable_output = true;
   // Temporary relations of the session that hide all others of their name where no schema is given. Null: it has none.
   const std::set<std::string, std::less<>>* temporary = nullptr;
+  // Gets the views whose definitions the planner has not found in `database`: put them there and plan again.
+  std::vector<catalog::Oid>* unread_views = nullptr;
   // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
   std::vector<catalog::Oid> parameter_types;
 };

@@ -43,7 +43,7 @@ Plan unsupported(std::string message, std::string hint);
 // effects.cc
 // Refuses objects of the database that read what the router has in place of a PostgreSQL.
 void refuse_session_views(Plan& plan, const sql::Node* root);
-void scan_functions(Planning& p);
+void scan_functions(Planning& p, const sql::Node* root);
 void add_effects(const catalog::Table* table, Effects& effects);  // of a table that is read or written; null: none
 // Of a statement that is bound; see Plan::result_signature.
 uint64_t result_signature(const Planning& p);

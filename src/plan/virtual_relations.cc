@@ -183,7 +183,7 @@ std::optional<Plan> plan_virtual_relations(std::string_view /*sql*/, const Node*
 
   Planning p(*sql, context, tree->statement());
   p.statement.constants_by_value = true;
-  scan_functions(p);
+  scan_functions(p, p.root);
   if (auto* select = as<PgQuery__SelectStmt>(tree->statement())) {
     plan_select(p, select);
   } else if (auto* insert = as<PgQuery__InsertStmt>(tree->statement())) {

@@ -100,7 +100,8 @@ net::Task<Result<TableFromQuery::Source>> TableFromQuery::source() {
   if (from.like) co_return source;
   if (!from.execute) {
     source.sql = from.query;
-    source.plan = s_.plan_text(source.sql, {});
+    const std::vector<pg::Oid> no_types;
+    CO_TRY_ASSIGN(source.plan, co_await s_.plan_query(source.sql, no_types));
     if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
     const plan::Target::Kind where = source.plan->target.kind;
     const bool filled = !source.plan->virtual_relations.empty() && !from.explain &&

@@ -148,7 +148,8 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
                          "Leave out SCROLL and fetch forward, or restrict the query to one key.");
   if (cursors_.contains(command.name)) co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
   const std::string query = inner->rewritten_sql;
-  const plan::PlanPtr plan = plan_text(query, {});
+  const std::vector<pg::Oid> no_types;
+  CO_TRY_ASSIGN(const plan::PlanPtr plan, co_await plan_query(query, no_types));
   Execution own;
   own.sql = query;
   sql::scan_shape(query, own.shape);

@@ -219,7 +219,8 @@ net::Task<Status> Session::on_parse(std::string_view body) {
     statement->old_strings = plan_settings_ && plan_settings_->old_strings;
   }
   last_query_.assign(statement->sql, 0, kRememberedBytes);
-  Status planned = known ? Status() : plan_prepared(*statement);
+  Status planned;
+  if (!known) planned = co_await plan_prepared(*statement);
   if (!planned.ok() && state.batch.empty()) co_return co_await refuse(statement->sql, std::move(planned.error()));
   if (!planned.ok()) co_return planned;
   if (failed_ && !allowed_in_failed_transaction(*statement->plan)) co_return in_failed_transaction();
@@ -242,11 +243,11 @@ net::Task<Status> Session::on_parse(std::string_view body) {
 }
 
 // Plans a prepared statement under the current context; the shape cache serves statements parsed again and again.
-Status Session::plan_prepared(Prepared& statement) {
+net::Task<Status> Session::plan_prepared(Prepared& statement) {
   if (plan::split_statements(statement.sql).size() > 1)
-    return make_error("42601", "cannot insert multiple commands into a prepared statement");
+    co_return make_error("42601", "cannot insert multiple commands into a prepared statement");
   sql::scan_shape(statement.sql, worker_.shape);
-  CachedPlan cached = plan_of(statement.sql, statement.types, true);
+  CO_TRY_ASSIGN(CachedPlan cached, co_await plan_of(statement.sql, statement.types, true));
   statement.has_literals = !worker_.shape.complete || !worker_.shape.literals.empty();
   statement.plan = std::move(cached.plan);
   statement.leaves = std::move(cached.leaves);
@@ -254,9 +255,9 @@ Status Session::plan_prepared(Prepared& statement) {
   statement.parsed = false;
   statement.row_oids = Prepared::RowOids::unknown;
   if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
-  if (statement.plan->kind != plan::PlanKind::unsupported) return {};
+  if (statement.plan->kind != plan::PlanKind::unsupported) co_return Status{};
   statement.context = 0;  // whoever runs it again is told again
-  return Error(*statement.plan->error);
+  co_return Error(*statement.plan->error);
 }
 
 // A statement that some session has parsed without a name under this very context; null: none.
@@ -359,7 +360,7 @@ net::Task<Status> Session::renew(PreparedPtr& statement) {
   CO_TRY(co_await refresh_context_for(statement->sql));
   if (statement->context == plan_context_id_) co_return Status{};
   if (!statement->wire_name.empty()) {
-    CO_TRY(plan_prepared(*statement));
+    CO_TRY(co_await plan_prepared(*statement));
     name_on_groups(*statement);
     Status same = check_result(*statement);
     if (same.ok() || !ext().batch.empty()) co_return same;
@@ -372,7 +373,7 @@ net::Task<Status> Session::renew(PreparedPtr& statement) {
   renewed->sql = statement->sql;
   renewed->types = statement->types;
   renewed->old_strings = statement->old_strings;
-  CO_TRY(plan_prepared(*renewed));
+  CO_TRY(co_await plan_prepared(*renewed));
   renewed->result_signature = statement->result_signature;
   CO_TRY(check_result(*renewed));
   keep_unnamed(renewed);

@@ -150,7 +150,8 @@ net::Task<Status> Session::run_filled(const plan::Plan& plan, const Execution& a
                            "Use client_encoding UTF8, or give the values of sequences and of the distribution column.");
     execution.sql = text;
     sql::scan_shape(text, worker_.shape);
-    made = plan_of(text, asked.types, asked.extended()).plan;
+    CO_TRY_ASSIGN(CachedPlan planned, co_await plan_of(text, asked.types, asked.extended()));
+    made = std::move(planned.plan);
     next = made.get();
     if (no_rows) break;
   }

@@ -58,7 +58,8 @@ net::Task<Status> TableFromQuery::fill_view(std::string& tag) {
   Source source;
   source.sql = known->rows[0][1].value_or("");
   while (source.sql.ends_with(';')) source.sql.pop_back();
-  source.plan = s_.plan_text(source.sql, {});
+  const std::vector<pg::Oid> no_types;
+  CO_TRY_ASSIGN(source.plan, co_await s_.plan_query(source.sql, no_types));
   if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
   const plan::Target::Kind where = source.plan->target.kind;
   if (where == plan::Target::Kind::home || where == plan::Target::Kind::any) co_return co_await at_home(refresh, tag);

@@ -47,7 +47,8 @@ net::Task<Status> Session::run_at_moment(const plan::Plan& plan, Execution& aske
   execution.types = asked.types;
   execution.describe = asked.describe;
   sql::scan_shape(text, worker_.shape);
-  const plan::PlanPtr made = plan_of(text, asked.types, asked.extended()).plan;
+  CO_TRY_ASSIGN(const CachedPlan planned, co_await plan_of(text, asked.types, asked.extended()));
+  const plan::PlanPtr& made = planned.plan;
   if (made->kind == plan::PlanKind::unsupported) co_return Error(*made->error);
   sql::scan_shape(text, execution.shape);
   execution.values = values_of(text, execution.shape, asked.bind, *made);

@@ -2,6 +2,7 @@
 #include "router/layout.h"
 #include "router/router_calls.h"
 #include "router/session.h"
+#include "router/view_definitions.h"
 #include "router/worker.h"
 #include "sql/layout.h"
 #include "sql/tokens.h"
@@ -172,13 +173,13 @@ plan::PlanContext Session::plan_context(const std::vector<pg::Oid>& types) const
 
 // The plan of a statement whose shape is in worker_.shape, from the cache or made now. `prepared`: its literals cannot
 // be had from the statement's text later.
-CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared) {
+net::Task<Result<CachedPlan>> Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared) {
   const sql::Shape& shape = worker_.shape;
   if (auto error = check_encoding(*plan_settings_, sql, shape)) {
     auto refused = std::make_shared<plan::Plan>();
     refused->kind = plan::PlanKind::unsupported;
     refused->error = std::move(error);
-    return CachedPlan(std::move(refused));
+    co_return CachedPlan(std::move(refused));
   }
   uint32_t context = plan_context_id_;
   if (std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type != 0; })) {
@@ -189,20 +190,41 @@ CachedPlan Session::plan_of(std::string_view sql, const std::vector<pg::Oid>& ty
   const CachedPlan* found = shape.complete ? worker_.plans.find(sql, shape, context) : nullptr;
   if (found != nullptr && !(prepared && found->plan->rewritten_literals)) {
     WorkerStats::add(worker_.stats.plan_hits);
-    return *found;
+    co_return *found;
   }
-  CachedPlan made(plan_text(sql, types));
+  CO_TRY_ASSIGN(plan::PlanPtr planned, co_await plan_query(sql, types));
+  CachedPlan made(std::move(planned));
+  // Where views were read another session may have used the worker's shape.
+  sql::scan_shape(sql, worker_.shape);
   if (made.plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, context, made);
-  return made;
+  co_return made;
 }
 
-plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types) {
+// Plans it, and before that reads the definitions of the views in it: one round for each depth of views over views.
+net::Task<Result<plan::PlanPtr>> Session::plan_query(std::string_view sql, const std::vector<pg::Oid>& types) {
+  while (true) {
+    std::vector<pg::Oid> unread;
+    plan::PlanPtr plan = plan_text(sql, types, &unread);
+    if (unread.empty()) co_return plan;
+    exec::Backend* home = backends_.held(snapshot_->home);
+    const bool usable = home != nullptr && home->begun && !failed_ && home->conn->idle() && home->conn->alive() &&
+                        !home->conn->open_batch();
+    if (failed_) co_return plan;
+    const std::shared_ptr<const catalog::Database> database(snapshot_, database_);
+    CO_TRY(co_await read_views(backends_, snapshot_->home, usable ? home : nullptr, database, std::move(unread)));
+  }
+}
+
+plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types,
+                                 std::vector<pg::Oid>* unread_views) {
   WorkerStats::add(worker_.stats.plan_misses);
   if (sql::is_layout_command(sql)) return std::make_shared<const plan::Plan>(plan_layout_command(sql));
   auto plan = std::make_shared<plan::Plan>();
   auto text = with_layout({*worker_.context.control, *database_, backends_.user()}, sql);
   if (text.ok()) {
-    *plan = plan::plan_statement(*text, plan_context(types));
+    plan::PlanContext context = plan_context(types);
+    context.unread_views = unread_views;
+    *plan = plan::plan_statement(*text, context);
   } else {
     plan->kind = plan::PlanKind::unsupported;
     plan->error = std::move(text.error());

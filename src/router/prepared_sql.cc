@@ -72,7 +72,7 @@ net::Task<Status> PreparedSql::prepare(const plan::SessionCommand& command, std:
     for (const auto& oid : rows->rows[0])
       statement->types.push_back(conn.type_at_home(static_cast<pg::Oid>(std::stoul(*oid))));
   }
-  CO_TRY(s_.plan_prepared(*statement));
+  CO_TRY(co_await s_.plan_prepared(*statement));
   s_.name_on_groups(*statement);
   // A PostgreSQL checks it now, as PREPARE would.
   if (statement->plan->kind != plan::PlanKind::session) {

@@ -39,7 +39,6 @@ class CopySplitter;
 namespace pgmosaic::router {
 
 struct Execution;
-struct Split;
 
 class Session {
  public:
@@ -97,8 +96,9 @@ class Session {
   net::Task<Status> refresh_context_for(std::string_view sql);  // the last one has to do for what may mend it
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
-  CachedPlan plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
-  plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types);
+  net::Task<Result<CachedPlan>> plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
+  plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types, std::vector<pg::Oid>* unread = {});
+  net::Task<Result<plan::PlanPtr>> plan_query(std::string_view sql, const std::vector<pg::Oid>& types);
   bool context_current();
   exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
                          const plan::Plan& plan) const;
@@ -185,7 +185,7 @@ class Session {
   net::Task<Status> on_close(std::string_view body);
   net::Task<Status> upgrade_batch(bool implicit);
   net::Task<Result<std::vector<pg::Oid>>> parameter_types(Prepared& statement, std::size_t count);
-  Status plan_prepared(Prepared& statement);
+  net::Task<Status> plan_prepared(Prepared& statement);
   net::Task<Status> check_bind(Prepared& statement, const pg::BindMessage& bind);
   exec::GroupId any_group();
   net::Task<bool> on_sync();
@@ -210,8 +210,8 @@ class Session {
   ExtendedState& ext();
   // --- multi.cc: several groups; moments.cc; fill.cc; router_calls.cc; schema.cc ---
   net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
-  net::Task<Status> run_parts(const plan::Plan& plan, const Execution& execution, const std::vector<Split>& parts,
-                              std::vector<std::size_t> order);
+  net::Task<Status> run_parts(const plan::Plan& plan, const Execution& execution,
+                              const std::vector<struct Split>& parts, std::vector<std::size_t> order);
   net::Task<Status> end_own_transaction(Status status, bool commit_sent = false);
   net::Task<Status> run_key_change(const plan::Plan& plan, Execution& execution);  // move_rows.cc
   bool needs_moment(const plan::Plan& plan, const exec::Resolution& where);

@@ -253,13 +253,15 @@ net::Task<Status> Session::run_statement(std::string_view sql) {
   if (!ready.ok() && begins_block(sql) && !backends_.in_transaction()) begin_transaction("BEGIN", false);
   if (!ready.ok()) co_return ready;
   sql::scan_shape(sql, worker_.shape);
-  plan::PlanPtr plan = plan_of(sql, {}, false).plan;
-  if (plan->unknown_names) {
+  const std::vector<pg::Oid> no_types;
+  CO_TRY_ASSIGN(CachedPlan cached, co_await plan_of(sql, no_types, false));
+  if (cached.plan->unknown_names) {
     CO_TRY(co_await enter_names());
     CO_TRY(co_await refresh_context());
     sql::scan_shape(sql, worker_.shape);
-    plan = plan_of(sql, {}, false).plan;
+    CO_TRY_ASSIGN(cached, co_await plan_of(sql, no_types, false));
   }
+  const plan::PlanPtr plan = std::move(cached.plan);
   last_plan_ = plan_kind_name(plan->kind);
   if (failed_ && plan->kind != plan::PlanKind::unsupported && !allowed_in_failed_transaction(*plan))
     co_return in_failed_transaction();
