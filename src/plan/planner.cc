@@ -114,7 +114,7 @@ static std::optional<std::string> without_only(const Node* root, const PlanConte
 static bool compares_tableoid(const Node* root, const PlanContext& context) {
   const bool runs = as<PgQuery__SelectStmt>(root) != nullptr || as<PgQuery__InsertStmt>(root) != nullptr ||
                     as<PgQuery__UpdateStmt>(root) != nullptr || as<PgQuery__DeleteStmt>(root) != nullptr ||
-                    as<PgQuery__MergeStmt>(root) != nullptr;
+                    as<PgQuery__MergeStmt>(root) != nullptr || as<PgQuery__ViewStmt>(root) != nullptr;
   if (!runs || !names_tableoid(root)) return false;
   bool leaves = false, compares = false;
   walk(root, [&](const Message* message) {

@@ -181,12 +181,14 @@ net::Task<Result<CachedPlan>> Session::plan_of(std::string_view sql, const std::
     refused->error = std::move(error);
     co_return CachedPlan(std::move(refused));
   }
-  uint32_t context = plan_context_id_;
-  if (std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type != 0; })) {
+  const bool typed = std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type != 0; });
+  auto context_id = [&] {
+    if (!typed) return plan_context_id_;
     std::string description = "types " + std::to_string(plan_context_id_);
     for (pg::Oid type : types) description += " " + std::to_string(type);
-    context = worker_.plans.context_id(description);
-  }
+    return worker_.plans.context_id(description);
+  };
+  const uint32_t context = context_id();
   const CachedPlan* found = shape.complete ? worker_.plans.find(sql, shape, context) : nullptr;
   if (found != nullptr && !(prepared && found->plan->rewritten_literals)) {
     WorkerStats::add(worker_.stats.plan_hits);
@@ -194,9 +196,9 @@ net::Task<Result<CachedPlan>> Session::plan_of(std::string_view sql, const std::
   }
   CO_TRY_ASSIGN(plan::PlanPtr planned, co_await plan_query(sql, types));
   CachedPlan made(std::move(planned));
-  // Where views were read another session may have used the worker's shape.
+  // Where views were read another session may have used the worker's shape, and the context may be a new one.
   sql::scan_shape(sql, worker_.shape);
-  if (made.plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, context, made);
+  if (made.plan->cacheable && shape.complete && shape.single_statement) worker_.plans.insert(shape, context_id(), made);
   co_return made;
 }
 
@@ -205,13 +207,13 @@ net::Task<Result<plan::PlanPtr>> Session::plan_query(std::string_view sql, const
   while (true) {
     std::vector<pg::Oid> unread;
     plan::PlanPtr plan = plan_text(sql, types, &unread);
-    if (unread.empty()) co_return plan;
+    if (unread.empty() || failed_) co_return plan;
     exec::Backend* home = backends_.held(snapshot_->home);
-    const bool usable = home != nullptr && home->begun && !failed_ && home->conn->idle() && home->conn->alive() &&
-                        !home->conn->open_batch();
-    if (failed_) co_return plan;
+    const bool usable =
+        home != nullptr && home->begun && home->conn->idle() && home->conn->alive() && !home->conn->open_batch();
     const std::shared_ptr<const catalog::Database> database(snapshot_, database_);
     CO_TRY(co_await read_views(backends_, snapshot_->home, usable ? home : nullptr, database, std::move(unread)));
+    CO_TRY(co_await refresh_context());  // it may have waited for a schema change
   }
 }
 

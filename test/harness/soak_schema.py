@@ -459,6 +459,23 @@ class Visitor(Session):
                                                       "AND NOT attisdropped", (name,))]
             for _ in range(3):
                 self.visit(name, self.random.choice([*columns, "v"]))
+        for name, in self.execute("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^w[0-9]' ORDER BY random() LIMIT 1").fetchall():
+            self.visit_view(name)
+
+    def visit_view(self, name):
+        """Its table goes with CASCADE, the view alone with DROP: either is no error."""
+        key = self.random.randrange(200)
+        action = self.random.choice([
+            lambda: self.execute(f"SELECT id, v FROM {name} WHERE id = %s", (key,)).fetchall(),
+            lambda: self.execute(f"SELECT count(*), sum(v) FROM {name}").fetchall(),
+            lambda: self.execute(f"UPDATE {name} SET v = v + 1 WHERE id = %s", (key,)),
+            lambda: self.execute(f"DELETE FROM {name} WHERE id = %s", (key,)),
+        ])
+        try:
+            action()
+        except psycopg.Error as error:
+            if error.sqlstate not in self.ALLOWED and not (error.sqlstate == "42P01" and f'"{name}"' in str(error)):
+                raise
 
     def visit(self, name, column):
         key, owner = self.random.randrange(200), self.random.randrange(9)
