@@ -459,7 +459,8 @@ class Visitor(Session):
                                                       "AND NOT attisdropped", (name,))]
             for _ in range(3):
                 self.visit(name, self.random.choice([*columns, "v"]))
-        for name, in self.execute("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^w[0-9]' ORDER BY random() LIMIT 1").fetchall():
+        views = self.execute("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname ~ '^w[0-9]' ORDER BY random() LIMIT 1")
+        for name, in views.fetchall():
             self.visit_view(name)
 
     def visit_view(self, name):
