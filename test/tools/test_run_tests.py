@@ -68,9 +68,16 @@ def test_no_report(run, text):
     assert run((text, -9))[0][1] == 1
 
 
-def test_the_end_to_end_tests_are_run_by_two_and_then_alone(run):
+def test_the_end_to_end_tests_are_run_by_two_and_then_alone(run, monkeypatch):
+    monkeypatch.delenv("PGMOSAIC_REWRITE", raising=False)
     found, failures, commands = run((report(PASSED, FAILED), 1), (report(PASSED, SKIPPED), 0), kind="e2e")
     assert found == (2, 1, 1) and failures == ["test/e2e, two at a time: a::fails"]
     markers = [command[command.index("-m", 3) + 1] for command in commands]
     assert markers == ["not alone", "alone"]
     assert [command[command.index("-n") + 1] for command in commands if "-n" in command] == ["2"]
+
+
+def test_one_process_writes_the_refusals(run, monkeypatch):
+    monkeypatch.setenv("PGMOSAIC_REWRITE", "1")
+    _, _, [command] = run((report(PASSED), 0), kind="e2e")
+    assert "-n" not in command and command.count("-m") == 1  # of python3 -m pytest
