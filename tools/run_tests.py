@@ -3,16 +3,18 @@
 
 Kinds: tools (the checkers of tools/ and this tree's manners), unit (*_test.cc), pg (*_pgtest.cc: these start PostgreSQL
 servers), e2e (test/e2e: the router against one plain PostgreSQL) drivers (test/drivers) and orms (test/orms). `./x test` builds first
-and hands the result of that in.
+and hands the result of that in. The end-to-end tests run two at a time, and those marked `alone` behind them by themselves.
 
 Nothing that a test started outlives it: this process adopts orphans (it is a subreaper) and ends all its descendants
 after each step and when it is interrupted.
 """
 import argparse
+import contextlib
 import ctypes
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +26,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 KINDS = ["tools", "unit", "pg", "e2e", "drivers", "orms"]
 STEP_TIMEOUT_S = {"tools": 300, "unit": 900, "pg": 1800, "e2e": 3600, "drivers": 1800, "orms": 900}
 PR_SET_CHILD_SUBREAPER = 36
+FOLDERS = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers", "orms": "test/orms"}
+# What pytest is told in each of its runs. Two workers of pytest-xdist share the end-to-end tests, each with a cluster of
+# its own; a third run has the machine for itself.
+TOGETHER, ALONE = ["-n", "2", "--dist=load", "-m", "not alone"], ["-m", "alone"]
+RUNS = {"e2e": {"two at a time": TOGETHER, "one at a time": ALONE}}
+IN_MEMORY_FROM = 8 << 30  # bytes; the servers of two workers take about a quarter of that
 
 
 class Totals:
@@ -92,7 +100,8 @@ def run_step(kind, name, command, totals, environment=None):
     except subprocess.TimeoutExpired:
         print(f"{name}: still running after {STEP_TIMEOUT_S[kind]} s, stopped", flush=True)
         status = None
-    end_descendants()
+    finally:
+        end_descendants()
     print(f"    {time.monotonic() - started:.1f} s", flush=True)
     return status
 
@@ -136,33 +145,46 @@ def count_gtest(name, report, status, totals):
         totals.fail(f"{name}: ended with {'a timeout' if status is None else f'status {status}'}")
 
 
+def scratch_parent():
+    """Where the servers' data lie: in memory where there is plenty (it makes databases several times as fast), or on disk."""
+    memory = pathlib.Path("/dev/shm")
+    with open("/proc/meminfo") as file:
+        available = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}["MemAvailable"]
+    plenty = os.access(memory, os.W_OK | os.X_OK) and min(available, shutil.disk_usage(memory).free) >= IN_MEMORY_FROM
+    return memory if plenty else None
+
+
 def run_pytest(build, kind, totals, word):
-    folders = {"tools": "test/tools", "e2e": "test/e2e", "drivers": "test/drivers", "orms": "test/orms"}
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pathlib.Path(scratch, "report.xml")
-        command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--durations=20",
-                   f"--junitxml={report}", folders[kind]]
-        command += ["-k", word] if word else []
-        status = run_step(kind, f"pytest {folders[kind]}", command, totals, {
-            "PGMOSAIC_BUILD": str(build), "PYTHONDONTWRITEBYTECODE": "1"})
-        count_pytest(folders[kind], report, status, totals)
+    folder = FOLDERS[kind]
+    runs = {} if os.environ.get("PGMOSAIC_REWRITE") else RUNS  # refusals.txt is written by one process
+    for manner, options in runs.get(kind, {"": []}).items():
+        name = f"{folder}, {manner}" if manner else folder
+        with tempfile.TemporaryDirectory(prefix="pgmosaic-tests-", dir=scratch_parent(), ignore_cleanup_errors=True) as scratch:
+            os.chmod(scratch, 0o755)  # PostgreSQL runs as another account
+            report = pathlib.Path(scratch, "report.xml")
+            command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--durations=20",
+                       f"--junitxml={report}", *options, folder]
+            command += ["-k", word] if word else []
+            try:
+                status = run_step(kind, f"pytest {name}", command, totals, {
+                    "PGMOSAIC_BUILD": str(build), "PGMOSAIC_TEST_SCRATCH": scratch, "PYTHONDONTWRITEBYTECODE": "1"})
+            finally:
+                failed = count_pytest(name, report, totals)
+            if status not in (0, 5) and not (status == 1 and failed):  # 1: tests failed, 5: no test matched -k
+                totals.fail(f"{name}: ended with {'a timeout' if status is None else f'status {status}'}")
 
 
-def count_pytest(name, report, status, totals):
-    failed = 0
-    if report.exists():
+def count_pytest(name, report, totals):
+    """Each test counts once: one that fails and then cannot clean up either stands in the report twice. How many failed."""
+    outcomes = {}
+    with contextlib.suppress(FileNotFoundError, xml.etree.ElementTree.ParseError):  # pytest was killed
         for case in xml.etree.ElementTree.parse(report).iter("testcase"):
-            outcome = {child.tag for child in case}
-            if outcome & {"failure", "error"}:
-                failed += 1
-                totals.failures.append(f"{name}: {case.get('classname')}::{case.get('name')}")
-                totals.add(0, 1, 0)
-            elif "skipped" in outcome:
-                totals.add(0, 0, 1)
-            else:
-                totals.add(1, 0, 0)
-    if status not in (0, 5) and not failed:  # 5: no test matched -k
-        totals.fail(f"{name}: ended with {'a timeout' if status is None else f'status {status}'}")
+            outcomes.setdefault(f"{case.get('classname')}::{case.get('name')}", set()).update(child.tag for child in case)
+    failed = [test for test, outcome in outcomes.items() if outcome & {"failure", "error"}]
+    skipped = sum("skipped" in outcome for test, outcome in outcomes.items() if test not in failed)
+    totals.add(len(outcomes) - len(failed) - skipped, len(failed), skipped)
+    totals.failures += [f"{name}: {test}" for test in failed]
+    return len(failed)
 
 
 def main():
@@ -175,8 +197,8 @@ def main():
     build = ROOT / "build" / arguments.preset
     totals = Totals()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job has SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         if arguments.build_status != 0:
             totals.fail("the build")

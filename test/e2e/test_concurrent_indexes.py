@@ -147,6 +147,7 @@ def one_waits(endpoint, groups):
     return sorted(row[3] for row in operations(endpoint)) == ["building", *["done"] * (groups - 1)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_load_goes_on(endpoint, kind):
     make(endpoint, kind)
@@ -162,6 +163,7 @@ def test_a_load_goes_on(endpoint, kind):
     assert endpoint.run("SET enable_seqscan = off", "SELECT count(*) FROM t WHERE v BETWEEN 1 AND 100") == [(100,)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", TABLES)
 def test_nobody_waits_behind_one_who_waits(endpoint, kind):
     """A long transaction holds the index up, and nobody else."""
@@ -242,6 +244,7 @@ def test_cancelled(endpoint, how):
     mend(endpoint, how)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_the_users_own_limits(endpoint, setting):
     make(endpoint, "sharded")

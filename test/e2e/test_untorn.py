@@ -21,7 +21,8 @@ def endpoint(router):
         yield made
 
 
-@pytest.mark.parametrize("how", READS)
+# COPY in a block gets few turns beside writers, and must have had enough of them in two minutes.
+@pytest.mark.parametrize("how", [pytest.param(how, marks=pytest.mark.alone) if how == "copy in a block" else how for how in READS])
 def test_sums(endpoint, how):
     assert wrong_sums(endpoint, how) == []
 

@@ -3,8 +3,11 @@
 PGMOSAIC_TEST_SELF=1 puts a second plain PostgreSQL in the router's place: it shows that the tests themselves are right
 (what they expect is what PostgreSQL does) without testing the router at all.
 """
+import faulthandler
 import os
+import shutil
 import signal
+import sys
 
 import pytest
 
@@ -16,7 +19,7 @@ LONGEST_TEST_S = 600
 SELF_CHECK = bool(os.environ.get("PGMOSAIC_TEST_SELF"))
 
 __all__ = ["SELF_CHECK", "certificates", "oracle_server", "oracle", "dev_cluster", "router", "make_dev_cluster",
-           "make_server", "make_router", "pytest_sessionstart", "pytest_runtest_protocol", "pytest_runtest_setup",
+           "make_server", "make_router", "pytest_configure", "pytest_sessionstart", "pytest_runtest_protocol", "pytest_runtest_setup",
            "pytest_runtest_makereport"]
 
 
@@ -68,6 +71,8 @@ def _factory(kind):
                 process.stop()
             except RuntimeError as error:
                 complaints.append(str(error))
+        for process in made:  # some hundred servers in a run, of 55 MB each
+            shutil.rmtree(process.directory, ignore_errors=True)
         if complaints:
             raise RuntimeError("\n".join(complaints))
 
@@ -90,12 +95,14 @@ make_router = _fixture_of(Router)  # make_router([server, …], tls=certificates
 _log_sizes = {}
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: needs the machine for itself, as it measures time; tools/run_tests.py runs it so")
+
+
 def pytest_sessionstart(session):
     """SIGTERM ends the tests as Ctrl-C does: the fixtures still stop their servers."""
     del session
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -106,7 +113,10 @@ def pytest_runtest_protocol(item):
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(int(LONGEST_TEST_S * PATIENCE))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one that hangs in C hears no signal; pytest-xdist puts another in its place
+        faulthandler.dump_traceback_later(LONGEST_TEST_S * PATIENCE + 60, exit=True, file=sys.__stderr__)
     yield
+    faulthandler.cancel_dump_traceback_later()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 

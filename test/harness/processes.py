@@ -1,6 +1,7 @@
 """Starting and stopping servers for tests: one place that knows accounts, ports, logs and how to end a process tree."""
 import atexit
 import glob
+import itertools
 import os
 import pathlib
 import pwd
@@ -14,6 +15,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PGMOSAIC_BUILD", ROOT / "build" / "release"))
 PATIENCE = float(os.environ.get("PGMOSAIC_TEST_PATIENCE", "1"))  # > 1 stretches timeouts, for sanitizer builds
+PORTS = 10000, 15400  # below those of `pgmosaic dev` (15432 …) and of outgoing connections (32768 …)
+PORTS_OF_A_PROCESS = 200
 
 _live = []  # every Process that was started and not stopped
 
@@ -47,8 +50,8 @@ def give_to_account(path):
 
 
 def scratch_directory(prefix):
-    """A new directory that every account may enter; removed when the tests end."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix=f"pgmosaic-{prefix}-"))
+    """A new directory that every account may enter; removed when the tests end. tools/run_tests.py says where."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix=f"pgmosaic-{prefix}-", dir=os.environ.get("PGMOSAIC_TEST_SCRATCH")))
     path.chmod(0o755)
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
@@ -65,10 +68,34 @@ def postgres_program(name):
     raise RuntimeError(f"{name} is not installed")
 
 
+def _block_of_ports():
+    """Ports that are this process's until it ends: a name in the kernel's own space, which nobody else can bind, holds them."""
+    for first in range(*PORTS, PORTS_OF_A_PROCESS):
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0pgmosaic-test-ports-{first}")
+        except OSError:
+            holder.close()
+            continue
+        while True:
+            yield from range(first, first + PORTS_OF_A_PROCESS)
+    raise RuntimeError("other runs of the tests have all ports")
+
+
+_ports = _block_of_ports()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that no other run of the tests is given, that the kernel gives to no connection, and that comes again late:
+    a server that is down finds its own one free."""
+    for port in itertools.islice(_ports, PORTS_OF_A_PROCESS):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("all ports of this run are in use")
 
 
 def wait_until(condition, what, timeout_s=30, pause_s=0.05):

@@ -1,5 +1,7 @@
 """The oracle harness itself: it must see every difference, and take out our clauses and nothing else."""
 import pathlib
+import socket
+import subprocess
 import sys
 
 import pytest
@@ -8,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "test"), str(ROOT / "test" / "compat")]
 import drivers  # noqa: E402
 import pg  # noqa: E402
-from harness import debian_source, slt  # noqa: E402
+from harness import debian_source, processes, slt  # noqa: E402
 from harness.dialect import strip_dialect  # noqa: E402
 from harness.wire import Answer, Strictness, all_differences, differences, is_ordered  # noqa: E402
 
@@ -140,3 +142,24 @@ def test_only_numbers_that_must_differ_are_hidden():
 ])
 def test_differences_are_counted_by_cause(expected, got, cause):
     assert pg.cause(expected, got) == cause
+
+
+def test_two_runs_never_get_the_same_port():
+    """Neither takes what the other one has asked for, and none comes again soon: its server may just be down."""
+    program = (f"import sys; sys.path.insert(0, {str(ROOT / 'test')!r}); from harness.processes import free_port; "
+               f"print(*[free_port() for _ in range(150)], flush=True); sys.stdin.read()")
+    runs = [subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    ports = [int(port) for run in runs for port in run.stdout.readline().split()]
+    for run in runs:
+        run.communicate()
+    assert len(ports) == len(set(ports)) == 300
+    assert all(processes.PORTS[0] <= port < processes.PORTS[1] for port in ports)
+
+
+def test_a_port_in_use_is_nobodys():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", processes.free_port()))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert taken not in [processes.free_port() for _ in range(processes.PORTS_OF_A_PROCESS)]
