@@ -210,13 +210,28 @@ void CopySplitter::place(const Undecided& row, catalog::GroupId group) {
   CHECK(place != groups_.end() && *place == group);
   const auto index = static_cast<std::size_t>(place - groups_.begin());
   buffers_[index].append(row.row);
+  lines_[index].add(row.line, lines_in_group(row, lines_[index].group_lines()), row.row.size());
+}
+
+// Where it stood in the stream: what comes behind it does not matter any more.
+void CopySplitter::refuse(const Undecided& row) {
+  if (refused_) return;
+  const bool in_order = bounds_ != nullptr ? !bounds_->tellable() : computed_;
+  if (in_order) return place(row, groups_.front());
+  buffers_.front().insert(row.offset, row.row);
+  refused_ = row;
+  refused_->lines = lines_in_group(row, row.group_lines);
+}
+
+// PostgreSQL counts the lines within quotes by the line ends that it has seen: carriage returns if there were none.
+uint64_t CopySplitter::lines_in_group(const Undecided& row, uint64_t group_lines) const {
+  const bool first = row.line == row.lines;
+  if (spec_.format != Format::csv || first == (group_lines == 0)) return row.lines;
   std::string_view payload = row.row;
   const bool newlines = payload.ends_with('\n') && !payload.ends_with("\r\n");
-  payload.remove_suffix(spec_.format == Format::binary ? 0 : payload.ends_with("\r\n") ? 2 : 1);
-  // The stream's first line, behind others that have told the group how lines end.
-  const bool was_first = spec_.format == Format::csv && row.line == row.lines && lines_[index].group_lines() > 0;
-  const auto breaks = static_cast<uint64_t>(was_first ? std::count(payload.begin(), payload.end(), '\n') : 0);
-  note_line(index, row.line, was_first && newlines ? 1 + breaks : row.lines, payload);
+  payload.remove_suffix(payload.ends_with("\r\n") ? 2 : 1);
+  const char counted = newlines && group_lines > 0 ? '\n' : '\r';
+  return 1 + static_cast<uint64_t>(std::count(payload.begin(), payload.end(), counted));
 }
 
 template <class Scanner>
@@ -225,6 +240,8 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
   Undecided& aside = undecided_.emplace_back();
   aside.line = line_;
   aside.lines = 1 + scanner.extra_lines();
+  aside.offset = buffers_.front().size();
+  aside.group_lines = lines_.front().group_lines();
   aside.row.assign(row, extent.terminated ? extent.length : extent.payload);
   if (!extent.terminated) aside.row.append(scanner.line_end());
   for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
@@ -233,7 +250,7 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
   }
 }
 
-// In the first line of a CSV stream PostgreSQL does not know yet how lines end, and counts carriage returns in quotes.
+// As lines_in_group().
 void CopySplitter::note_line(std::size_t index, uint64_t line, uint64_t lines, std::string_view row) {
   CopyLines& log = lines_[index];
   if (log.group_lines() == 0 && spec_.format == Format::csv) [[unlikely]]
@@ -242,6 +259,8 @@ void CopySplitter::note_line(std::size_t index, uint64_t line, uint64_t lines, s
 }
 
 std::optional<uint64_t> CopySplitter::client_line(std::size_t index, uint64_t group_line) const {
+  if (index == 0 && refused_ && group_line > refused_->group_lines)
+    return std::min(refused_->line, refused_->line - refused_->lines + group_line - refused_->group_lines);
   return group_line > lines_[index].group_lines() ? next_line() : lines_[index].client_line(group_line);
 }
 

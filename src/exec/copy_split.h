@@ -47,6 +47,8 @@ class CopySplitter {
     std::vector<std::optional<std::string>> keys;  // in the format of the stream; nullopt: NULL
     uint64_t line = 0;                             // in the stream, from 1: its last, where it has several
     uint64_t lines = 1;
+    std::size_t offset = 0;    // in front of them the first buffer has the rows before,
+    uint64_t group_lines = 0;  // of so many lines together with what it held before
   };
 
   // `fallback`: the group of rows that no partition takes, which will say so. It and the colocation's are groups().
@@ -70,6 +72,8 @@ class CopySplitter {
   std::vector<Undecided>& undecided() { return undecided_; }
   // `group`: one of groups().
   void place(const Undecided& row, catalog::GroupId group);
+  // No group takes the row, whose key is no value of its type: the first group will say so. The others need no place.
+  void refuse(const Undecided& row);
 
   // Of line n of what groups()[index] was sent; nullopt: no longer known.
   std::optional<uint64_t> client_line(std::size_t index, uint64_t group_line) const;
@@ -105,6 +109,7 @@ class CopySplitter {
   std::size_t index_of_hash(uint64_t hash) const {
     return shard_groups_[shard_mask_ != 0 ? hash & shard_mask_ : hash % shard_groups_.size()];
   }
+  uint64_t lines_in_group(const Undecided& row, uint64_t group_lines) const;
   void note_line(std::size_t index, uint64_t line, uint64_t lines, std::string_view row);
   template <class Scanner>
   Error refused(const Scanner& scanner, std::string_view rest) const;
@@ -126,6 +131,7 @@ class CopySplitter {
   std::vector<std::string> buffers_;
   std::vector<CopyLines> lines_;  // of each buffer and what it held before
   std::vector<Undecided> undecided_;
+  std::optional<Undecided> refused_;
 
   const std::size_t fields_needed_;
   AnyScanner scanner_;

@@ -559,6 +559,29 @@ TEST(CopySplit, LinesWithinTheFirstRowOfAGroup) {
   EXPECT_EQ(splitter.client_line(index, 3), 5u);
 }
 
+TEST(CopySplit, LinesOfTheFirstRowBehindOthers) {
+  CopySplitter splitter(spec_of(Format::csv, {0}, {kInt4}), shards(1, 1), {}, kNames, 0);
+  ASSERT_TRUE(splitter.feed("x,\"a\nb\n\"\n1,b\n").ok());
+  ASSERT_EQ(splitter.undecided().size(), 1u);
+  splitter.place(splitter.undecided()[0], 1);
+  EXPECT_EQ(splitter.client_line(0, 1), 2u);
+  EXPECT_EQ(splitter.client_line(0, 4), 1u);  // PostgreSQL has the first row in line 1, the group in 2 to 4
+}
+
+TEST(CopySplit, RefusedRowsStandWhereTheyStood) {
+  CopySplitter splitter(text_int(), shards(1, 1), {}, kNames);
+  ASSERT_TRUE(splitter.feed("1\n2\n").ok());
+  splitter.buffer(0).clear();
+  ASSERT_TRUE(splitter.feed("3\nx\n4\ny\n5\n").ok());
+  ASSERT_EQ(splitter.undecided().size(), 2u);
+  splitter.refuse(splitter.undecided()[0]);
+  splitter.refuse(splitter.undecided()[1]);
+  splitter.undecided().clear();
+  EXPECT_EQ(splitter.buffer(0), "3\nx\n4\n5\n");
+  EXPECT_EQ(splitter.client_line(0, 3), 3u);
+  EXPECT_EQ(splitter.client_line(0, 4), 4u);
+}
+
 TEST(CopySplit, BuffersAreCountedAndCanBeTaken) {
   CopySplitter splitter(text_int(), shards(1, 1), {});
   ASSERT_TRUE(splitter.feed("1\n2\n3").ok());

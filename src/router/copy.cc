@@ -296,7 +296,7 @@ bool has_binary_length(catalog::Oid type, std::string_view value) {
 
 }  // namespace
 
-// Rows whose shard only a PostgreSQL can tell. What is no value of its type any group refuses, with the column.
+// Rows whose shard only a PostgreSQL can tell. What is no value of its type a group refuses, with the column.
 net::Task<Status> Session::CopyRun::place_undecided() {
   if (splitter_->undecided().empty()) co_return Status{};
   const catalog::Colocation& colocation = *s_.database_->colocation(spec_.colocation);
@@ -320,7 +320,11 @@ net::Task<Status> Session::CopyRun::place_undecided() {
     if (!no_value) shard = co_await questions.shard_of(colocation, tuple, row.keys);
     no_value = no_value || (!shard.ok() && shard.error().sqlstate.starts_with("22"));
     if (!shard.ok() && !no_value) co_return splitter_->at_row(std::move(shard.error()), row);
-    splitter_->place(row, no_value ? splitter_->groups().front() : exec::group_of(colocation, *shard, *s_.snapshot_));
+    if (no_value) {
+      splitter_->refuse(row);
+      break;
+    }
+    splitter_->place(row, exec::group_of(colocation, *shard, *s_.snapshot_));
   }
   splitter_->undecided().clear();
   co_return Status{};
