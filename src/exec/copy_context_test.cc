@@ -61,7 +61,7 @@ TEST(CopyContext, HidesFilledValues) {
     Error error;
     add_copy_context(error, "t", {.line = 3, .text = row});
     hide_filled(error, spec);
-    return error.fields.substr(16, error.fields.size() - 17);
+    return error.fields.substr(18, error.fields.size() - 19);
   };
   EXPECT_EQ(shown("17\t\\x5c\ta\tb"), "a\tb\"");
   EXPECT_EQ(shown("17\t" + std::string(200, 'x')), "...\"");
