@@ -333,6 +333,7 @@ Scan BinaryScanner::scan(const char* begin, std::size_t size, bool at_end) {
     const auto length = load_big_endian<int32_t>(begin + resume_);
     if (length < -1) return fail_field("invalid field size");
     if (length >= kMaxCopyRowBytes) {
+      error_field_ = static_cast<std::size_t>(field_);
       error_ = make_error("54000", "out of memory", "No field can be larger than 1 GB.");
       return Scan::error;
     }

@@ -156,7 +156,11 @@ void CopySplitter::take_row(Scanner& scanner, const char* row) {
     set_aside(scanner, row);
     return;
   }
-  note_line(*group, line_, 1 + scanner.extra_lines(), {row, extent.payload});
+  uint64_t lines = 1 + scanner.extra_lines();
+  CopyLines& log = lines_[*group];
+  if (log.group_lines() == 0 && spec_.format == Format::csv) [[unlikely]]  // see lines_in_group()
+    lines = 1 + static_cast<uint64_t>(std::count(row, row + extent.payload, '\r'));
+  log.add(line_, lines, extent.length);
   std::string& buffer = buffers_[*group];
   if (extent.terminated) [[likely]] {
     buffer.append(row, extent.length);
@@ -248,14 +252,6 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
     const auto value = key_value(scanner, row, key);
     aside.keys.push_back(value ? std::optional<std::string>(*value) : std::nullopt);
   }
-}
-
-// As lines_in_group().
-void CopySplitter::note_line(std::size_t index, uint64_t line, uint64_t lines, std::string_view row) {
-  CopyLines& log = lines_[index];
-  if (log.group_lines() == 0 && spec_.format == Format::csv) [[unlikely]]
-    lines = 1 + static_cast<uint64_t>(std::count(row.begin(), row.end(), '\r'));
-  log.add(line, lines, row.size());
 }
 
 std::optional<uint64_t> CopySplitter::client_line(std::size_t index, uint64_t group_line) const {

@@ -110,7 +110,6 @@ class CopySplitter {
     return shard_groups_[shard_mask_ != 0 ? hash & shard_mask_ : hash % shard_groups_.size()];
   }
   uint64_t lines_in_group(const Undecided& row, uint64_t group_lines) const;
-  void note_line(std::size_t index, uint64_t line, uint64_t lines, std::string_view row);
   template <class Scanner>
   Error refused(const Scanner& scanner, std::string_view rest) const;
   uint64_t next_line() const;
