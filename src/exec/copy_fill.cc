@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "exec/copy_context.h"
 
 namespace pgmosaic::exec {
 
@@ -39,7 +40,7 @@ Status CopyFiller::scan(Scanner& scanner, std::string_view data, bool at_end) {
   std::string_view rest = cut ? std::string_view(pending_) : data;
   while (!ended_ && (at_end || !rest.empty())) {
     const Scan found = scanner.scan(rest.data(), rest.size(), at_end);
-    if (found == Scan::error) return Error(scanner.error());
+    if (found == Scan::error) return refused(scanner, rest);
     CHECK(found != Scan::more || !at_end);
     if (found == Scan::end) ended_ = true;
     if (found != Scan::row) break;
@@ -60,7 +61,39 @@ void CopyFiller::take_row(Scanner& scanner, const char* row) {
   std::string& out = header ? header_ : waiting_;
   out.append(row, extent.terminated ? extent.length : extent.payload);
   if (!extent.terminated) out.append(scanner.line_end());
-  if (!header) rows_.push_back(waiting_.size());
+  line_ += 1 + scanner.extra_lines();
+  if (header && spec_.format == Format::binary) line_ = 0;
+  const std::size_t line_end = spec_.format == Format::binary ? 0 : scanner.line_end().size();
+  if (!header) rows_.push_back({waiting_.size(), waiting_.size() - line_end, line_});
+}
+
+template <class Scanner>
+Error CopyFiller::refused(const Scanner& scanner, std::string_view rest) const {
+  Error error = scanner.error();
+  if (header_expected_ && spec_.format == Format::binary) return error;
+  CopyPlace place{.line = line_ + 1 + scanner.extra_lines()};
+  if (scanner.error_shows_line()) place.text = rest;
+  if (const auto field = scanner.error_field(); field && spec_.filled.size() + *field < spec_.columns.size())
+    place.column = spec_.columns[spec_.filled.size() + *field];
+  add_copy_context(error, spec_.name, place);
+  return error;
+}
+
+Error CopyFiller::at_row(Error error, std::size_t row) const {
+  CHECK(row < rows_.size());
+  CopyPlace place{.line = rows_[row].line};
+  const std::size_t begin = row == 0 ? 0 : rows_[row - 1].end;
+  if (spec_.format != Format::binary)
+    place.text = std::string_view(waiting_).substr(begin, rows_[row].line_end - begin);
+  add_copy_context(error, spec_.name, place);
+  return error;
+}
+
+Error CopyFiller::at_next_line(Error error) const {
+  if (header_expected_ && spec_.format == Format::binary) return error;
+  const uint64_t extra = std::visit([](const auto& scanner) { return scanner.extra_lines(); }, scanner_);
+  add_copy_context(error, spec_.name, {.line = line_ + 1 + extra});
+  return error;
 }
 
 void CopyFiller::write_header() {
@@ -119,8 +152,8 @@ void CopyFiller::fill(const Values& values, std::string& out) {
   header_.clear();
   std::size_t begin = 0;
   for (std::size_t row = 0; row < rows_.size(); ++row) {
-    std::string_view rest = std::string_view(waiting_).substr(begin, rows_[row] - begin);
-    begin = rows_[row];
+    std::string_view rest = std::string_view(waiting_).substr(begin, rows_[row].end - begin);
+    begin = rows_[row].end;
     if (spec_.format == Format::binary) {
       const auto count = load_big_endian<uint16_t>(rest.data());
       append_big_endian(out, static_cast<uint16_t>(count + values.size()));

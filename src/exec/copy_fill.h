@@ -29,7 +29,8 @@ class CopyFiller {
  public:
   explicit CopyFiller(const plan::CopyIn& spec);
 
-  // 22P04 as PostgreSQL would say it. After an error the filler is of no use.
+  // 22P04 as PostgreSQL would say it, with the CONTEXT. After an error the filler takes no more; rows that stood before
+  // it wait.
   Status feed(std::string_view data);
   Status finish();
 
@@ -41,9 +42,16 @@ class CopyFiller {
   // Appends all waiting rows to `out`.
   void fill(const Values& values, std::string& out);
 
+  // What is wrong with the values of a waiting row.
+  Error at_row(Error error, std::size_t row) const;
+  // What is wrong with a stream that ends here.
+  Error at_next_line(Error error) const;
+
  private:
   template <class Scanner>
   Status scan(Scanner& scanner, std::string_view data, bool at_end);
+  template <class Scanner>
+  Error refused(const Scanner& scanner, std::string_view rest) const;
   template <class Scanner>
   void take_row(Scanner& scanner, const char* row);
   void write_header();
@@ -59,8 +67,13 @@ class CopyFiller {
   AnyScanner scanner_;
   std::string pending_;  // a row that is not complete
   std::string header_, waiting_;
-  std::vector<std::size_t> rows_;  // where each waiting row ends
+  struct Row {
+    std::size_t end, line_end;  // in waiting_
+    uint64_t line;              // in the stream
+  };
+  std::vector<Row> rows_;
   bool header_expected_ = false, ended_ = false;
+  uint64_t line_ = 0;  // of the row before
 };
 
 }  // namespace pgmosaic::exec

@@ -254,7 +254,10 @@ Scan CsvScanner::scan(const char* begin, std::size_t size, bool at_end) {
       at = scan_quoted(at, end, at_end, wait_for_more);
       if (wait_for_more) return wait(begin, at);
       if (in_quotes_ && !at_end) return wait(begin, at);
-      if (in_quotes_ && !in_header_) return fail("unterminated CSV quoted field");
+      if (in_quotes_ && !in_header_) {
+        error_shows_line_ = true;
+        return fail("unterminated CSV quoted field");
+      }
     }
     at = wants_field() ? in_fields_.find(at, end) : behind_fields_.find(at, end);
     if (at == end) {
@@ -326,15 +329,16 @@ Scan BinaryScanner::scan(const char* begin, std::size_t size, bool at_end) {
     if (counted != Scan::row) return counted;
   }
   for (; field_ < count_; ++field_) {
-    if (size < resume_ + 4) return at_end ? fail("unexpected EOF in COPY data") : Scan::more;
+    if (size < resume_ + 4) return at_end ? fail_field("unexpected EOF in COPY data") : Scan::more;
     const auto length = load_big_endian<int32_t>(begin + resume_);
-    if (length < -1) return fail("invalid field size");
+    if (length < -1) return fail_field("invalid field size");
     if (length >= kMaxCopyRowBytes) {
+      error_field_ = static_cast<std::size_t>(field_);
       error_ = make_error("54000", "out of memory", "No field can be larger than 1 GB.");
       return Scan::error;
     }
     const std::size_t value_length = length < 0 ? 0 : static_cast<std::size_t>(length);
-    if (size < resume_ + 4 + value_length) return at_end ? fail("unexpected EOF in COPY data") : Scan::more;
+    if (size < resume_ + 4 + value_length) return at_end ? fail_field("unexpected EOF in COPY data") : Scan::more;
     field_begin_ = resume_ + 4;
     resume_ = field_begin_ + value_length;
     marked_ = length < 0;

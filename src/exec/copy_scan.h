@@ -78,6 +78,9 @@ class CopyScanner {
   // Fields found, at most the number asked for.
   std::size_t field_count() const { return field_count_; }
   const Error& error() const { return error_; }
+  // PostgreSQL shows the line with it, or the name of the field that it was reading.
+  bool error_shows_line() const { return error_shows_line_; }
+  std::optional<std::size_t> error_field() const { return error_field_; }
   // The stream's end marker was seen behind this row.
   bool ended() const { return ended_; }
   // Lines within quotes that the row spans beside its first.
@@ -111,6 +114,8 @@ class CopyScanner {
   bool ended_ = false;
   Row row_;
   Error error_;
+  bool error_shows_line_ = false;
+  std::optional<std::size_t> error_field_;
 };
 
 // What text and CSV have in common: lines, whose style of line end the first one sets, and the \. marker.
@@ -198,6 +203,10 @@ class BinaryScanner final : public CopyScanner {
  private:
   Scan scan_header(const char* begin, std::size_t size, bool at_end);
   Scan scan_count(const char* begin, std::size_t size, bool at_end);
+  Scan fail_field(const char* message) {
+    error_field_ = static_cast<std::size_t>(field_);
+    return fail(message);
+  }
 
   const std::size_t columns_;
   bool header_seen_ = false;

@@ -16,15 +16,6 @@ std::size_t fields_needed(const plan::CopyIn& spec) {
   return static_cast<std::size_t>(*std::max_element(spec.key_fields.begin(), spec.key_fields.end())) + 1;
 }
 
-// As PostgreSQL shortens a line in its CONTEXT: 100 bytes, not within a character.
-std::string shortened(std::string_view line) {
-  constexpr std::size_t kLimit = 100;
-  if (line.size() <= kLimit) return std::string(line);
-  std::size_t end = kLimit;
-  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80) --end;
-  return std::string(line.substr(0, end)) + "...";
-}
-
 }  // namespace
 
 CopySplitter::AnyScanner CopySplitter::make_scanner(const plan::CopyIn& spec, const CopyColumns& columns) {
@@ -44,6 +35,7 @@ CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& 
       columns_(std::move(columns)),
       format_(spec.format == Format::binary ? catalog::ValueFormat::binary : catalog::ValueFormat::text),
       groups_(groups_of(colocation)),
+      fields_needed_(fields_needed(spec_)),
       scanner_(make_scanner(spec_, columns_)),
       header_expected_(spec.header || spec.format == Format::binary) {
   CHECK(spec_.key_types.size() == spec_.key_fields.size());
@@ -51,6 +43,7 @@ CopySplitter::CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& 
   CHECK(shards > 0 || fallback != 0);
   if (groups_.empty()) groups_.push_back(fallback);
   buffers_.resize(groups_.size());
+  lines_.resize(groups_.size());
   bounds_ = colocation.bounds.get();
   computed_ = colocation.computed;
   const auto last = std::find(groups_.begin(), groups_.end(), fallback);
@@ -88,9 +81,9 @@ Status CopySplitter::split(Scanner& scanner, std::string_view data) {
       case Scan::row: break;
       case Scan::more: pending_.assign(row, data.size() - at); return {};
       case Scan::end: ended_ = true; return {};
-      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+      case Scan::error: return refused(scanner, data.substr(at));
     }
-    TRY(take_row(scanner, row));
+    take_row(scanner, row);
     at += scanner.row().length;
     scanner.next_row();
   }
@@ -104,16 +97,16 @@ Status CopySplitter::split_cut_row(Scanner& scanner, std::string_view data, std:
     if (at == data.size()) return {};
     piece = std::min(piece, data.size() - at);
     if (pending_.size() + piece > kMaxCopyRowBytes)
-      return with_place(make_error("54000", "a row of COPY is larger than 1 GB"), line_ + 1);
+      return with_line(make_error("54000", "a row of COPY is larger than 1 GB"), {.line = line_ + 1});
     pending_.append(data.data() + at, piece);
     at += piece;
     switch (scanner.scan(pending_.data(), pending_.size(), false)) {
       case Scan::row: break;
       case Scan::more: continue;
       case Scan::end: ended_ = true; return {};
-      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+      case Scan::error: return refused(scanner, pending_);
     }
-    TRY(take_row(scanner, pending_.data()));
+    take_row(scanner, pending_.data());
     // The row was incomplete before this piece, so what is behind its end is of this piece.
     at -= pending_.size() - scanner.row().length;
     pending_.clear();
@@ -130,9 +123,9 @@ Status CopySplitter::split_rest(Scanner& scanner) {
       case Scan::row: break;
       case Scan::more: CHECK(false && "no more data at the end of the stream");
       case Scan::end: ended_ = true; continue;
-      case Scan::error: return with_place(scanner.error(), line_ + 1 + scanner.extra_lines());
+      case Scan::error: return refused(scanner, rest);
     }
-    TRY(take_row(scanner, rest.data()));
+    take_row(scanner, rest.data());
     rest.remove_prefix(scanner.row().length);
     scanner.next_row();
   }
@@ -140,38 +133,40 @@ Status CopySplitter::split_rest(Scanner& scanner) {
 }
 
 template <class Scanner>
-Status CopySplitter::take_row(Scanner& scanner, const char* row) {
+void CopySplitter::take_row(Scanner& scanner, const char* row) {
   const auto& extent = scanner.row();
   ended_ = scanner.ended();
   line_ += 1 + scanner.extra_lines();
   if (header_expected_) [[unlikely]] {
     header_expected_ = false;
     if (format_ == catalog::ValueFormat::binary) line_ = 0;
-    for (std::string& buffer : buffers_) {
-      buffer.append(row, extent.terminated ? extent.length : extent.payload);
-      if (!extent.terminated) buffer.append(scanner.line_end());
+    for (std::size_t i = 0; i < buffers_.size(); ++i) {
+      buffers_[i].append(row, extent.terminated ? extent.length : extent.payload);
+      if (!extent.terminated) buffers_[i].append(scanner.line_end());
+      lines_[i].start_behind(line_);
     }
-    return {};
+    return;
   }
-  for (const int field : spec_.key_fields)
-    if (static_cast<std::size_t>(field) >= scanner.field_count()) [[unlikely]]
-      return missing_data(scanner.field_count(),
-                          std::string_view(row, extent.terminated || ended_ ? extent.payload : extent.length));
   ++rows_;
-  const std::optional<std::size_t> group = bounds_ != nullptr ? group_by_bounds(scanner, row)
-                                           : computed_        ? std::nullopt
-                                                              : group_of_row(scanner, row);
+  const std::optional<std::size_t> group = scanner.field_count() < fields_needed_ ? std::optional<std::size_t>(0)
+                                           : bounds_ != nullptr                   ? group_by_bounds(scanner, row)
+                                           : computed_                            ? std::nullopt
+                                                                                  : group_of_row(scanner, row);
   if (!group) [[unlikely]] {
     set_aside(scanner, row);
-    return {};
+    return;
   }
+  uint64_t lines = 1 + scanner.extra_lines();
+  CopyLines& log = lines_[*group];
+  if (log.group_lines() == 0 && spec_.format == Format::csv) [[unlikely]]  // see lines_in_group()
+    lines = 1 + static_cast<uint64_t>(std::count(row, row + extent.payload, '\r'));
+  log.add(line_, lines, extent.length);
   std::string& buffer = buffers_[*group];
   if (extent.terminated) [[likely]] {
     buffer.append(row, extent.length);
   } else {
     buffer.append(row, extent.payload).append(scanner.line_end());
   }
-  return {};
 }
 
 template <class Scanner>
@@ -217,7 +212,30 @@ std::optional<std::size_t> CopySplitter::group_by_bounds(const Scanner& scanner,
 void CopySplitter::place(const Undecided& row, catalog::GroupId group) {
   const auto place = std::lower_bound(groups_.begin(), groups_.end(), group);
   CHECK(place != groups_.end() && *place == group);
-  buffers_[static_cast<std::size_t>(place - groups_.begin())].append(row.row);
+  const auto index = static_cast<std::size_t>(place - groups_.begin());
+  buffers_[index].append(row.row);
+  lines_[index].add(row.line, lines_in_group(row, lines_[index].group_lines()), row.row.size());
+}
+
+// Where it stood in the stream: what comes behind it does not matter any more.
+void CopySplitter::refuse(const Undecided& row) {
+  if (refused_) return;
+  const bool in_order = bounds_ != nullptr ? !bounds_->tellable() : computed_;
+  if (in_order) return place(row, groups_.front());
+  buffers_.front().insert(row.offset, row.row);
+  refused_ = row;
+  refused_->lines = lines_in_group(row, row.group_lines);
+}
+
+// PostgreSQL counts the lines within quotes by the line ends that it has seen: carriage returns if there were none.
+uint64_t CopySplitter::lines_in_group(const Undecided& row, uint64_t group_lines) const {
+  const bool first = row.line == row.lines;
+  if (spec_.format != Format::csv || first == (group_lines == 0)) return row.lines;
+  std::string_view payload = row.row;
+  const bool newlines = payload.ends_with('\n') && !payload.ends_with("\r\n");
+  payload.remove_suffix(payload.ends_with("\r\n") ? 2 : 1);
+  const char counted = newlines && group_lines > 0 ? '\n' : '\r';
+  return 1 + static_cast<uint64_t>(std::count(payload.begin(), payload.end(), counted));
 }
 
 template <class Scanner>
@@ -225,6 +243,9 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
   const auto& extent = scanner.row();
   Undecided& aside = undecided_.emplace_back();
   aside.line = line_;
+  aside.lines = 1 + scanner.extra_lines();
+  aside.offset = buffers_.front().size();
+  aside.group_lines = lines_.front().group_lines();
   aside.row.assign(row, extent.terminated ? extent.length : extent.payload);
   if (!extent.terminated) aside.row.append(scanner.line_end());
   for (std::size_t key = 0; key < spec_.key_fields.size(); ++key) {
@@ -233,18 +254,28 @@ void CopySplitter::set_aside(const Scanner& scanner, const char* row) {
   }
 }
 
-// PostgreSQL has this in CONTEXT: COPY table, line 3: "the line"
-Error CopySplitter::with_place(Error error, uint64_t line) const {
-  if (header_expected_ && format_ == catalog::ValueFormat::binary) return error;
-  error.detail = "COPY " + (columns_.table.empty() ? "" : columns_.table + ", ") + "line " + std::to_string(line);
-  return error;
+std::optional<uint64_t> CopySplitter::client_line(std::size_t index, uint64_t group_line) const {
+  if (index == 0 && refused_ && group_line > refused_->group_lines)
+    return std::min(refused_->line, refused_->line - refused_->lines + group_line - refused_->group_lines);
+  return group_line > lines_[index].group_lines() ? next_line() : lines_[index].client_line(group_line);
 }
 
-Error CopySplitter::missing_data(std::size_t field_count, std::string_view line) const {
-  const std::string column = field_count < columns_.names.size() ? "\"" + columns_.names[field_count] + "\""
-                                                                 : "number " + std::to_string(field_count + 1);
-  Error error = with_place(make_error("22P04", "missing data for column " + column), line_);
-  error.detail += ": \"" + shortened(line) + "\"";
+uint64_t CopySplitter::next_line() const {
+  return line_ + 1 + std::visit([](const auto& scanner) { return scanner.extra_lines(); }, scanner_);
+}
+
+template <class Scanner>
+Error CopySplitter::refused(const Scanner& scanner, std::string_view rest) const {
+  CopyPlace place{.line = next_line()};
+  if (scanner.error_shows_line()) place.text = rest;
+  if (const auto field = scanner.error_field(); field && *field < columns_.names.size())
+    place.column = columns_.names[*field];
+  return with_line(scanner.error(), place);
+}
+
+// PostgreSQL reads the binary header before it counts lines.
+Error CopySplitter::with_line(Error error, const CopyPlace& place) const {
+  if (!header_expected_ || format_ != catalog::ValueFormat::binary) add_copy_context(error, columns_.table, place);
   return error;
 }
 

@@ -10,7 +10,8 @@
 // Rows may be cut anywhere between messages; a buffer holds whole rows only, in the order of the stream. The header of
 // CSV or text (HEADER) and of binary goes to every group, also to those that get no row. The end marker \. and the
 // binary trailer go to none: the end of the data is CopyDone, so that rows can be placed at any time before it.
-// Rows with an unusual key wait in undecided() for a PostgreSQL to hash them.
+// Rows with an unusual key wait in undecided() for a PostgreSQL to hash them. Rows that end before their key go to any
+// group, which refuses them.
 //
 // REQUIRES: the client's encoding keeps ASCII bytes for ASCII characters, and values in text have the bytes of the
 // server's encoding (client_encoding equals it).
@@ -25,6 +26,8 @@
 #include "base/result.h"
 #include "catalog/catalog.h"
 #include "catalog/hashing.h"
+#include "exec/copy_context.h"
+#include "exec/copy_lines.h"
 #include "exec/copy_scan.h"
 #include "plan/plan.h"
 
@@ -42,7 +45,10 @@ class CopySplitter {
   struct Undecided {
     std::string row;                               // ready to be sent
     std::vector<std::optional<std::string>> keys;  // in the format of the stream; nullopt: NULL
-    uint64_t line = 0;                             // in the stream, from 1
+    uint64_t line = 0;                             // in the stream, from 1: its last, where it has several
+    uint64_t lines = 1;
+    std::size_t offset = 0;    // in front of them the first buffer has the rows before,
+    uint64_t group_lines = 0;  // of so many lines together with what it held before
   };
 
   // `fallback`: the group of rows that no partition takes, which will say so. It and the colocation's are groups().
@@ -50,8 +56,8 @@ class CopySplitter {
   CopySplitter(const plan::CopyIn& spec, const catalog::Colocation& colocation, const catalog::TextContext& text,
                CopyColumns columns = {}, catalog::GroupId fallback = 0);
 
-  // Payload of one CopyData message. 22P04 as PostgreSQL would say it, with the place in `detail`. After an error the
-  // splitter is of no use; rows that stood before it may be in the buffers.
+  // Payload of one CopyData message. 22P04 as PostgreSQL would say it, with the CONTEXT. After an error the splitter
+  // takes no more; rows that stood before it are in the buffers, or undecided.
   Status feed(std::string_view data);
   // The client sent CopyDone: a last row without line end counts.
   Status finish();
@@ -66,6 +72,15 @@ class CopySplitter {
   std::vector<Undecided>& undecided() { return undecided_; }
   // `group`: one of groups().
   void place(const Undecided& row, catalog::GroupId group);
+  // No group takes the row, whose key is no value of its type: the first group will say so. The others need no place.
+  void refuse(const Undecided& row);
+
+  // Of line n of what groups()[index] was sent; nullopt: no longer known.
+  std::optional<uint64_t> client_line(std::size_t index, uint64_t group_line) const;
+  // What is wrong with a stream that ends here, in the line that is being read.
+  Error at_next_line(Error error) const { return with_line(std::move(error), {.line = next_line()}); }
+  // What is wrong with a row that is undecided.
+  Error at_row(Error error, const Undecided& row) const { return with_line(std::move(error), {.line = row.line}); }
 
   uint64_t rows() const { return rows_; }  // so far, undecided ones too
 
@@ -80,7 +95,7 @@ class CopySplitter {
   template <class Scanner>
   Status split_rest(Scanner& scanner);
   template <class Scanner>
-  Status take_row(Scanner& scanner, const char* row);
+  void take_row(Scanner& scanner, const char* row);
   template <class Scanner>
   std::optional<std::string_view> key_value(const Scanner& scanner, const char* row, std::size_t key);
   // Index into groups_; nullopt: undecided.
@@ -94,8 +109,11 @@ class CopySplitter {
   std::size_t index_of_hash(uint64_t hash) const {
     return shard_groups_[shard_mask_ != 0 ? hash & shard_mask_ : hash % shard_groups_.size()];
   }
-  Error with_place(Error error, uint64_t line) const;
-  Error missing_data(std::size_t field_count, std::string_view line) const;
+  uint64_t lines_in_group(const Undecided& row, uint64_t group_lines) const;
+  template <class Scanner>
+  Error refused(const Scanner& scanner, std::string_view rest) const;
+  uint64_t next_line() const;
+  Error with_line(Error error, const CopyPlace& place) const;
 
   const plan::CopyIn spec_;
   const catalog::TextContext text_;
@@ -110,8 +128,11 @@ class CopySplitter {
   std::size_t fallback_ = 0;  // index into groups_
   uint64_t shard_mask_ = 0;   // number of shards - 1 where that is a power of two above 1
   std::vector<std::string> buffers_;
+  std::vector<CopyLines> lines_;  // of each buffer and what it held before
   std::vector<Undecided> undecided_;
+  std::optional<Undecided> refused_;
 
+  const std::size_t fields_needed_;
   AnyScanner scanner_;
   std::string pending_;  // a row that is not complete
   std::string scratch_;

@@ -24,10 +24,10 @@ Outcome split(const plan::CopyIn& spec, std::string_view stream, std::size_t pie
   for (std::size_t at = 0; at < stream.size(); at += piece) {
     const std::string part(stream.substr(at, piece));
     if (const Status status = splitter.feed(part); !status.ok())
-      return {status.error().message + status.error().detail, splitter.rows()};
+      return {status.error().message + status.error().fields, splitter.rows()};
   }
   if (const Status status = splitter.finish(); !status.ok())
-    return {status.error().message + status.error().detail, splitter.rows()};
+    return {status.error().message + status.error().fields, splitter.rows()};
   for (const auto& row : splitter.undecided()) outcome.result += std::to_string(row.line) + row.row;
   for (std::size_t i = 0; i < splitter.groups().size(); ++i) outcome.result += "|" + splitter.buffer(i);
   outcome.rows = splitter.rows();

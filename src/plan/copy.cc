@@ -157,11 +157,20 @@ Result<std::string> with_filled(const PgQuery__CopyStmt* copy, const CopyIn& in,
   return deparse_statement(arena.node(written));
 }
 
+// The columns of a row as the groups get it.
+std::vector<std::string> behind_filled(const CopyIn& in, std::vector<std::string> names) {
+  std::vector<std::string> all;
+  for (const CopyIn::Filled& filled : in.filled) all.push_back(filled.name);
+  std::move(names.begin(), names.end(), std::back_inserter(all));
+  return all;
+}
+
 Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanContext& context) {
   Plan plan = copy_plan(PlanKind::copy_in);
   plan.effects.writes = true;
   CopyIn& in = plan.copy_in.emplace();
   if (table.placement == Placement::sharded || table.placement == Placement::reference) {
+    in.name = table.table->name;
     // What is wrong with the options of a stream that is not taken apart PostgreSQL says.
     Status read = read_options(copy, in);
     if (auto refused = fill_missing(copy, table, context, in)) return std::move(*refused);
@@ -179,6 +188,7 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanCon
       plan.reference_write = true;
       in.table = table.table->oid;
       if (in.filled.empty()) return plan;
+      in.columns = behind_filled(in, names_of(copy->n_attlist, copy->attlist));
       auto text = with_filled(copy, in, false);
       if (!text.ok()) return unsupported(text.error());
       plan.rewritten_sql = std::move(*text);
@@ -204,9 +214,7 @@ Plan copy_in(const PgQuery__CopyStmt* copy, const Instance& table, const PlanCon
     return plan;
   }
   if (names.empty()) names = copied_columns(*table.table);
-  std::vector<std::string> filled;
-  for (const CopyIn::Filled& column : in.filled) filled.push_back(column.name);
-  names.insert(names.begin(), filled.begin(), filled.end());
+  in.columns = names = behind_filled(in, std::move(names));
   const auto force_null = forced_columns(copy, "force_null"), force_not_null = forced_columns(copy, "force_not_null");
   auto contains = [](const std::vector<std::string>& list, const std::string& name) {
     return std::find(list.begin(), list.end(), name) != list.end();

@@ -7,6 +7,7 @@
 #include "plan/partitions.h"
 #include "plan/planning.h"
 #include "sql/deparse.h"
+#include "sql/table_options.h"
 
 namespace pgmosaic::plan {
 
@@ -96,8 +97,6 @@ bool fits_every_table(PgQuery__AlterTableType subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DisableRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ForceRowSecurity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_NoForceRowSecurity:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
-    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_ReplicaIdentity:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetLogged:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_SetUnLogged:
@@ -115,10 +114,28 @@ bool fits_every_table(PgQuery__AlterTableType subtype) {
   }
 }
 
+// SET (…) and RESET (…).
+Status check_parameters(const PgQuery__AlterTableCmd* command) {
+  auto* list = as<PgQuery__List>(command->def);
+  if (list == nullptr) return {};
+  for (const Node* node : each(list->n_items, list->items)) {
+    auto* parameter = as<PgQuery__DefElem>(node);
+    if (parameter == nullptr || !text_of(parameter->defnamespace).empty()) continue;
+    const std::string name(text_of(parameter->defname));
+    if (is_table_option(name))
+      return refused("changing " + name + " of a table that is there is not supported yet",
+                     "Make a new table with it, and copy the rows.");
+    if (command->subtype == PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions) TRY(check_parameter_name(name));
+  }
+  return {};
+}
+
 Status check_alter(TableUnderDefinition& table, const PgQuery__AlterTableCmd* command, const PlanContext& context) {
   std::string_view name = text_of(command->name);
   switch (command->subtype) {
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddColumn: return check_add_column(table, command, context);
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_SetRelOptions:
+    case PG_QUERY__ALTER_TABLE_TYPE__AT_ResetRelOptions: return check_parameters(command);
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AttachPartition:
     case PG_QUERY__ALTER_TABLE_TYPE__AT_DetachPartition: return {};  // see change_partition()
     case PG_QUERY__ALTER_TABLE_TYPE__AT_AddConstraint: {

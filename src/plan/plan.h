@@ -159,14 +159,14 @@ struct Fill {
 // COPY t (cols) FROM STDIN into a sharded or reference table, split as a stream.
 struct CopyIn {
   catalog::Oid table = 0;
-  std::vector<int> key_fields;  // position of each key column in a row of the stream
+  std::string name;                  // the table's; empty: not known
+  std::vector<std::string> columns;  // of a row of the stream, where the router reads it
+  std::vector<int> key_fields;       // position of each key column in a row of the stream
   std::vector<catalog::Oid> key_types;
   std::vector<int32_t> key_typmods;      // see KeySource::typmod
   catalog::ColocationId colocation = 0;  // 0: reference (every group) or local (home): see target
   enum class Format : uint8_t { text, csv, binary } format = Format::text;
-  char delimiter = '\t';
-  char quote = '"';
-  char escape = '"';
+  char delimiter = '\t', quote = '"', escape = '"';
   std::string null_text = "\\N";
   bool header = false;
   std::vector<bool> force_null, force_not_null;  // CSV, of each key column

@@ -46,11 +46,27 @@ std::string CopyValues::as_client_sees(std::string_view copy_in_response) const 
 }
 
 net::Task<Status> CopyValues::pass(std::string& payload, bool more) {
-  CO_TRY(more ? filler_.feed(payload) : filler_.finish());
+  Status read = more ? filler_.feed(payload) : filler_.finish();
   payload.clear();
+  if (!read.ok()) {
+    CO_TRY(co_await fill(payload));
+    co_return std::move(read.error());
+  }
   const bool enough = filler_.waiting_bytes() >= enough_ || filler_.waiting_rows() >= kMostRows;
   if (more && !enough) co_return Status{};
   enough_ = std::min(2 * enough_, kMostBytes);
+  co_return co_await fill(payload);
+}
+
+net::Task<Error> CopyValues::pass_rest(std::string& payload, Error why) {
+  why = filler_.at_next_line(std::move(why));
+  payload.clear();
+  Status filled = co_await fill(payload);
+  if (!filled.ok()) co_return std::move(filled.error());
+  co_return why;
+}
+
+net::Task<Status> CopyValues::fill(std::string& payload) {
   CO_TRY_ASSIGN(const exec::CopyFiller::Values values, co_await next(filler_.waiting_rows()));
   filler_.fill(values, payload);
   co_return Status{};
@@ -80,12 +96,16 @@ net::Task<Status> CopyValues::numbers(const plan::CopyIn::Filled& column, std::s
                                       std::vector<std::optional<std::string>>& values) {
   values.reserve(rows);
   while (values.size() < rows) {
-    CO_TRY_ASSIGN(Numbers drawn, co_await source_.draw(column.sequence, column.identity, rows - values.size()));
+    auto drawing = co_await source_.draw(column.sequence, column.identity, rows - values.size());
+    if (!drawing.ok()) co_return filler_.at_row(std::move(drawing.error()), values.size());
+    Numbers drawn = std::move(*drawing);
     while (drawn.size() > 0) {
       const int64_t number = drawn.take();
       source_.given(column.sequence, number);
       if (column.most != 0 && (number > column.most || number < -column.most - 1))
-        co_return make_error("22003", column.most == INT16_MAX ? "smallint out of range" : "integer out of range");
+        co_return filler_.at_row(
+            make_error("22003", column.most == INT16_MAX ? "smallint out of range" : "integer out of range"),
+            values.size());
       values.emplace_back(std::to_string(number));
     }
   }

@@ -19,10 +19,13 @@ class CopyValues {
   // What the groups' CopyInResponse is to the client, which knows nothing of these columns.
   std::string as_client_sees(std::string_view copy_in_response) const;
   // The next piece of the client's stream, which becomes the next one for the groups, and may be empty. `more`: it goes
-  // on.
+  // on. After an error of the stream the piece has the rows that stood before it.
   net::Task<Status> pass(std::string& payload, bool more);
+  // The stream ends in mid-row: `why`, with the CONTEXT. The piece has the rows before.
+  net::Task<Error> pass_rest(std::string& payload, Error why);
 
  private:
+  net::Task<Status> fill(std::string& payload);
   net::Task<Result<exec::CopyFiller::Values>> next(std::size_t rows);
   net::Task<Status> numbers(const plan::CopyIn::Filled& column, std::size_t rows,
                             std::vector<std::optional<std::string>>& values);

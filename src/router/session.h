@@ -33,9 +33,6 @@
 #include "router/plan_settings.h"
 #include "router/temporary.h"
 
-namespace pgmosaic::exec {
-class CopySplitter;
-}
 namespace pgmosaic::router {
 
 struct Execution;
@@ -231,8 +228,7 @@ class Session {
   net::Task<Result<uint64_t>> copy_to(std::string_view text, const plan::Plan& plan, std::vector<exec::GroupId> groups);
   net::Task<Status> split_copy(const plan::Plan& plan, std::vector<exec::RowReader>& readers, uint64_t& rows);
   net::Task<Result<bool>> next_copy_data(std::string& payload);
-  std::optional<Error> heard_during_copy(pool::ServerConn& conn);
-  net::Task<Status> place_undecided(const plan::CopyIn& spec, exec::CopySplitter& splitter);
+  class CopyRun;
   Worker& worker_;
   net::Stream client_;
   net::Peer peer_;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "sql/table_options.h"
 #include "sql/tokens.h"
 
 namespace pgmosaic::sql {
@@ -348,7 +349,8 @@ Status Reader::options() {
 
 Status Reader::option(const Token& name) {
   std::string key = scanner_.name(name);
-  if (key != "shard_count" && key != "table_type" && key != "colocate_with") {
+  if (!is_table_option(key)) {
+    if (!scanner_.is_symbol(scanner_.peek(), '.')) TRY(check_parameter_name(key));
     while (true) {
       Token peeked = scanner_.peek();
       if (scanner_.is_symbol(peeked, ',') || scanner_.is_symbol(peeked, ')') || peeked.kind == Kind::end ||

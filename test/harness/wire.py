@@ -32,6 +32,7 @@ class Answer:
     detail: str = ""
     hint: str = ""
     position: str = ""
+    context: str = ""
 
     def brief(self):
         if self.sqlstate:
@@ -159,6 +160,7 @@ class Session:
             answer.detail = text_of(field(DIAG.MESSAGE_DETAIL))
             answer.hint = text_of(field(DIAG.MESSAGE_HINT))
             answer.position = text_of(field(DIAG.STATEMENT_POSITION))
+            answer.context = text_of(field(DIAG.CONTEXT))
         return answer
 
 
@@ -169,6 +171,7 @@ class Strictness:
     message: bool = True
     position: bool = True
     detail: bool = False
+    context: bool = False
     notices: bool = True
     types: bool = True
     rows: bool = True
@@ -215,6 +218,8 @@ def differences(ours, theirs, strict=Strictness()):
             same("hint", ours.hint, theirs.hint)
         if strict.detail:
             same("detail", ours.detail, theirs.detail)
+        if strict.context:
+            same("context", ours.context, theirs.context)
         if strict.position:
             same("position", ours.position, theirs.position)
         return found
