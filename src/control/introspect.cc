@@ -35,7 +35,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        c.relrowsecurity,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
                  AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
-            THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END
+            THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END,
+       (SELECT r.xmin FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '1' AND c.relkind = 'v')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -293,6 +294,7 @@ void add_tables(const Lines& rows, Drafts& drafts) {
     table->has_statement_triggers = flag(row[4]);
     table->row_security = flag(row[5]);
     table->owner = *row[6];
+    table->definition = row[7].value_or("");
     drafts[table->oid].table = std::move(table);
   }
 }

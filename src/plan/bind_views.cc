@@ -9,7 +9,7 @@ using namespace sql;
 bool Statement::bind_view(Instance& view) {
   const catalog::Oid oid = view.table->oid;
   const auto query = context.database->view_definitions.find(oid);
-  if (query == nullptr && context.unread_views != nullptr) context.unread_views->push_back(oid);
+  if (context.views != nullptr) (query == nullptr ? context.views->unread : context.views->bound).push_back(oid);
   if (query == nullptr || query->empty()) return false;
   auto tree = ParseTree::parse(*query);
   auto* select = tree.ok() && tree->statement_count() == 1 ? as<PgQuery__SelectStmt>(tree->statement()) : nullptr;

@@ -288,8 +288,9 @@ Plan plan_rename(std::string_view sql, const PgQuery__RenameStmt* rename, const 
   return plan;
 }
 
-Plan plan_view(std::string_view sql, const PgQuery__ViewStmt* view) {
-  if (is_temporary(view->view)) return temporary("CREATE VIEW");
+Plan plan_view(std::string_view sql, const PgQuery__ViewStmt* view, const PlanContext& context) {
+  if (is_temporary(view->view) && !reads_shards(view->query, context)) return temporary("CREATE VIEW");
+  if (is_temporary(view->view)) return refuse_temporary_view();
   bool reads_virtual = false;
   walk(view->query, [&](const Message* message) {
     reads_virtual = reads_virtual || find_virtual(as<PgQuery__RangeVar>(message));
@@ -384,7 +385,7 @@ std::optional<Plan> plan_ddl(std::string_view sql, const Node* root, const PlanC
   if (auto plan = plan_index(sql, root, context)) return plan;
   if (auto* statement = as<PgQuery__DropStmt>(root)) return plan_drop(sql, statement, context);
   if (auto* statement = as<PgQuery__RenameStmt>(root)) return plan_rename(sql, statement, context);
-  if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement);
+  if (auto* statement = as<PgQuery__ViewStmt>(root)) return plan_view(sql, statement, context);
   if (auto* statement = as<PgQuery__TruncateStmt>(root)) return plan_truncate(sql, statement, context);
   if (auto* statement = as<PgQuery__AlterOwnerStmt>(root)) {
     const PgQuery__ObjectType type = statement->object_type;

@@ -191,6 +191,20 @@ Status check_computed_by_groups(const Node* expression, const PlanContext& conte
   return status;
 }
 
+bool reads_shards(const Node* query, const PlanContext& context) {
+  bool found = false;
+  auto sharded = [](const catalog::Table* table) { return table != nullptr && table->kind == TableKind::sharded; };
+  walk(query, [&](const Message* message) {
+    auto* range = as<PgQuery__RangeVar>(message);
+    const catalog::Table* table = range == nullptr ? nullptr : lookup(context, range);
+    if (table == nullptr) return true;
+    found = found || sharded(table);
+    for (const auto& [schema, name] : table->depends_on) found = found || sharded(context.database->find(schema, name));
+    return !found;
+  });
+  return found;
+}
+
 bool names_tableoid(const Node* expression) {
   bool found = false;
   walk(expression, [&](const Message* message) {

@@ -43,6 +43,8 @@ bool makes_sequence(const PgQuery__ColumnDef* column);
 Status check_computed_by_groups(const sql::Node* expression, const PlanContext& context, std::string_view what);
 // The column that is a shard's own where a table is sharded by hash.
 bool names_tableoid(const sql::Node* expression);
+// Reads sharded tables, by their names or through views.
+bool reads_shards(const sql::Node* query, const PlanContext& context);
 // UNIQUE, PRIMARY KEY or a unique index over these columns.
 Status check_unique(const TableUnderDefinition& table, const std::vector<std::string>& columns, std::string_view what);
 

@@ -85,7 +85,7 @@ const Instance* written_table(Planning& p, const Instance& target) {
   if (target.placement != Placement::derived) return &target;
   const Instance* base = base_table(p.statement, target);
   if (base == nullptr)
-    p.plan = unsupported("a write to the view \"" + target.display + "\", which is not of one sharded table alone",
+    p.plan = unsupported("a write to the view \"" + target.display + "\", which is not of one sharded table alone, or has triggers",
                          "Write to the tables under it.");
   return base;
 }
@@ -115,7 +115,7 @@ void finish_write(Planning& p, Level* level, const Instance& named, size_t n_ret
   if (target.table != nullptr && target.table->has_statement_triggers)
     forbid_several_groups(p, "statement-level triggers on \"" + target.display + "\"",
                           "They would fire once per group: pin the statement to one key.");
-  forbid_physical_places(p);
+  forbid_physical_places(p, p.root);
   set_cacheable(p);
 }
 
@@ -327,8 +327,8 @@ void plan_merge(Planning& p, const PgQuery__MergeStmt* merge) {
     forbid_several_groups(p, "MERGE", "Pin the target and the source to one key, or use INSERT ... ON CONFLICT.");
 }
 
-void forbid_physical_places(Planning& p) {
-  walk(p.root, [&](const Message* message) {
+void forbid_physical_places(Planning& p, const Node* root) {
+  walk(root, [&](const Message* message) {
     auto* column = as<PgQuery__ColumnRef>(message);
     if (column != nullptr && string_value(column->fields[column->n_fields - 1]) == "ctid")
       forbid_several_groups(p, "ctid of a sharded table", "Use the primary key, or pin the statement to one key.");

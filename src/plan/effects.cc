@@ -125,7 +125,14 @@ static bool scan_views(Planning& p) {
       return false;
     }
     scan_functions(p, view.statement());
-    if (names_moment(view.statement(), p.context.database))
+    p.plan.view_moments = p.plan.view_moments || names_moment(view.statement(), p.context.database);
+    forbid_physical_places(p, view.statement());
+    if (names_tableoid(view.statement())) {
+      p.plan = unsupported("a view over sharded tables with their tableoid",
+                           "It is a shard's there: name the table in its place, or leave it out.");
+      return false;
+    }
+    if (p.plan.view_moments)
       forbid_several_groups(p, "a view that asks for the time, which every group would tell for itself",
                             "Leave now() and its kin out of the view, and write them into the query of it.");
   }

@@ -301,7 +301,7 @@ void note_moments(Plan& plan, const Node* root, const PlanContext& context) {
   const bool runs = plan.kind == PlanKind::route || plan.kind == PlanKind::insert_split ||
                     plan.kind == PlanKind::fill || plan.kind == PlanKind::copy_out;
   if (!runs || context.database == nullptr) return;
-  plan.moments = names_moment(root, context.database) || leaves_to_defaults(root, context);
+  plan.moments = plan.view_moments || names_moment(root, context.database) || leaves_to_defaults(root, context);
   if (!plan.moments || !plan.fill) return;
   plan.moments = text_names_moment(plan.fill->question, context);
   plan.fill->splits_moments = plan.moments && text_names_moment(plan.fill->statement, context);

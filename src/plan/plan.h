@@ -212,8 +212,7 @@ struct Plan {
   std::optional<CopyIn> copy_in;  // copy_out: only its format and header
   std::optional<Ddl> ddl;
   std::optional<SessionCommand> session;
-  // Differs where the result's columns may be others than those of the same statement under another schema; 0: no rows.
-  uint64_t result_signature = 0;
+  uint64_t result_signature = 0;  // differs where the result's columns may be others under another schema; 0: no rows
   std::shared_ptr<const KeyChange> key_change;  // UPDATE that sets distribution columns: rows may leave their group
   catalog::Oid written = 0;  // the sharded table whose rows it changes or locks, where these may be on several groups
   std::string read_tables;   // where it is not the home's alone: sharded and reference ones, for LOCK TABLE
@@ -231,7 +230,9 @@ struct Plan {
   // It runs SQL that nobody has read (functions with EXECUTE, triggers of such functions). The home runs it in a
   // transaction, and takes it back where it touched what is not the home's: see router/guard.h.
   bool guarded = false;
-  bool moments = false;        // now() and its kin decide its result, or what the home is asked first: see moments.h
+  bool moments = false;       // now() and its kin decide its result, or what the home is asked first: see moments.h
+  bool view_moments = false;  // … in a view
+  std::vector<catalog::Oid> views;  // over sharded tables, bound as their queries: router/view_use.h
   bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;

@@ -11,6 +11,12 @@
 
 namespace pgmosaic::plan {
 
+// Views over sharded tables in a statement.
+struct ViewsMet {
+  std::vector<catalog::Oid> bound;
+  std::vector<catalog::Oid> unread;  // not found in `database`: put their definitions there and plan again
+};
+
 // Everything besides the text that a plan depends on. The shape cache's key contains all of it.
 struct PlanContext {
   const catalog::Snapshot* snapshot = nullptr;
@@ -26,8 +32,7 @@ struct PlanContext {
   bool comparable_output = true;
   // Temporary relations of the session that hide all others of their name where no schema is given. Null: it has none.
   const std::set<std::string, std::less<>>* temporary = nullptr;
-  // Gets the views whose definitions the planner has not found in `database`: put them there and plan again.
-  std::vector<catalog::Oid>* unread_views = nullptr;
+  ViewsMet* views = nullptr;
   // Declared parameter types of a prepared statement ($1 first; 0: unspecified).
   std::vector<catalog::Oid> parameter_types;
 };

@@ -57,7 +57,7 @@ void forbid_several_groups(Planning& p, std::string reason, std::string hint = {
 // Reasons that come from the distribution of `top` and from functions.
 void check_several_groups(Planning& p, const Distribution& distribution);
 // A ctid names a row of one leaf only: over several groups it is refused.
-void forbid_physical_places(Planning& p);
+void forbid_physical_places(Planning& p, const sql::Node* root);
 // row_moves.cc
 // Sets plan.key_change of an UPDATE of distribution columns. `constants`: see KeyChange.
 void plan_key_change(Planning& p, const Level* level, const Instance& target, const PgQuery__UpdateStmt* update,
@@ -85,6 +85,7 @@ std::optional<Plan> plan_utility(std::string_view sql, const sql::Node* root, co
 Plan everywhere(std::string tag, std::string_view sql);  // a schema change that every group runs as it is
 Plan temporary(std::string command);                     // of an object of the session: on its home backend
 bool is_temporary(const PgQuery__RangeVar* range);
+Plan refuse_temporary_view();  // over sharded tables
 // create_as.cc
 Plan plan_create_as(std::string_view sql, const sql::CreateTableText& text, const PgQuery__CreateTableAsStmt* create,
                     const PlanContext& context);

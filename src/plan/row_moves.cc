@@ -165,6 +165,7 @@ std::string MovePlanner::obstacle() {
     auto* cte = as<PgQuery__CommonTableExpr>(node);
     if (cte != nullptr && text_of(cte->ctename) == table_.name) return "WITH under the table's own name";
   }
+  for (const ParseTree& view : p_.statement.view_trees) steady_rows = steady_rows && steady(inner(view.statement()));
   if (!steady_rows) return "conditions that would find other rows when they are computed again";
   bool current_of = false;
   walk(update_->where_clause, [&](const Message* message) {

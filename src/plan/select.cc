@@ -19,7 +19,7 @@ void plan_select(Planning& p, const PgQuery__SelectStmt* select) {
     bool distinct_union = top->set_operation() && select->op == PG_QUERY__SET_OPERATION__SETOP_UNION && !select->all;
     if (distinct_union) rows.kind = Distribution::Kind::partitioned;
     check_several_groups(p, rows);
-    forbid_physical_places(p);
+    forbid_physical_places(p, p.root);
     if (!p.plan.multi_group_error) gather_select(p, top);
   }
   set_cacheable(p);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "plan/ddl_checks.h"
 #include "plan/planning.h"
 
 namespace pgmosaic::plan {
@@ -167,6 +168,11 @@ static bool of_large_object(const Node* root) {
   return type == PG_QUERY__OBJECT_TYPE__OBJECT_LARGEOBJECT;
 }
 
+Plan refuse_temporary_view() {
+  return unsupported("a temporary view over sharded tables",
+                     "The session's own server has none of their rows: make a view that is not temporary.");
+}
+
 std::optional<Plan> plan_temporary(const Node* root, const PlanContext& context) {
   if (of_large_object(root)) {
     Plan plan = temporary(construct_name(root));
@@ -175,6 +181,8 @@ std::optional<Plan> plan_temporary(const Node* root, const PlanContext& context)
   }
   const Names names(root, context);
   if (!changes(names, root) && !makes(names, root)) return std::nullopt;
+  auto* view = as<PgQuery__ViewStmt>(root);
+  if (view != nullptr && reads_shards(view->query, context)) return refuse_temporary_view();
   return temporary(construct_name(root));
 }
 

@@ -6,6 +6,7 @@ const Instance* base_table(const Statement& s, const Instance& view) {
   const Instance* base = &view;
   while (base->placement == Instance::Placement::derived) {
     const auto& from = base->level->from;
+    if (base->table != nullptr && base->table->has_statement_triggers) return nullptr;
     if (from.size() != 1 || from[0]->kind != FromNode::Kind::leaf) return nullptr;
     base = &s.instance(from[0]->instance);
   }

@@ -8,6 +8,7 @@
 #include "router/prepared_sql.h"
 #include "router/prepared_transactions.h"
 #include "router/session.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
 
@@ -175,6 +176,12 @@ net::Task<Status> Session::commit_transaction() {
   if (staged_) {
     names_.leave();
     auto closed = co_await close_names(worker_.loop, worker_.context.names, backends_.database(), staged_->makes_names);
+    if (closed.ok()) {
+      const std::set<catalog::Oid> changed =
+          changed_views(*staged_->published, *staged_->snapshot->database(backends_.database()));
+      closed = co_await close_views(worker_.loop, worker_.context, backends_.database(), this, &changed,
+                                    std::move(*closed));
+    }
     if (!closed.ok()) {
       co_await abort_transaction();
       co_return std::move(closed.error());

@@ -5,6 +5,7 @@
 #include "pg/backend.h"
 #include "router/new_tables.h"
 #include "router/prepared_sql.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 #include "sql/dialect.h"
 #include "sql/tokens.h"
@@ -101,7 +102,7 @@ net::Task<Result<TableFromQuery::Source>> TableFromQuery::source() {
   if (!from.execute) {
     source.sql = from.query;
     const std::vector<pg::Oid> no_types;
-    CO_TRY_ASSIGN(source.plan, co_await s_.plan_query(source.sql, no_types));
+    CO_TRY_ASSIGN(source.plan, co_await ViewUse(s_).plan(source.sql, no_types));
     if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
     const plan::Target::Kind where = source.plan->target.kind;
     const bool filled = !source.plan->virtual_relations.empty() && !from.explain &&

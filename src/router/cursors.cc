@@ -4,6 +4,7 @@
 
 #include "router/execution.h"
 #include "router/session.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 #include "sql/tokens.h"
 
@@ -149,7 +150,7 @@ net::Task<Status> Session::declare_cursor(const plan::SessionCommand& command, s
   if (cursors_.contains(command.name)) co_return make_error("42P03", "cursor \"" + command.name + "\" already exists");
   const std::string query = inner->rewritten_sql;
   const std::vector<pg::Oid> no_types;
-  CO_TRY_ASSIGN(const plan::PlanPtr plan, co_await plan_query(query, no_types));
+  CO_TRY_ASSIGN(const plan::PlanPtr plan, co_await ViewUse(*this).plan(query, no_types));
   Execution own;
   own.sql = query;
   sql::scan_shape(query, own.shape);

@@ -9,6 +9,7 @@
 #include "router/execution.h"
 #include "router/old_strings.h"
 #include "router/session.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -349,6 +350,11 @@ Portal new_portal(const PreparedPtr& statement, int64_t made_us, uint64_t moment
 // `statement` becomes a new one.
 net::Task<Status> Session::replan(PreparedPtr& statement) {
   CO_TRY(co_await renew(statement));
+  while (!statement->plan->views.empty()) {
+    CO_TRY_ASSIGN(const bool current, co_await ViewUse(*this).use(*statement->plan));
+    if (current) break;
+    CO_TRY(co_await renew(statement));
+  }
   if (!statement->plan->unknown_names || names_.held()) co_return Status{};
   CO_TRY(co_await enter_names());
   CO_TRY(co_await renew(statement));
@@ -409,7 +415,8 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     pg::parse_bind(copy, own);
     bind = &own;
   };
-  if (!context_current() || statement->context != plan_context_id_ || statement->plan->unknown_names) {
+  if (!context_current() || statement->context != plan_context_id_ || statement->plan->unknown_names ||
+      !statement->plan->views.empty()) {
     keep();
     CO_TRY(co_await replan(statement));
   }

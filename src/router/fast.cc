@@ -21,7 +21,7 @@ namespace {
 constexpr uint32_t kMakeRoomEvery = 16;  // a backend full of statements gives one up for a leaf's this rarely
 
 bool simple_route(const plan::Plan& plan) {
-  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.unknown_names;
+  return plan.kind == plan::PlanKind::route && runs_on_groups(plan) && !plan.unknown_names && plan.views.empty();
 }
 
 bool fits_integer(std::string_view digits, catalog::Oid type) {

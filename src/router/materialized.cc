@@ -7,6 +7,7 @@
 
 #include "router/create_as.h"
 #include "router/execution.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -59,7 +60,7 @@ net::Task<Status> TableFromQuery::fill_view(std::string& tag) {
   source.sql = known->rows[0][1].value_or("");
   while (source.sql.ends_with(';')) source.sql.pop_back();
   const std::vector<pg::Oid> no_types;
-  CO_TRY_ASSIGN(source.plan, co_await s_.plan_query(source.sql, no_types));
+  CO_TRY_ASSIGN(source.plan, co_await ViewUse(s_).plan(source.sql, no_types));
   if (source.plan->kind == plan::PlanKind::unsupported) co_return Error(*source.plan->error);
   const plan::Target::Kind where = source.plan->target.kind;
   if (where == plan::Target::Kind::home || where == plan::Target::Kind::any) co_return co_await at_home(refresh, tag);

@@ -2,7 +2,7 @@
 #include "router/layout.h"
 #include "router/router_calls.h"
 #include "router/session.h"
-#include "router/view_definitions.h"
+#include "router/view_use.h"
 #include "router/worker.h"
 #include "sql/layout.h"
 #include "sql/tokens.h"
@@ -121,6 +121,16 @@ net::Task<Status> Session::refresh_context() {
   co_return Status{};
 }
 
+// Between waits of the router's own: nobody wants the statement any more.
+Status Session::interrupted() const {
+  if (client_gone_ || closing_) return make_error("57P01", "terminating connection due to administrator command");
+  if (deadlock_) return Error(*deadlock_);
+  if (cancelled_ || timed_out_)
+    return make_error("57014",
+                      std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
+  return {};
+}
+
 // Waits before the gate; what was planned must be looked at again behind it.
 net::Task<Status> Session::enter_names(bool planning) {
   const int64_t deadline_us = worker_.loop.now_us() + kGatePatienceUs;
@@ -129,10 +139,7 @@ net::Task<Status> Session::enter_names(bool planning) {
       co_return make_error("55P03", "a schema change of this database is not finished: a group does not answer",
                            "Try again when all groups do. What it made is not known before.");
     co_await worker_.loop.sleep(kGateWaitUs);
-    if (client_gone_ || closing_) co_return make_error("57P01", "terminating connection due to administrator command");
-    if (cancelled_ || timed_out_)
-      co_return make_error(
-          "57014", std::string("canceling statement due to ") + (timed_out_ ? "statement timeout" : "user request"));
+    CO_TRY(interrupted());
   }
   // The open transaction's own catalog does not know what others have made since.
   const bool behind =
@@ -190,11 +197,18 @@ net::Task<Result<CachedPlan>> Session::plan_of(std::string_view sql, const std::
   };
   const uint32_t context = context_id();
   const CachedPlan* found = shape.complete ? worker_.plans.find(sql, shape, context) : nullptr;
-  if (found != nullptr && !(prepared && found->plan->rewritten_literals)) {
+  bool usable = found != nullptr && !(prepared && found->plan->rewritten_literals);
+  if (usable && !found->plan->views.empty()) {
+    const CachedPlan kept = *found;
+    CO_TRY_ASSIGN(usable, co_await ViewUse(*this).use(*kept.plan));
+    if (usable) co_return kept;
+    CO_TRY(co_await refresh_context());
+  }
+  if (usable) {
     WorkerStats::add(worker_.stats.plan_hits);
     co_return *found;
   }
-  CO_TRY_ASSIGN(plan::PlanPtr planned, co_await plan_query(sql, types));
+  CO_TRY_ASSIGN(plan::PlanPtr planned, co_await ViewUse(*this).plan(sql, types));
   CachedPlan made(std::move(planned));
   // Where views were read another session may have used the worker's shape, and the context may be a new one.
   sql::scan_shape(sql, worker_.shape);
@@ -202,31 +216,18 @@ net::Task<Result<CachedPlan>> Session::plan_of(std::string_view sql, const std::
   co_return made;
 }
 
-// Plans it, and before that reads the definitions of the views in it: one round for each depth of views over views.
-net::Task<Result<plan::PlanPtr>> Session::plan_query(std::string_view sql, const std::vector<pg::Oid>& types) {
-  while (true) {
-    std::vector<pg::Oid> unread;
-    plan::PlanPtr plan = plan_text(sql, types, &unread);
-    if (unread.empty() || failed_) co_return plan;
-    exec::Backend* home = backends_.held(snapshot_->home);
-    const bool usable =
-        home != nullptr && home->begun && home->conn->idle() && home->conn->alive() && !home->conn->open_batch();
-    const std::shared_ptr<const catalog::Database> database(snapshot_, database_);
-    CO_TRY(co_await read_views(backends_, snapshot_->home, usable ? home : nullptr, database, std::move(unread)));
-    CO_TRY(co_await refresh_context());  // it may have waited for a schema change
-  }
-}
-
-plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types,
-                                 std::vector<pg::Oid>* unread_views) {
+plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid>& types, plan::ViewsMet* views) {
   WorkerStats::add(worker_.stats.plan_misses);
   if (sql::is_layout_command(sql)) return std::make_shared<const plan::Plan>(plan_layout_command(sql));
   auto plan = std::make_shared<plan::Plan>();
   auto text = with_layout({*worker_.context.control, *database_, backends_.user()}, sql);
   if (text.ok()) {
     plan::PlanContext context = plan_context(types);
-    context.unread_views = unread_views;
+    plan::ViewsMet met;
+    context.views = views == nullptr ? &met : views;
     *plan = plan::plan_statement(*text, context);
+    plan->views = context.views->bound;
+    if (!context.views->unread.empty()) plan->cacheable = false;
   } else {
     plan->kind = plan::PlanKind::unsupported;
     plan->error = std::move(text.error());

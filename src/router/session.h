@@ -35,8 +35,6 @@
 
 namespace pgmosaic::router {
 
-struct Execution;
-
 class Session {
  public:
   Session(Worker& worker, int fd, net::Peer peer);
@@ -65,6 +63,7 @@ class Session {
   friend class HomeChanges;                              // home_changes.h
   friend class SessionViews;                             // session_views.h
   friend class NumberSource;                             // number_source.h
+  friend class ViewUse;                                  // view_use.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
 
@@ -94,8 +93,8 @@ class Session {
   net::Task<Status> ask_temporary_names();
   plan::PlanContext plan_context(const std::vector<pg::Oid>& types) const;
   net::Task<Result<CachedPlan>> plan_of(std::string_view sql, const std::vector<pg::Oid>& types, bool prepared);
-  plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types, std::vector<pg::Oid>* unread = {});
-  net::Task<Result<plan::PlanPtr>> plan_query(std::string_view sql, const std::vector<pg::Oid>& types);
+  plan::PlanPtr plan_text(std::string_view sql, const std::vector<pg::Oid>& types, plan::ViewsMet* views = nullptr);
+  Status interrupted() const;
   bool context_current();
   exec::Values values_of(std::string_view sql, const sql::Shape& shape, const pg::BindMessage* bind,
                          const plan::Plan& plan) const;
@@ -206,7 +205,7 @@ class Session {
   net::Task<Status> join_batch(exec::GroupId group);
   ExtendedState& ext();
   // --- multi.cc: several groups; moments.cc; fill.cc; router_calls.cc; schema.cc ---
-  net::Task<Status> run_multi(const plan::Plan& plan, Execution& execution);
+  net::Task<Status> run_multi(const plan::Plan& plan, struct Execution& execution);
   net::Task<Status> run_parts(const plan::Plan& plan, const Execution& execution,
                               const std::vector<struct Split>& parts, std::vector<std::size_t> order);
   net::Task<Status> end_own_transaction(Status status, bool commit_sent = false);
@@ -247,6 +246,7 @@ class Session {
   uint32_t plan_context_id_ = 0, staged_serial_ = 0;  // the latter tells successive staged_ of one session apart
   TemporaryNames temporary_;
   NamesHeld names_;
+  std::vector<catalog::Oid> views_in_use_;  // of the statement at hand
   pool::SettingsMap startup_settings_;
   std::string last_query_, again_, begin_modes_, application_name_;  // again_: where leaf_failed_; modes: AND CHAIN
   const char* last_plan_ = "";

@@ -95,6 +95,7 @@ net::Task<bool> Session::simple_query(std::string_view whole) {
 
 void Session::end_statement() {
   state_ = State::idle;
+  views_in_use_.clear();
   if (!backends_.in_transaction()) backends_.release_idle();
   const bool simple = !std::exchange(text_, {}).string.empty();
   if (simple && extended_ && !backends_.in_transaction()) extended_->portals.clear();

@@ -32,7 +32,6 @@ EXCEPTIONS = {
     "ORDER BY of a set operation": "likewise",
     "ORDER BY of something that is not exactly one column of the result": "likewise",
     "a column that is not known": "likewise",
-    ", which is not of one sharded table alone": "likewise",
     # Of transactions, and of settings within a string: test_untorn.py, old_strings.slt, test_encodings.py.
     "a SERIALIZABLE transaction cannot reach rows of several groups": "of a transaction",
     "transaction identifiers beyond ASCII under this client_encoding": "of another encoding",
