@@ -32,23 +32,31 @@ void CopyLines::add_slowly(uint64_t client_line, uint64_t lines) {
     *at_++ = static_cast<uint8_t>(distance);
     return;
   }
+  const uint8_t* const row = at_;
   *at_++ = 0;
   put_varint(at_, lines);
   put_varint(at_, zigzag(distance));
+  others_ += lines - static_cast<uint64_t>(at_ - row);
 }
 
 void CopyLines::start_block() {
   if (!blocks_.empty()) blocks_.back().rows.resize(static_cast<std::size_t>(at_ - blocks_.back().rows.data()));
   // What a block ends with the next one begins with.
   while (blocks_.size() > 1 && (blocks_.size() >= kMostBlocks || blocks_[1].bytes + kBytesInFlight < bytes_))
-    blocks_.pop_front();
-  Block& block = blocks_.emplace_back(Block{client_line_, group_line_, bytes_, std::vector<uint8_t>(kBlockBytes)});
-  at_ = block.rows.data();
+    drop_block();
+  others_ = group_lines();
+  Block& block = blocks_.emplace_back(Block{client_line_, others_, bytes_, std::vector<uint8_t>(kBlockBytes)});
+  begin_ = at_ = block.rows.data();
   end_ = at_ + block.rows.size();
 }
 
+void CopyLines::drop_block() {
+  blocks_.pop_front();
+  dropped_ = true;
+}
+
 std::optional<uint64_t> CopyLines::client_line(uint64_t group_line) const {
-  if (group_line > group_line_) return std::nullopt;
+  if (group_line > group_lines()) return std::nullopt;
   for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
     if (block->group_line >= group_line) continue;
     uint64_t client = block->client_line, group = block->group_line;
@@ -66,7 +74,7 @@ std::optional<uint64_t> CopyLines::client_line(uint64_t group_line) const {
     return client - (group - group_line);
   }
   // A line of the header.
-  const bool known = blocks_.empty() || (blocks_.front().bytes == 0 && group_line <= blocks_.front().group_line);
+  const bool known = blocks_.empty() || (!dropped_ && group_line <= blocks_.front().group_line);
   return known ? std::optional(group_line) : std::nullopt;
 }
 

@@ -18,7 +18,8 @@ TEST(CopyLines, EveryLineOfManyRows) {
     client += i % 97 == 0 ? 300 * i : i % 5;
     client += lines;
     if (i % 301 == 0) client -= 200;  // was undecided
-    log.add(client, lines, 10);
+    log.add(client, lines);
+    log.sent(10);
     for (uint64_t line = lines; line-- > 0;) expected.push_back({++group, client - line});
   }
   EXPECT_EQ(log.group_lines(), group);
@@ -29,7 +30,10 @@ TEST(CopyLines, EveryLineOfManyRows) {
 TEST(CopyLines, ForgetsWhatTheGroupHasLongWorkedOff) {
   CopyLines log;
   const uint64_t rows = CopyLines::kBytesInFlight / 100 * 3;
-  for (uint64_t row = 1; row <= rows; ++row) log.add(row * 4, 1, 100);
+  for (uint64_t row = 1; row <= rows; ++row) {
+    log.add(row * 4, 1);
+    log.sent(100);
+  }
   EXPECT_EQ(log.client_line(1), std::nullopt);
   EXPECT_EQ(log.client_line(rows / 3), std::nullopt);
   for (uint64_t row = rows - CopyLines::kBytesInFlight / 100; row <= rows; ++row)
@@ -39,7 +43,7 @@ TEST(CopyLines, ForgetsWhatTheGroupHasLongWorkedOff) {
 TEST(CopyLines, ForgetsWhatWouldTakeTooMuchMemory) {
   CopyLines log;
   const uint64_t rows = 2 * CopyLines::kMostBlocks * CopyLines::kBlockBytes;
-  for (uint64_t row = 1; row <= rows; ++row) log.add(row * 4, 1, 2);
+  for (uint64_t row = 1; row <= rows; ++row) log.add(row * 4, 1);
   EXPECT_EQ(log.client_line(rows / 3), std::nullopt);
   EXPECT_EQ(log.client_line(rows / 4 * 3), rows * 3);
 }

@@ -156,11 +156,14 @@ void CopySplitter::take_row(Scanner& scanner, const char* row) {
     set_aside(scanner, row);
     return;
   }
-  uint64_t lines = 1 + scanner.extra_lines();
+  uint64_t lines = 1;
   CopyLines& log = lines_[*group];
-  if (log.group_lines() == 0 && spec_.format == Format::csv) [[unlikely]]  // see lines_in_group()
-    lines = 1 + static_cast<uint64_t>(std::count(row, row + extent.payload, '\r'));
-  log.add(line_, lines, extent.length);
+  if constexpr (std::is_same_v<Scanner, CsvScanner>) {
+    lines += scanner.extra_lines();
+    if (log.no_rows() && log.group_lines() == 0) [[unlikely]]  // see lines_in_group()
+      lines = 1 + static_cast<uint64_t>(std::count(row, row + extent.payload, '\r'));
+  }
+  log.add(line_, lines);
   std::string& buffer = buffers_[*group];
   if (extent.terminated) [[likely]] {
     buffer.append(row, extent.length);
@@ -214,7 +217,7 @@ void CopySplitter::place(const Undecided& row, catalog::GroupId group) {
   CHECK(place != groups_.end() && *place == group);
   const auto index = static_cast<std::size_t>(place - groups_.begin());
   buffers_[index].append(row.row);
-  lines_[index].add(row.line, lines_in_group(row, lines_[index].group_lines()), row.row.size());
+  lines_[index].add(row.line, lines_in_group(row, lines_[index].group_lines()));
 }
 
 // Where it stood in the stream: what comes behind it does not matter any more.

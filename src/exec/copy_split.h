@@ -65,6 +65,8 @@ class CopySplitter {
   const std::vector<catalog::GroupId>& groups() const { return groups_; }  // ascending
   // Rows for groups()[index]: the payload of a CopyData message. The caller clears it.
   std::string& buffer(std::size_t index) { return buffers_[index]; }
+  // Before it is sent.
+  void note_sent(std::size_t index) { lines_[index].sent(buffers_[index].size()); }
   // Of all buffers; for flow control.
   std::size_t buffered_bytes() const;
 

@@ -336,6 +336,7 @@ net::Task<void> Session::CopyRun::send_pieces() {
     pool::ServerConn& conn = *readers_[i].backend().conn;
     std::string& piece = splitter_ ? splitter_->buffer(slot_[i]) : (copy_ = payload_);
     if (piece.size() < kCopyPiece && more_ && splitter_) continue;
+    if (splitter_) splitter_->note_sent(slot_[i]);
     if (co_await send_piece(conn, piece)) continue;
     auto failure = heard(i);  // an error, or just a notice
     failed_[i] = failure.has_value();

@@ -145,7 +145,6 @@ def test_a_large_stream(pair):
     ("COPY by_date FROM STDIN", b"2020-01-01\t1.001\nx\t3\n2020-12-02\t1.001\n2020-12-32\t1.001\n", "22007"),
     ('COPY "Odd, line 3" FROM STDIN', b"1\t1\n2\t2\n3\tx\n4\ty\n", "22P02"),
     ('COPY "Odd, line 3" FROM STDIN', b"1\t1\n2\t2\nx\t3\n4\ty\n", "22P02"),
-    ('COPY "Odd, line 3" (v) FROM STDIN', b"1\n2\n", None),
     ("COPY filled (v, w) FROM STDIN", b"1\ta\n2\tb\nx\tc\n4\td\n", "22P02"),
     ("COPY filled (v, w) FROM STDIN", b"1\ta\n2\tb\n3\tc\t4\n5\td\n", "22P04"),
     ("COPY filled (v, w) FROM STDIN", b"1\ta\n2\tb\n3\n", "22P04"),
@@ -162,18 +161,15 @@ def test_a_large_stream(pair):
     ("COPY r_filled (v, w) FROM STDIN", b"1\ta\nx\tb\n3\tc\n5\\.\n", "22P02"),
 ])
 def test_other_tables(pair, sql, data, sqlstate):
-    if sqlstate is None:
-        assert pair.router.simple(sql, data)[0].sqlstate == "0A000"
-    else:
-        fails(pair, sql, data, sqlstate)
+    fails(pair, sql, data, sqlstate)
 
 
 def test_numbers_run_out(pair):
-    for table in ("small",):
-        pair.run(f"ALTER SEQUENCE {table}_id_seq RESTART WITH 32700")
-        fails(pair, f"COPY {table} (k, v) FROM STDIN", b"".join(b"%d\t1\n" % i for i in range(200)), "2200H")
-        pair.run(f"ALTER SEQUENCE {table}_id_seq AS bigint MAXVALUE 100000 RESTART WITH 32700")
-        fails(pair, f"COPY {table} (k, v) FROM STDIN", b"".join(b"%d\t1\n" % i for i in range(200)), "22003")
+    rows = b"".join(b"%d\t1\n" % i for i in range(200))
+    pair.run("ALTER SEQUENCE small_id_seq RESTART WITH 32700")
+    fails(pair, "COPY small (k, v) FROM STDIN", rows, "2200H")
+    pair.run("ALTER SEQUENCE small_id_seq AS bigint MAXVALUE 100000 RESTART WITH 32700")
+    fails(pair, "COPY small (k, v) FROM STDIN", rows, "22003")
 
 
 def binary(rows, end=struct.pack("!h", -1)):
