@@ -93,7 +93,7 @@ struct Table {
   Oid partition_of = 0;      // the table whose partition it is
   // view only: qualified ("schema", "name") relations it reads, transitively resolved to tables
   std::vector<std::pair<std::string, std::string>> depends_on;
-  std::string definition;  // of a view: differs where the view was defined anew
+  std::string definition;               // of a view: differs where the view was defined anew
   bool has_statement_triggers = false;  // a view: what happens to writes is not PostgreSQL's own way (triggers, rules)
   bool foreign = false;
   // A transaction that reads or writes it cannot be prepared: a foreign table, rules that NOTIFY, a view over these.

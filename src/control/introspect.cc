@@ -36,7 +36,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
                  AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END,
-       (SELECT r.xmin FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '1' AND c.relkind = 'v')
+       (SELECT r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '1' AND c.relkind = 'v')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -207,7 +207,7 @@ struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 18> kParts{{{kTables, 7},
+constexpr std::array<PartQuery, 18> kParts{{{kTables, 8},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},

@@ -85,8 +85,9 @@ const Instance* written_table(Planning& p, const Instance& target) {
   if (target.placement != Placement::derived) return &target;
   const Instance* base = base_table(p.statement, target);
   if (base == nullptr)
-    p.plan = unsupported("a write to the view \"" + target.display + "\", which is not of one sharded table alone, or has triggers",
-                         "Write to the tables under it.");
+    p.plan = unsupported(
+        "a write to the view \"" + target.display + "\", which is not of one sharded table alone, or has triggers",
+        "Write to the tables under it.");
   return base;
 }
 

@@ -179,8 +179,8 @@ net::Task<Status> Session::commit_transaction() {
     if (closed.ok()) {
       const std::set<catalog::Oid> changed =
           changed_views(*staged_->published, *staged_->snapshot->database(backends_.database()));
-      closed = co_await close_views(worker_.loop, worker_.context, backends_.database(), this, &changed,
-                                    std::move(*closed));
+      closed =
+          co_await close_views(worker_.loop, worker_.context, backends_.database(), this, &changed, std::move(*closed));
     }
     if (!closed.ok()) {
       co_await abort_transaction();

@@ -339,6 +339,9 @@ Status check_result(Prepared& statement) {
   return error;
 }
 
+// Beside schema changes that are under way.
+bool may_change(const plan::Plan& plan) { return plan.unknown_names || !plan.views.empty(); }
+
 Portal new_portal(const PreparedPtr& statement, int64_t made_us, uint64_t moment, exec::GroupId group = 0,
                   bool binary = false) {
   return {.statement = statement, .group = group, .binary = binary, .made_us = made_us, .moment = moment};
@@ -415,8 +418,7 @@ net::Task<Status> Session::on_bind(pg::MessageView message) {
     pg::parse_bind(copy, own);
     bind = &own;
   };
-  if (!context_current() || statement->context != plan_context_id_ || statement->plan->unknown_names ||
-      !statement->plan->views.empty()) {
+  if (!context_current() || statement->context != plan_context_id_ || may_change(*statement->plan)) {
     keep();
     CO_TRY(co_await replan(statement));
   }

@@ -29,6 +29,7 @@ bool Session::needs_moment(const plan::Plan& plan, const exec::Resolution& where
 
 // Asks for the moment, and runs the statement with it.
 net::Task<Status> Session::run_at_moment(const plan::Plan& plan, Execution& asked) {
+  if (plan.view_moments && !asked.where.single() && plan.multi_group_error) co_return Error(*plan.multi_group_error);
   if (plan.view_moments)
     co_return make_error("0A000", "a view that asks for the time, in a transaction that has begun on another group",
                          "Leave now() and its kin out of the view, and write them into the query of it.");

@@ -3,7 +3,8 @@
 // So statements with names that the catalog does not know pass a gate, and a schema change that makes tables
 // closes it around its commit: it waits for those inside – they end with 42P01 – and those outside wait until the
 // catalog is published, and are planned again. Schema changes pass it while they look at the catalogs. Other statements
-// never see it, but for those of views (view_use.h). A change whose outcome is not known leaves it closed until recovery knows.
+// never see it, but for those of views (view_use.h). A change whose outcome is not known leaves it closed until
+// recovery knows.
 #pragma once
 
 #include <map>

@@ -82,8 +82,8 @@ net::Task<Status> PreparedTransactions::decide(const plan::SessionCommand& comma
     CO_TRY_ASSIGN(closed,
                   co_await close_names(s_.worker_.loop, s_.worker_.context.names, database, parked->makes_names));
     if (parked->changes_schema) {
-      CO_TRY_ASSIGN(closed, co_await close_views(s_.worker_.loop, s_.worker_.context, database, &s_, nullptr,
-                                                 std::move(closed)));
+      CO_TRY_ASSIGN(
+          closed, co_await close_views(s_.worker_.loop, s_.worker_.context, database, &s_, nullptr, std::move(closed)));
     }
     co_await may_commit_moves(s_.worker_.loop, s_.worker_.context.moves, database, parked->moved_tables);
     if (!parked->moved_tables.empty()) committing.emplace(s_.worker_.context.moves, database, parked->moved_tables);

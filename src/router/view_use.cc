@@ -87,8 +87,8 @@ net::Task<Status> ViewUse::read(std::vector<catalog::Oid> views) {
     if (*known) co_return Status{};
     co_return co_await wait_for_locks(views);
   }
-  CO_TRY_ASSIGN(auto conn, co_await s_.worker_.context.control->connect(s_.worker_.loop, group,
-                                                                        s_.backends_.database()));
+  CO_TRY_ASSIGN(auto conn,
+                co_await s_.worker_.context.control->connect(s_.worker_.loop, group, s_.backends_.database()));
   // Who holds locks himself must not wait for ever behind somebody who waits for him.
   const int most = s_.backends_.in_transaction() ? 5 : 1000;
   for (int i = 0; i < most; ++i) {

@@ -1,8 +1,8 @@
 // Statements over views of sharded tables: what the views are made of, and changes of views beside them.
 //
 // The planner proves that the groups can answer for themselves from the query of a view (plan/bind_views.cc), but the
-// groups run the view that they have by then: a statement that waits for a CREATE OR REPLACE VIEW runs the new one. So a
-// session says which views its statement uses, and a schema change that commits other ones first ends the statements
+// groups run the view that they have by then: a statement that waits for a CREATE OR REPLACE VIEW runs the new one. So
+// a session says which views its statement uses, and a schema change that commits other ones first ends the statements
 // that use them, which wait for its locks; those that come meanwhile wait until the catalog is published, and are
 // planned again.
 #pragma once
