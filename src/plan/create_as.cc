@@ -124,7 +124,9 @@ std::optional<Plan> plan_select_into(std::string_view sql, const PgQuery__Select
   if (into == nullptr) return std::nullopt;
   first->into_clause = nullptr;
   auto query = deparse_statement(arena.node(plain));
-  auto name = deparse_from_item(arena.node(const_cast<PgQuery__RangeVar*>(into->rel)));
+  auto* table = arena.shallow(into->rel);
+  table->relpersistence = arena.string("p");  // TEMP is no part of the name
+  auto name = deparse_from_item(arena.node(table));
   if (!query) return unsupported(query.error());
   if (!name) return unsupported(name.error());
   Ddl::FromQuery from;

@@ -194,7 +194,7 @@ Status MovePlanner::write_values() {
     }
     std::string expression = default_value(column);
     if (as<PgQuery__SetToDefault>(values_[i]) == nullptr) {
-      TRY_ASSIGN(expression, deparse_expression_exactly(values_[i]));
+      TRY_ASSIGN(expression, deparse_expression(values_[i]));
     }
     written = "(" + expression + ")::" + column.type_name;
   }
@@ -229,7 +229,7 @@ Status MovePlanner::write_take(const Node* where) {
   remove->n_using_clause = update_->n_from_clause;
   remove->using_clause = update_->from_clause;
   remove->where_clause = leaves;
-  TRY_ASSIGN(change_.take, deparse_statement_exactly(arena_.node(remove)));
+  TRY_ASSIGN(change_.take, deparse_statement(arena_.node(remove)));
   change_.take += " RETURNING " + quote_literal(change_.mark);
   for (std::size_t i = 0; i < table_.columns.size(); ++i)
     if (!table_.columns[i].generated) change_.take += ", " + written_[i];
@@ -259,7 +259,7 @@ Status MovePlanner::write_lock() {
   select->with_clause = update_->with_clause;
   select->n_locking_clause = 1;
   select->locking_clause = arena_.list({arena_.node(locking)});
-  TRY_ASSIGN(const std::string rows, deparse_statement_exactly(arena_.node(select)));
+  TRY_ASSIGN(const std::string rows, deparse_statement(arena_.node(select)));
   change_.lock = "SELECT pg_catalog.count(pgmosaic_other) FROM (" + rows + ") AS pgmosaic_locked";
   return {};
 }
@@ -288,7 +288,7 @@ Status MovePlanner::write_put() {
   insert->override = PG_QUERY__OVERRIDING_KIND__OVERRIDING_SYSTEM_VALUE;
   insert->n_returning_list = update_->n_returning_list;
   insert->returning_list = update_->returning_list;
-  TRY_ASSIGN(change_.put, deparse_statement_exactly(arena_.node(insert)));
+  TRY_ASSIGN(change_.put, deparse_statement(arena_.node(insert)));
   const std::string marked = "(" + quote_literal(change_.mark) + ")";
   const std::size_t at = change_.put.find(marked);
   CHECK(at != std::string::npos);

@@ -4,11 +4,15 @@
 
 #include <algorithm>
 
+#include "sql/parentheses.h"
 #include "sql/parse.h"
 
 namespace pgmosaic::sql {
 
-Result<std::string> deparse_statement(const Node* statement) {
+namespace {
+
+// What libpg_query writes, which leaves out parentheses here and there.
+Result<std::string> print(const Node* statement) {
   PgQuery__RawStmt raw = PG_QUERY__RAW_STMT__INIT;
   raw.stmt = const_cast<Node*>(statement);
   PgQuery__RawStmt* statements[] = {&raw};
@@ -31,6 +35,26 @@ Result<std::string> deparse_statement(const Node* statement) {
   return sql;
 }
 
+// Whether the text means the tree.
+bool means(const std::string& sql, const Node* statement) {
+  auto again = ParseTree::parse(sql);
+  const auto plain = [](const PgQuery__ColumnRef*) { return std::string(); };
+  return again.ok() && again->statement_count() == 1 &&
+         fingerprint(inner(again->statement()), plain) == fingerprint(inner(statement), plain);
+}
+
+}  // namespace
+
+Result<std::string> deparse_statement(const Node* statement) {
+  TRY_ASSIGN(std::string sql, print(statement));
+  if (means(sql, statement)) return sql;
+  Parentheses parentheses(print);
+  TRY_ASSIGN(sql, parentheses.write(statement));
+  if (means(sql, statement)) return sql;
+  return make_error("0A000", "the statement cannot be rewritten exactly for several groups",
+                    "Simplify its expressions, or name parts of them in a sub-query.");
+}
+
 namespace {
 
 Result<std::string> deparse_select(Arena& arena, PgQuery__SelectStmt* select, std::string_view prefix) {
@@ -49,25 +73,6 @@ Result<std::string> deparse_expression(const Node* expression) {
   select->n_target_list = 1;
   select->target_list = arena.list({arena.target(const_cast<Node*>(expression), "")});
   return deparse_select(arena, select, "SELECT ");
-}
-
-Result<std::string> deparse_statement_exactly(const Node* statement) {
-  TRY_ASSIGN(std::string sql, deparse_statement(statement));
-  auto again = ParseTree::parse(sql);
-  const auto plain = [](const PgQuery__ColumnRef*) { return std::string(); };
-  if (again.ok() && fingerprint(inner(again->statement()), plain) == fingerprint(inner(statement), plain)) return sql;
-  return make_error("0A000", "the statement cannot be rewritten exactly");
-}
-
-Result<std::string> deparse_expression_exactly(const Node* expression) {
-  Arena arena;
-  auto* select = arena.make<PgQuery__SelectStmt>();
-  select->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
-  select->op = PG_QUERY__SET_OPERATION__SETOP_NONE;
-  select->n_target_list = 1;
-  select->target_list = arena.list({arena.target(const_cast<Node*>(expression), "")});
-  TRY(deparse_statement_exactly(arena.node(select)));
-  return deparse_expression(expression);
 }
 
 Result<std::string> deparse_from_item(const Node* item) {

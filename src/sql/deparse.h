@@ -8,13 +8,10 @@
 
 namespace pgmosaic::sql {
 
+// 0A000 where no text would be parsed to the same tree.
 Result<std::string> deparse_statement(const Node* statement);
 // An expression as it may stand in a target list.
 Result<std::string> deparse_expression(const Node* expression);
-// The same, or 0A000 where the text would not be parsed to the same tree: the deparser leaves out parentheses here and
-// there.
-Result<std::string> deparse_statement_exactly(const Node* statement);
-Result<std::string> deparse_expression_exactly(const Node* expression);
 // A FROM item.
 Result<std::string> deparse_from_item(const Node* item);
 

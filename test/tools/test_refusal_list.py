@@ -72,7 +72,7 @@ EXCEPTIONS = {
     "rows that every group has beside a sub-query over sharded tables": "the sub-query is refused before",
     "a statement that cannot be rewritten": "the deparser knows all statements",
     "the statement cannot be rewritten for several groups": "likewise",
-    "the statement cannot be rewritten exactly": "likewise",
+    "the statement cannot be rewritten exactly for several groups": "likewise",
     "this use of pgmosaic's own relations": "the deparser's text can be parsed",
     "the key's value cannot be hashed": "its type was looked at before",
     "CREATE TABLE ... AS cannot fill this table": "the table was just made",

@@ -207,6 +207,7 @@ static void gather_sorted(Planning& p, Level* top, bool sorted_inside) {
   auto* each_group = hidden.empty() ? arena.shallow(select) : with_hidden_columns(arena, select, hidden);
   if (limits.has_limit) each_group->limit_count = pushed_limit(arena, select, limits);
   each_group->limit_offset = nullptr;
+  if (each_group->limit_count == nullptr) each_group->limit_option = PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_DEFAULT;
   auto sql = deparse_statement(arena.node(each_group));
   if (!sql) return forbid_several_groups(p, "a statement that cannot be rewritten");
   gather.sql = *sql;
