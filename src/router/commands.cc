@@ -176,7 +176,7 @@ net::Task<Status> Session::commit_transaction() {
   if (staged_) {
     names_.leave();
     auto closed = co_await close_names(worker_.loop, worker_.context.names, backends_.database(), staged_->makes_names);
-    if (closed.ok()) {
+    if (closed.ok() && staged_->published) {
       const std::set<catalog::Oid> changed =
           changed_views(*staged_->published, *staged_->snapshot->database(backends_.database()));
       closed =
