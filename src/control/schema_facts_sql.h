@@ -36,7 +36,6 @@ SELECT r.object, CASE WHEN r.relkind IN ('i', 'I')
                         WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')),
                        t.object) END AS parent, v.property, v.value
 FROM relation r LEFT JOIN pg_index i ON i.indexrelid = r.oid LEFT JOIN relation t ON t.oid = i.indrelid
-     LEFT JOIN pg_sequence q ON q.seqrelid = r.oid
      CROSS JOIN LATERAL (VALUES
   ('kind', CASE r.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' END),
   ('owner', CASE WHEN r.relkind NOT IN ('i', 'I') THEN pg_get_userbyid(r.relowner) END),
@@ -55,9 +54,6 @@ FROM relation r LEFT JOIN pg_index i ON i.indexrelid = r.oid LEFT JOIN relation 
   ('columns', CASE WHEN r.relkind IN ('r', 'p', 'f', 'c')
                    THEN (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
                          WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped) END),
-  ('numbers', CASE WHEN r.relkind = 'S'
-                   THEN format('%s from %s by %s in %s..%s cache %s', format_type(q.seqtypid, NULL), q.seqstart,
-                               q.seqincrement, q.seqmin, q.seqmax, q.seqcache) END),
   ('column', CASE WHEN r.relkind = 'S'
                   THEN (SELECT d.refobjid::regclass || '.' || quote_ident(a.attname)
                         FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
