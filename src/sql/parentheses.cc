@@ -42,6 +42,16 @@ void Parentheses::operands(std::size_t count, Node**& nodes) {
   nodes = arena_.list(made);
 }
 
+// A node of this kind, which has one operand. Null: it is of another.
+template <class T>
+Node* Parentheses::with_operand(const Node* node) {
+  auto* expression = as<T>(node);
+  if (expression == nullptr) return nullptr;
+  auto* made = arena_.shallow(expression);
+  made->arg = operand(made->arg);
+  return arena_.node(made);
+}
+
 // Null: not of these; what is below is copied as any other.
 Node* Parentheses::copy_with_operands(const Node* node) {
   if (auto* expression = as<PgQuery__BoolExpr>(node)) {
@@ -55,26 +65,9 @@ Node* Parentheses::copy_with_operands(const Node* node) {
     made->rexpr = operand(made->rexpr);
     return arena_.node(made);
   }
-  if (auto* test = as<PgQuery__NullTest>(node)) {
-    auto* made = arena_.shallow(test);
-    made->arg = operand(made->arg);
-    return arena_.node(made);
-  }
-  if (auto* test = as<PgQuery__BooleanTest>(node)) {
-    auto* made = arena_.shallow(test);
-    made->arg = operand(made->arg);
-    return arena_.node(made);
-  }
-  if (auto* typecast = as<PgQuery__TypeCast>(node)) {
-    auto* made = arena_.shallow(typecast);
-    made->arg = operand(made->arg);
-    return arena_.node(made);
-  }
-  if (auto* collate = as<PgQuery__CollateClause>(node)) {
-    auto* made = arena_.shallow(collate);
-    made->arg = operand(made->arg);
-    return arena_.node(made);
-  }
+  for (Node* made : {with_operand<PgQuery__NullTest>(node), with_operand<PgQuery__BooleanTest>(node),
+                     with_operand<PgQuery__TypeCast>(node), with_operand<PgQuery__CollateClause>(node)})
+    if (made != nullptr) return made;
   if (auto* indirection = as<PgQuery__AIndirection>(node)) {
     auto* made = arena_.shallow(indirection);
     made->arg = operand(made->arg);

@@ -23,6 +23,8 @@ class Parentheses {
  private:
   Node* copy(const Node* node);
   Node* copy_with_operands(const Node* node);
+  template <class T>
+  Node* with_operand(const Node* node);
   Node* operand(const Node* node);
   void operands(std::size_t count, Node**& nodes);
   std::string filled(const std::string& text) const;

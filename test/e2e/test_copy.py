@@ -2,7 +2,7 @@
 import pytest
 
 from harness import wire
-from harness.pair import Pair, databases
+from harness.pair import Pair, filled_databases
 from harness.wire import Session, Strictness
 
 TABLES = [
@@ -17,11 +17,7 @@ NAMES = ["c", "k", "pair", "r", "l"]
 
 @pytest.fixture(scope="module")
 def tables(router, oracle):
-    with databases("copies", router, oracle) as sides:
-        first = Pair(*sides)
-        for table in TABLES:
-            first.run(table)
-        first.close()
+    with filled_databases("copies", router, oracle, TABLES) as sides:
         yield sides
 
 

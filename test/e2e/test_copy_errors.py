@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from harness.pair import Pair, databases
+from harness.pair import Pair, filled_databases
 from harness.wire import Strictness
 
 TABLES = [
@@ -21,11 +21,7 @@ ALL = Strictness(detail=True, context=True)
 
 @pytest.fixture(scope="module")
 def tables(router, oracle):
-    with databases("copy_errors", router, oracle) as sides:
-        first = Pair(*sides)
-        for table in TABLES:
-            first.run(table)
-        first.close()
+    with filled_databases("copy_errors", router, oracle, TABLES) as sides:
         yield sides
 
 
