@@ -57,6 +57,7 @@ LOAD = [  # weight, script
 # Holds a shard of the changing table on one group and asks for one on another, which the schema change may hold already: --transactions.
 BOTH = ("\\set id random(1, 9000)\nBEGIN;\nUPDATE changing SET v = v + 1 WHERE id = :id;\n"
         "UPDATE changing SET v = v + 1 WHERE id = :id + 1;\nEND;")
+WARM_UP_S = 3  # pools open their connections, and their backends fill their caches: no schema change's pause
 SETTLING_S = 0.25  # a statement that begins so soon after a schema change may still wait because of it
 
 
@@ -75,6 +76,7 @@ def change_under_load(endpoint, load, until):
     """One ALTER TABLE a second while the load is at work."""
     changes = []
     wait_until(load.has_begun, "the load to begin")
+    time.sleep(WARM_UP_S)
     with endpoint.connect() as connection:
         while time.time() < until:
             next_one = time.time() + 1
@@ -89,7 +91,10 @@ def pauses(changes, done):
     """(longest transaction beside each change, longest one beside none of them), in seconds."""
     beside = [0.0] * len(changes)
     apart = 0.0
+    warm = min(each.begun for each in done) + WARM_UP_S
     for each in done:
+        if each.begun < warm:
+            continue
         touched = [number for number, change in enumerate(changes)
                    if each.begun < change.ended + SETTLING_S and each.ended > change.begun]
         for number in touched:

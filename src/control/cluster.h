@@ -79,6 +79,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   exec::CommitRow begin_commit(const exec::Gid& gid, const std::string& database,
                                const std::vector<uint32_t>& groups) override;
   void end_commit(const exec::Gid& gid) override;
+  std::optional<uint64_t> quiet(const std::string& database) override;
   exec::CommitGate& gate() override { return gate_; }
   net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                   const std::vector<uint32_t>& participants) override;

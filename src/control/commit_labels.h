@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -33,6 +34,9 @@ class CommitLabels {
     label.groups.insert(groups.begin(), groups.end());
     ++label.open;
     open_[gid] = {current_, database};
+    Traffic& traffic = traffic_[database];
+    ++traffic.begun;
+    ++traffic.open;
     return current_;
   }
 
@@ -43,7 +47,16 @@ class CommitLabels {
     if (found == open_.end()) return;
     const auto& [number, database] = found->second;
     --labels_[number][database].open;
+    --traffic_[database].open;
     open_.erase(found);
+  }
+
+  // How many have begun in this database, where all of them have ended.
+  std::optional<uint64_t> all_ended(const std::string& database) {
+    std::lock_guard lock(mutex_);
+    const auto found = traffic_.find(database);
+    if (found == traffic_.end()) return 0;
+    return found->second.open == 0 ? std::optional(found->second.begun) : std::nullopt;
   }
 
   // Transactions from here on get another label.
@@ -76,8 +89,12 @@ class CommitLabels {
     int open = 0;
     std::set<uint32_t> groups;
   };
+  struct Traffic {
+    uint64_t begun = 0, open = 0;
+  };
   std::mutex mutex_;
   uint64_t current_ = 1;
+  std::map<std::string, Traffic> traffic_;                                  // by database
   std::map<uint64_t, std::map<std::string, Label>> labels_;                 // number, database
   std::unordered_map<std::string, std::pair<uint64_t, std::string>> open_;  // by gid
 };

@@ -36,6 +36,11 @@ void Cluster::end_commit(const exec::Gid& gid) {
   labels_.end(gid.text());
 }
 
+// What earlier routers left was settled before this one began (open()), but for what clients prepared through them.
+std::optional<uint64_t> Cluster::quiet(const std::string& database) {
+  return parked_.any(database) ? std::nullopt : labels_.all_ended(database);
+}
+
 std::optional<exec::ClusterControl::Parked> Cluster::find_parked(const std::string& database, const std::string& name) {
   std::optional<Parked> found;
   for (const ParkedTransaction& transaction : parked_.named(database, name)) {

@@ -7,6 +7,7 @@
 // looks every second; at all others once a minute, since the home's server can be told directly.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -79,6 +80,11 @@ class ParkedTransactions {
     for (const auto& [gid, entry] : all_)
       if (!entry.preparing && (all || entry.looks > 0)) due.push_back(entry.transaction);
     return due;
+  }
+  bool any(const std::string& database) {
+    std::lock_guard lock(mutex_);
+    return std::any_of(all_.begin(), all_.end(),
+                       [&](const auto& entry) { return entry.second.transaction.database == database; });
   }
   std::vector<std::string> gids() {
     std::lock_guard lock(mutex_);

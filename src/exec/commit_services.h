@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ struct CommitServices {
   // Before the first row of the commit log is written; end_commit() when all groups show it, or none ever will.
   virtual CommitRow begin_commit(const Gid& gid, const std::string& database, const std::vector<uint32_t>& groups) = 0;
   virtual void end_commit(const Gid& gid) = 0;
+  // A number while no transaction over groups of this database can be shown by one of them and not by another: none is
+  // between its begin_commit() and end_commit(). Another number, or none, when one has begun since.
+  virtual std::optional<uint64_t> quiet(const std::string& database) = 0;
   virtual CommitGate& gate() = 0;
   // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;
   // recovery finishes the transaction later.

@@ -175,10 +175,10 @@ net::Task<Result<std::vector<std::string>>> RowReader::values_in_front() {
 
 net::Task<Result<RowReader::Event>> RowReader::next() {
   pool::ServerConn& conn = *backend_->conn;
-  if (!announced_.empty()) {
+  if (announced_event_) {
     told_ = std::exchange(announced_, {});
-    reply_.message = {'H', std::string_view(told_).substr(pg::kHeaderSize), told_};
-    co_return Event::copy_out;
+    if (!told_.empty()) reply_.message = {told_[0], std::string_view(told_).substr(pg::kHeaderSize), told_};
+    co_return *std::exchange(announced_event_, std::nullopt);
   }
   while (!ended_) {
     Status status = co_await read_reply();
@@ -225,8 +225,22 @@ net::Task<Status> RowReader::until_copy_out() {
   auto event = co_await next();
   if (!event.ok()) co_return std::move(event.error());
   if (*event != Event::copy_out) co_return make_error("08P01", "the group did not start the COPY");
-  announced_ = reply_.message.whole;
+  announce(*event);
   co_return Status{};
+}
+
+net::Task<void> RowReader::until_answer() {
+  if (announced_event_ || error_) co_return;
+  auto event = co_await next();
+  if (event.ok())
+    announce(*event);
+  else
+    error_ = std::move(event.error());
+}
+
+void RowReader::announce(Event event) {
+  announced_event_ = event;
+  announced_ = event == Event::end ? std::string_view() : reply_.message.whole;
 }
 
 net::Task<Status> RowReader::finish() {

@@ -57,17 +57,21 @@ class RowReader {
   net::Task<Status> until_copy_in();
   // COPY TO STDOUT: the same for CopyOutResponse, which is the next event all the same.
   net::Task<Status> until_copy_out();
+  // Waits for the statement's first event, or error, which is the next one all the same: a SELECT has its snapshot.
+  net::Task<void> until_answer();
   // Reads what is left and drops it.
   net::Task<Status> finish();
 
  private:
   Backend* backend_;
   pool::Reply reply_;
-  std::string tag_, notices_, announced_, told_;  // announced_: CopyOutResponse, read and not told yet
+  std::string tag_, notices_, announced_, told_;  // announced_: the message of an event that is read and not told yet
+  std::optional<Event> announced_event_;
   std::optional<Error> error_;
   bool in_front() const { return backend_->conn->pending_requests() > own_requests_ + behind_; }
   void send_bound(const Request& request);
   void note_error();
+  void announce(Event event);
   // Reads into reply_. 08006: the connection is lost.
   net::Task<Status> read_reply();
   std::size_t own_requests_ = 1;  // pending with those `behind_`; if more are, the reply is to something in front

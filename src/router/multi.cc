@@ -202,20 +202,23 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   const bool within = backends_.in_transaction();
   std::optional<SnapshotAttempts> snapshots;
   if (const auto place = place_of_snapshots(plan, several, *worker_.config, backends_))
-    snapshots.emplace(worker_, backends_, *place, plan.read_tables, plan.kind == plan::PlanKind::copy_out);
-  const bool reads = snapshots && !within;
-  const bool own = reads || ((plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within);
+    snapshots.emplace(worker_, backends_, *place, plan.read_tables, plan.kind == plan::PlanKind::copy_out,
+                      plan.kind == plan::PlanKind::route && plan.command == "SELECT" && !plan.guarded);
+  const bool writes = (plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within;
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
   std::vector<exec::GroupId> groups;
   for (const Split& part : parts) groups.push_back(part.group);
-  if (own && several && plan_settings_->isolation == exec::Isolation::serializable) co_return exec::beyond_one_group();
+  if (((snapshots && !within) || writes) && several && plan_settings_->isolation == exec::Isolation::serializable)
+    co_return exec::beyond_one_group();
   CO_TRY(backends_.may_reach(groups));
   std::optional<MovesGiveWay> way;
   for (int attempt = 1;; ++attempt) {
     const MoveWatch watch(worker_.context.moves, backends_.database(), several ? plan.written : 0);
+    const bool reads = snapshots && !within && !snapshots->unasked();
+    const bool own = reads || writes;
     if (own) begin_transaction(reads ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN", true);
     if (own) backends_.set_isolation(exec::Isolation::read_committed);  // the attempts take the snapshots
     auto backends = co_await backends_.get_all(groups);
@@ -239,6 +242,10 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
       result = std::move(backends.error());
     }
     drop_broken_backends();
+    if (!result.ok() && deadlock_ && snapshots && snapshots->repeats() && !within) {
+      deadlock_.reset();
+      snapshots->repeat();
+    }
     if (snapshots && snapshots->again() && !cancelled_ && !client_gone_) {
       if (own) (void)(co_await end_own_transaction(exec::torn(), sent));
       co_await snapshots->wait();

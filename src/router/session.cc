@@ -1,5 +1,7 @@
 #include "router/session.h"
 
+#include <limits>
+
 #include "base/log.h"
 #include "router/admin.h"
 #include "router/deadlocks.h"
@@ -385,7 +387,8 @@ SessionInfo Session::info() {
   result.query_start_us = active_since_us_;
   for (auto& backend : backends_.all()) result.backends.emplace_back(backend->group, backend->conn->pid);
   result.committing = backends_.committing();
-  result.began_us = backends_.in_transaction() ? backends_.began_us() : active_since_us_;
+  // Outside of a transaction it is a deadlock's victim first: what it did is easily repeated.
+  result.began_us = backends_.in_transaction() ? backends_.began_us() : std::numeric_limits<int64_t>::max();
   return result;
 }
 

@@ -11,7 +11,7 @@ namespace {
 // A transaction that is committed on one group and in doubt on another tears all snapshots until recovery has found it.
 constexpr int64_t kPatienceUs = 30'000'000;
 constexpr int64_t kPauseUs = 2'000;
-constexpr int kQuickAttempts = 5;
+constexpr int kAttemptsAlong = 3, kQuickAttempts = 5;
 constexpr std::string_view kPortal = "pgmosaic_snapshot";
 
 }  // namespace
@@ -29,7 +29,7 @@ std::string SnapshotAttempts::lock_sql() const {
 
 Status SnapshotAttempts::judge(Result<bool> agreed) {
   gate_.reset();
-  along_ = false;
+  along_ = along_ && agreed.ok() && attempts_ < kAttemptsAlong;
   if (!agreed.ok()) {
     const std::string& sqlstate = agreed.error().sqlstate;
     if (place_ == Place::own && sqlstate == "42501") {  // who may read some columns only may not lock the table
@@ -56,6 +56,7 @@ net::Task<Result<exec::Backend*>> SnapshotAttempts::wait_at_home() {
 
 net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& backends) {
   if (attempts_++ == 0) since_us_ = worker_.loop.now_us();
+  if (unasked()) co_return Status{};
   std::vector<exec::GroupId> groups;
   for (const exec::Backend* backend : backends) groups.push_back(backend->group);
   question_ = question(groups);
@@ -79,6 +80,7 @@ net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& back
 }
 
 void SnapshotAttempts::apply(exec::Request& request) const {
+  if (unasked()) return;
   request.commit = place_ == Place::own;
   if (place_ == Place::own || is_copy_) return;
   request.portal = kPortal;
@@ -124,7 +126,19 @@ net::Task<Result<bool>> SnapshotAttempts::answers(std::vector<exec::RowReader>& 
   co_return exec::agree(groups, before);
 }
 
+void SnapshotAttempts::repeat() {
+  quiet_.reset();
+  again_ = at_once_ = true;
+}
+
 net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers) {
+  if (unasked()) {
+    for (exec::RowReader& reader : readers) co_await reader.until_answer();
+    checked_ = worker_.context.commit->quiet(backends_.database()) == quiet_;
+    if (checked_) co_return Status{};
+    repeat();
+    co_return exec::torn();
+  }
   if (!std::exchange(asked_, false)) co_return Status{};
   const bool executes = !along_ && !is_copy_ && place_ == Place::block;
   Status agreed = judge(co_await answers(readers));
@@ -135,6 +149,7 @@ net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers)
 
 net::Task<void> SnapshotAttempts::wait() {
   again_ = false;
+  if (std::exchange(at_once_, false)) co_return;
   if (attempts_ > kQuickAttempts) co_await worker_.loop.sleep(kPauseUs);
   gate_.emplace(worker_.context.commit->gate(), backends_.database());
   co_await worker_.context.commit->gate().drained(worker_.loop, backends_.database());

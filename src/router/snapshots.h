@@ -12,8 +12,12 @@
 
 namespace pgmosaic::router {
 
-// Of one statement, on its session's thread. The first time the questions go along with the statement, in the same
-// packet; what it answers is dropped where the snapshots do not agree. Later, and for COPY, first they, then the rows.
+// Of one statement, on its session's thread.
+//
+// While no transaction over groups is about to show itself, any snapshots agree: the first attempt asks nothing and, as
+// soon as all groups have answered, looks whether one has begun meanwhile. The next one has the questions along with
+// the statement, in the same packet; what it answers is dropped where the snapshots do not agree. Later, and for COPY,
+// first they, then the rows.
 class SnapshotAttempts {
  public:
   // own: a REPEATABLE READ transaction of the statement's own, whose snapshots the question takes.
@@ -22,10 +26,15 @@ class SnapshotAttempts {
   // goes to other connections when it has begun.
   enum class Place : uint8_t { own, block };
 
-  // `tables`: what it reads, for LOCK TABLE.
-  SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy)
-      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy), is_copy_(is_copy) {}
+  // `tables`: what it reads, for LOCK TABLE. `is_select`: its first answer comes behind its snapshot.
+  SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy,
+                   bool is_select)
+      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy), is_copy_(is_copy) {
+    if (is_select) quiet_ = worker_.context.commit->quiet(backends_.database());
+  }
 
+  // Whether this attempt needs neither questions nor a transaction.
+  bool unasked() const { return quiet_.has_value(); }
   // REQUIRES: BEGIN is queued on the backends, if it must be. Error: of a group, or torn() after a long time. Then, or
   // if again(), an own transaction must be rolled back.
   net::Task<Status> take(const std::vector<exec::Backend*>& groups);
@@ -34,6 +43,10 @@ class SnapshotAttempts {
   // Behind sending the statement. After an error the readers must be finished.
   net::Task<Status> check(std::vector<exec::RowReader>& readers);
   bool again() const { return again_; }
+  // An unasked attempt has failed, and none of its rows has gone anywhere: a deadlock's victim need not tell.
+  bool repeats() const { return unasked() && !checked_; }
+  // The next attempt asks.
+  void repeat();
   bool in_block() const { return place_ == Place::block; }
   void give_up() { again_ = false; }
   // Before the next attempt; for an own one outside of a transaction.
@@ -52,13 +65,14 @@ class SnapshotAttempts {
   std::string_view tables_;
   std::string question_;
   std::optional<exec::GateClosed> gate_;
+  std::optional<uint64_t> quiet_;  // CommitServices::quiet() when the attempt began
   int64_t since_us_ = 0;
   int attempts_ = 0;
   Place place_;
   bool along_;  // with the statement, in one packet
   bool is_copy_;
   std::vector<std::unique_ptr<pool::ServerConn>> beside_;  // one for each group
-  bool asked_ = false, again_ = false, without_locks_ = false;
+  bool asked_ = false, again_ = false, without_locks_ = false, checked_ = false, at_once_ = false;
   bool locked_out_ = false;  // somebody has a lock against readers
 };
 
