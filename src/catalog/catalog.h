@@ -95,12 +95,13 @@ struct Table {
   std::vector<std::pair<std::string, std::string>> depends_on;
   std::string definition;               // of a view: differs where the view was defined anew
   bool has_statement_triggers = false;  // a view: what happens to writes is not PostgreSQL's own way (triggers, rules)
+  bool has_triggers = false;            // of users, of any kind
   bool foreign = false;
   // A transaction that reads or writes it cannot be prepared: a foreign table, rules that NOTIFY, a view over these.
   bool not_preparable = false;
   bool taints = false;        // its rules may leave something in the session
   bool row_security = false;  // policies apply, and only to statements that name the table itself
-  std::string owner;          // role that owns the table and its leaves, if it may read the table by its name
+  std::string owner;          // role that owns the table and its leaves, if it may read and write it by its name
 
   // Index into `columns`, or -1.
   int column_index(std::string_view column_name) const {

@@ -32,9 +32,12 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND ((t.tgtype & 1) = 0 OR c.relkind = 'v'))
          OR c.relkind = 'v' AND EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
+       EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
        c.relrowsecurity,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
                  AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
+                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'UPDATE')
+                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'DELETE')
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END,
        (SELECT r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '1' AND c.relkind = 'v')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -207,7 +210,7 @@ struct PartQuery {
   const char* sql;
   int columns;
 };
-constexpr std::array<PartQuery, 18> kParts{{{kTables, 8},
+constexpr std::array<PartQuery, 18> kParts{{{kTables, 9},
                                             {kDomains, 2},
                                             {kColumns, 15},
                                             {kUnique, 4},
@@ -292,9 +295,10 @@ void add_tables(const Lines& rows, Drafts& drafts) {
     table->foreign = table->not_preparable = *row[3] == "f";
     table->kind = *row[3] == "v" ? catalog::TableKind::view : catalog::TableKind::local;
     table->has_statement_triggers = flag(row[4]);
-    table->row_security = flag(row[5]);
-    table->owner = *row[6];
-    table->definition = row[7].value_or("");
+    table->has_triggers = flag(row[5]);
+    table->row_security = flag(row[6]);
+    table->owner = *row[7];
+    table->definition = row[8].value_or("");
     drafts[table->oid].table = std::move(table);
   }
 }

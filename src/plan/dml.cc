@@ -282,6 +282,8 @@ void plan_update(Planning& p, const PgQuery__UpdateStmt* update) {
   finish_write(p, level, target, update->n_returning_list);
   if (!key.empty() && p.plan.kind != PlanKind::unsupported)
     plan_key_change(p, level, target, update, std::move(constants));
+  else if (key.empty())
+    find_point_write(p, level, update);
 }
 
 void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {
@@ -295,6 +297,7 @@ void plan_delete(Planning& p, const PgQuery__DeleteStmt* remove) {
   s.bind_targets(level, remove->n_returning_list, remove->returning_list);
   p.plan.command = "DELETE";
   finish_write(p, level, target, remove->n_returning_list);
+  find_point_write(p, level, remove);
 }
 
 // Planned for one group only. A key that WHEN NOT MATCHED inserts elsewhere is refused by that group's partitions.

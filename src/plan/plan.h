@@ -87,13 +87,13 @@ struct SortKey {
                           // or text/varchar with bytewise collation
 };
 
-// A SELECT of at most one row by its whole primary key. The leaf that holds the row can be read under its own name by a
+// A SELECT, UPDATE or DELETE of at most one row by its whole primary key. The leaf that holds the row can be named by a
 // prepared statement, which PostgreSQL neither parses nor plans again, nor looks for the partition (TRAPS 23).
-struct PointRead {
+struct PointStatement {
   std::string shard_prefix;             // of the table: see catalog::Table
   std::string before_leaf, after_leaf;  // the statement around the table's name; its literals are $1, $2, …
-  // Column types of the literals of a statement without parameters, in order (int2, int4, int8, text, varchar or uuid);
-  // empty: the values are the client's own parameters.
+  // Types of the literals of a statement without parameters, in order (int2, int4, int8, numeric, text, varchar or
+  // uuid); empty: the values, if any, are the client's own parameters.
   std::vector<catalog::Oid> literal_types;
 };
 
@@ -200,11 +200,11 @@ struct Plan {
   PlanKind kind = PlanKind::route;
   Effects effects;
   Target target;
-  bool returns_rows = true;        // SELECT or RETURNING; else the command tags of several groups are added up
-  std::string command;             // first word of the command tag: SELECT, INSERT, UPDATE, …
-  std::string rewritten_sql;       // route: text to send instead of the client's (dialect hints stripped); empty: as is
-  std::optional<Gather> gather;    // how to go on when target resolves to more than one group …
-  std::optional<PointRead> point;  // target.keys holds one tuple
+  bool returns_rows = true;      // SELECT or RETURNING; else the command tags of several groups are added up
+  std::string command;           // first word of the command tag: SELECT, INSERT, UPDATE, …
+  std::string rewritten_sql;     // route: text to send instead of the client's (dialect hints stripped); empty: as is
+  std::optional<Gather> gather;  // how to go on when target resolves to more than one group …
+  std::optional<PointStatement> point;  // target.keys holds one tuple
   std::optional<Combine> combine;  // … (one of the two; neither: DML, add up the tags, concatenate RETURNING rows)
   std::optional<Error> multi_group_error;  // … or why this statement cannot run over several groups
   std::optional<InsertSplit> insert_split;

@@ -157,7 +157,9 @@ sql::Node* in_place_of(sql::Arena& arena, const PgQuery__RangeVar* range, const 
 // rules/: how the answers of several groups become one. Each sets plan.gather, plan.combine or plan.multi_group_error.
 void gather_select(Planning& p, Level* top);
 // rules/: sets plan.point where the statement reads one row by primary key.
-void find_point_read(Planning& p, Level* top);
+void find_point_read(Planning& p, const Level* top);
+void find_point_write(Planning& p, const Level* level, const PgQuery__UpdateStmt* update);
+void find_point_write(Planning& p, const Level* level, const PgQuery__DeleteStmt* remove);
 
 // Error texts that several files use.
 std::string construct_name(const sql::Node* root);

@@ -1,9 +1,9 @@
 // The hot path: a statement whose plan is known, for one group with a free backend. It is passed on in one write and
 // answered by one relay(), in either protocol, without an allocation; whatever is not that simple takes the other way.
 //
-// A point read (plan::PointRead) runs as a prepared statement on the row's leaf. Where that fails for what the leaf is
-// – the table changed or went a moment ago, the role may not read leaves any more – the client must not see it: the
-// router runs what it sent once more, the long way, by the table's name.
+// A point statement (plan::PointStatement) runs as a prepared statement on the row's leaf. Where that fails for what
+// the leaf is – the table changed or went a moment ago, the role may not read leaves any more – the client must not see
+// it: the router runs what it sent once more, the long way, by the table's name.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -37,7 +37,7 @@ bool has_user_types(const std::vector<pg::Oid>& types) {
 
 // The part of a Bind behind its names, with a statement's literals as parameters in text and results in text.
 // False: a literal is no value of its column's type, and PostgreSQL would say so.
-bool write_values(std::string& out, const plan::PointRead& point, std::string_view sql, const sql::Shape& shape) {
+bool write_values(std::string& out, const plan::PointStatement& point, std::string_view sql, const sql::Shape& shape) {
   out.assign(2, '\0');
   append_big_endian(out, static_cast<int16_t>(shape.literals.size()));
   std::string scratch;
@@ -180,7 +180,7 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   note_effects(*backend, plan.effects);
   pool::ServerConn& conn = *backend->conn;
   if (found->leaves && where.proven() && !plan.point->literal_types.empty() &&
-      read_leaf(*backend, *found, sql, where.shard)) {
+      run_on_leaf(*backend, *found, sql, where.shard)) {
     if (!backends_.in_transaction()) {
       again_.assign(message.whole);
       leaves_in_use_ = found->leaves;
@@ -193,20 +193,23 @@ exec::Backend* Session::fast_query(const pg::MessageView& message) {
   return backend;
 }
 
-// Queues a simple query's point read. False: as text, please.
-bool Session::read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard) {
+// Queues a simple query that is a point statement. False: as text, please.
+bool Session::run_on_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard) {
   thread_local std::string values;
-  const plan::PointRead& point = *cached.plan->point;
+  const plan::PointStatement& point = *cached.plan->point;
   if (!write_values(values, point, sql, worker_.shape)) return false;
   const std::string_view name = leaf_statement(backend, *cached.plan, *cached.leaves, shard, point.literal_types);
   if (name.empty()) return false;
   pool::ServerConn& conn = *backend.conn;
   pg::write_bind(conn.out(), "", name, values);
-  pg::write_describe(conn.out(), 'P', "");
+  conn.expect({RequestKind::bind, true});
+  if (cached.plan->returns_rows) {
+    pg::write_describe(conn.out(), 'P', "");
+    conn.expect({RequestKind::describe});
+  }
   pg::write_execute(conn.out(), "", 0);
   pg::write_sync(conn.out());
-  conn.expect({RequestKind::bind, true});
-  for (RequestKind kind : {RequestKind::describe, RequestKind::execute, RequestKind::sync}) conn.expect({kind});
+  for (RequestKind kind : {RequestKind::execute, RequestKind::sync}) conn.expect({kind});
   return true;
 }
 
@@ -225,7 +228,7 @@ std::string_view Session::leaf_statement(exec::Backend& backend, const plan::Pla
   if (conn.has_statement(number)) return result;
   const bool full = conn.statement_count() >= static_cast<std::size_t>(worker_.config->pool.prepared_statements);
   if (full && ++worker_.refused_leaves % kMakeRoomEvery != 0) return {};
-  const plan::PointRead& point = *plan.point;
+  const plan::PointStatement& point = *plan.point;
   const uint32_t remainder = database_->colocation(plan.target.colocation)->shards[shard].remainder;
   std::string leaf = "pgmosaic_shards.";
   leaf += pool::quote_identifier(point.shard_prefix + "_" + std::to_string(remainder));

@@ -14,7 +14,7 @@ namespace {
 
 // Errors that the leaf's own name may have made: its table has other columns or is gone (42P01, 42703), the role may
 // not read leaves (42501), or the statement was prepared before the table changed (0A000; the routine's name is in
-// every language). A point read that fails has changed nothing.
+// every language). A point statement that fails has changed nothing.
 bool may_be_the_leafs(const pg::MessageView& error) {
   const Error parsed = pg::parse_error(error.body);
   return parsed.sqlstate.starts_with("42") ||

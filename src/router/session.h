@@ -127,7 +127,7 @@ class Session {
   net::Task<bool> relay_fast(exec::Backend& backend);
   void remember_query(std::string_view sql);
   net::Task<void> run_again();
-  bool read_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
+  bool run_on_leaf(exec::Backend& backend, const CachedPlan& cached, std::string_view sql, uint32_t shard);
   std::string_view leaf_statement(exec::Backend& backend, const plan::Plan& plan, LeafStatements& leaves,
                                   uint32_t shard, const std::vector<pg::Oid>& types);
   enum class Until : uint8_t { ready, answered };
@@ -268,7 +268,7 @@ class Session {
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
   bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false;  // buffering_: in out_
   exec::GroupId wanted_group_ = 0;                 // no backend of it was free for the fast way
-  std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point read in again_
+  std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point statement in again_
   std::unique_ptr<Error> termination_, deadlock_;  // the last words, a cancelled statement's; few sessions need any
 };
 

@@ -15,7 +15,7 @@
 
 namespace pgmosaic::router {
 
-// The prepared statements of a point read (plan::PointRead) on this worker's backends, by index of the shard: the
+// The prepared statements of a point statement (plan::PointStatement) on this worker's backends, by index of the shard: the
 // number in their names, 0 where none was made yet.
 struct LeafStatements {
   std::vector<uint32_t> numbers;
@@ -24,7 +24,7 @@ struct LeafStatements {
 
 struct CachedPlan {
   plan::PlanPtr plan;
-  std::shared_ptr<LeafStatements> leaves;  // null: no point read
+  std::shared_ptr<LeafStatements> leaves;  // null: no point statement
   explicit CachedPlan(plan::PlanPtr made)
       : plan(std::move(made)), leaves(plan->point ? std::make_shared<LeafStatements>() : nullptr) {}
 };
