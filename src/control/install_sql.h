@@ -43,16 +43,19 @@ DO $$
   END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants int[], router text, label bigint,
                                                           signature text) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  LANGUAGE plpgsql SECURITY DEFINER
   AS $$
   BEGIN
-    IF NOT EXISTS (SELECT FROM pgmosaic_secret s WHERE signature = encode(sha256(convert_to(
-         concat_ws(' ', s.secret, s.group_id, gid, array_to_string(participants, ','), router, label), 'UTF8')), 'hex'))
-    THEN
+    -- Each name is qualified: SET search_path would cost more than the INSERT.
+    INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, router, label)
+      SELECT $1, $2, $3, $4 FROM pg_catalog.pgmosaic_secret s
+      WHERE $5 OPERATOR(pg_catalog.=) pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
+        pg_catalog.concat_ws(' ', s.secret, s.group_id, $1, pg_catalog.array_to_string($2, ','), $3, $4), 'UTF8')), 'hex');
+    IF NOT FOUND THEN
       RAISE insufficient_privilege USING MESSAGE = 'only routers write to the commit log';
     END IF;
-    INSERT INTO pgmosaic_commit_log (gid, participants, router, label) VALUES (gid, participants, router, label);
   END $$;
+ALTER FUNCTION pg_catalog.pgmosaic_log_commit(text, int[], text, bigint, text) RESET search_path;
 -- What a snapshot shows of transactions with other groups (exec/untorn.h).
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_seen_commits(groups int[]) RETURNS text
   LANGUAGE plpgsql STABLE SECURITY DEFINER

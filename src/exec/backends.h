@@ -211,6 +211,7 @@ class Backends {
                                      std::string_view sql = "COMMIT", const char* tag = "COMMIT");
   net::Task<Status> undone(Error error);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
+  void send_end(const TwoPhase& machine, GroupId group, std::string_view sql);
   net::Task<Status> prepare_others(TwoPhase& machine);
   net::Task<Status> tell_anchor(TwoPhase& machine, const char* tag);
   net::Task<Status> park(GroupId home, std::string_view sql, const Parking& parking);
