@@ -133,7 +133,7 @@ const std::vector<ConfigSetting> kPool = {
       .maximum = 1000000},
      [](Config& c) -> Slot { return &c.pool.prepared_statements; }},
     {{.name = "pool.leaf_statements",
-      .description = "Rows are read by primary key with prepared statements on the shard's own table."},
+      .description = "Rows are read and written by primary key with prepared statements on the shard's own table."},
      [](Config& c) -> Slot { return &c.pool.leaf_statements; }},
 };
 

@@ -79,7 +79,7 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   exec::CommitRow begin_commit(const exec::Gid& gid, const std::string& database,
                                const std::vector<uint32_t>& groups) override;
   void end_commit(const exec::Gid& gid) override;
-  std::optional<uint64_t> quiet(const std::string& database) override;
+  std::optional<uint64_t> quiet(const std::string& database, std::chrono::microseconds for_so_long) override;
   exec::CommitGate& gate() override { return gate_; }
   net::Task<Result<bool>> resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                   const std::vector<uint32_t>& participants) override;
@@ -106,7 +106,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   using Gids = std::set<std::string>;
   // The transactions in doubt named by `only`; empty: those of all dead routers. `settled` counts what was found.
   net::Task<Status> recover(net::EventLoop& loop, const Gids& only, int& settled);
-  net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group, const Gids& only, int& settled);
+  net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group,
+                                  const std::vector<std::string>& databases, const Gids& only, int& settled);
   net::Task<Status> recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
                                      exec::Gid gid);
   net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);

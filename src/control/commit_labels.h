@@ -3,6 +3,7 @@
 // finished. No clock decides anything.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -47,16 +48,19 @@ class CommitLabels {
     if (found == open_.end()) return;
     const auto& [number, database] = found->second;
     --labels_[number][database].open;
-    --traffic_[database].open;
+    Traffic& traffic = traffic_[database];
+    if (--traffic.open == 0) traffic.quiet_since = Clock::now();
     open_.erase(found);
   }
 
-  // How many have begun in this database, where all of them have ended.
-  std::optional<uint64_t> all_ended(const std::string& database) {
+  // How many have begun in this database, where all of them have ended this long ago.
+  std::optional<uint64_t> all_ended(const std::string& database, std::chrono::microseconds ago = {}) {
     std::lock_guard lock(mutex_);
     const auto found = traffic_.find(database);
     if (found == traffic_.end()) return 0;
-    return found->second.open == 0 ? std::optional(found->second.begun) : std::nullopt;
+    const Traffic& traffic = found->second;
+    const bool ended = traffic.open == 0 && (ago.count() == 0 || Clock::now() - traffic.quiet_since >= ago);
+    return ended ? std::optional(traffic.begun) : std::nullopt;
   }
 
   // Transactions from here on get another label.
@@ -89,8 +93,10 @@ class CommitLabels {
     int open = 0;
     std::set<uint32_t> groups;
   };
+  using Clock = std::chrono::steady_clock;
   struct Traffic {
     uint64_t begun = 0, open = 0;
+    Clock::time_point quiet_since = {};
   };
   std::mutex mutex_;
   uint64_t current_ = 1;

@@ -37,6 +37,24 @@ TEST(CommitLabels, WhatEndsLateHasAnEpochOfItsOwn) {
   EXPECT_EQ(labels.close().epoch, idle);
 }
 
+TEST(CommitLabels, TellsWhetherAllHaveEnded) {
+  CommitLabels labels;
+  EXPECT_EQ(labels.all_ended("db"), 0u);
+  labels.begin("a", "db", {1, 2});
+  labels.begin("b", "db", {1, 2});
+  labels.end("a");
+  EXPECT_EQ(labels.all_ended("db"), std::nullopt);
+  EXPECT_EQ(labels.all_ended("other"), 0u);
+  labels.end("b");
+  labels.end("b");
+  EXPECT_EQ(labels.all_ended("db"), 2u);
+  labels.begin("c", "db", {1, 2});
+  labels.end("c");
+  EXPECT_EQ(labels.all_ended("db"), 3u);
+  EXPECT_EQ(labels.all_ended("db", std::chrono::hours(1)), std::nullopt);
+  EXPECT_EQ(labels.all_ended("other", std::chrono::hours(1)), 0u);
+}
+
 TEST(CommitLabels, WhatIsNotForgottenIsToldAgain) {
   CommitLabels labels;
   labels.begin("a", "one", {1, 2});

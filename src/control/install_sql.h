@@ -55,7 +55,6 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants
       RAISE insufficient_privilege USING MESSAGE = 'only routers write to the commit log';
     END IF;
   END $$;
-ALTER FUNCTION pg_catalog.pgmosaic_log_commit(text, int[], text, bigint, text) RESET search_path;
 -- What a snapshot shows of transactions with other groups (exec/untorn.h).
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_seen_commits(groups int[]) RETURNS text
   LANGUAGE plpgsql STABLE SECURITY DEFINER

@@ -20,8 +20,8 @@ using Rows = pool::ServerConn::Rows;
 
 // Compiling these queries takes ten times as long as running them.
 constexpr const char* kLook =
-    "SET search_path = ''; SET DateStyle = 'ISO'; SET TimeZone = 'UTC'; SET standard_conforming_strings = on; "
-    "SET jit = off";
+    "SET search_path = ''; SET DateStyle = 'ISO'; SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET jit "
+    "= off";
 constexpr const char* kLookInTransaction =
     "SAVEPOINT pgmosaic_look; SET LOCAL search_path = ''; SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC'; "
     "SET LOCAL standard_conforming_strings = on; SET LOCAL jit = off";
@@ -35,9 +35,8 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
        c.relrowsecurity,
        CASE WHEN pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
-                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
-                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'UPDATE')
-                 AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'DELETE')
+                 AND (SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(c.relowner, c.oid, r))
+                      FROM pg_catalog.unnest('{SELECT,UPDATE,DELETE}'::pg_catalog.text[]) r)
             THEN pg_catalog.pg_get_userbyid(c.relowner) ELSE '' END,
        (SELECT r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '1' AND c.relkind = 'v')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -69,14 +68,12 @@ SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
                     AND s.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass LIMIT 1) END
 FROM pg_catalog.pg_attribute a
      LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
-     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      LEFT JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
      CROSS JOIN (SELECT * FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) d
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND n.nspname !~ '^pg_(toast_)?temp_'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'
 ORDER BY a.attrelid, a.attnum)";
 
 constexpr const char* kUnique = R"(

@@ -37,8 +37,8 @@ void Cluster::end_commit(const exec::Gid& gid) {
 }
 
 // What earlier routers left was settled before this one began (open()), but for what clients prepared through them.
-std::optional<uint64_t> Cluster::quiet(const std::string& database) {
-  return parked_.any(database) ? std::nullopt : labels_.all_ended(database);
+std::optional<uint64_t> Cluster::quiet(const std::string& database, std::chrono::microseconds for_so_long) {
+  return parked_.any(database) ? std::nullopt : labels_.all_ended(database, for_so_long);
 }
 
 std::optional<exec::ClusterControl::Parked> Cluster::find_parked(const std::string& database, const std::string& name) {

@@ -104,9 +104,8 @@ net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEnd
 }
 
 // Settles the prepared transactions of one group. One that cannot be settled does not hold up the others.
-net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group, const Gids& only,
-                                         int& settled) {
-  CO_TRY_ASSIGN(const std::vector<std::string> databases, co_await list_databases(loop));
+net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group,
+                                         const std::vector<std::string>& databases, const Gids& only, int& settled) {
   auto conn = co_await connect(loop, group.group.id, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared");
@@ -130,9 +129,10 @@ net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoi
 }
 
 net::Task<Status> Cluster::recover(net::EventLoop& loop, const Gids& only, int& settled) {
+  CO_TRY_ASSIGN(const std::vector<std::string> databases, co_await list_databases(loop));
   Status result;
   for (const GroupEndpoint& group : groups_) {
-    Status status = co_await recover_group(loop, group, only, settled);
+    Status status = co_await recover_group(loop, group, databases, only, settled);
     if (!status.ok() && result.ok()) result = std::move(status);
   }
   co_return result;

@@ -24,10 +24,6 @@ namespace {
 // Backend objects are recycled, so that a statement in transaction pooling allocates nothing.
 thread_local std::vector<std::unique_ptr<Backend>> spare_backends;
 
-Error rolled_back(GroupId group) {
-  return make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
-}
-
 }  // namespace
 
 pool::PoolEntry& Backends::entry(GroupId group) {
@@ -152,11 +148,7 @@ void Backends::prepare(Backend& backend) {
   if (first_group_ == 0) first_group_ = backend.group;
   backend.settings_before = conn.settings;
   backend.joined_at = replay_.size();
-  if (begin_sql_ == "BEGIN") {
-    conn.add_own_statement(pool::OwnStatement::begin);
-  } else {
-    conn.add_vital_statement(begin_sql_);
-  }
+  conn.add_vital_statement(begin_sql_);
   for (const Replay& replay : replay_) conn.add_vital_statement(replay.sql);
   backend.unnamed_statement = 0;
 }
@@ -298,7 +290,8 @@ net::Task<Status> Backends::run_on(Backend& backend, std::string_view sql, const
     co_return std::move(rows.error());
   }
   notices_ += rows->notices;
-  if (rows->tag != expected_tag) co_return rolled_back(backend.group);
+  if (rows->tag != expected_tag)
+    co_return make_error("40000", "the transaction was rolled back by group " + std::to_string(backend.group));
   co_return Status{};
 }
 
@@ -397,22 +390,11 @@ net::Task<Status> Backends::commit_one_phase(const std::vector<Backend*>& reader
   co_return result;
 }
 
-// The row of the commit log, and PREPARE TRANSACTION or COMMIT behind it.
-void Backends::send_end(const TwoPhase& machine, GroupId group, std::string_view sql) {
-  Backend& backend = *held(group);
-  backend.conn->add_own_statement(pool::OwnStatement::log_commit, machine.log_values(group));
-  if (group != machine.anchor()) backend.conn->add_own_statement(pool::OwnStatement::no_role);
-  backend.conn->add_statement(sql);
-  backend.unnamed_statement = 0;
-  backend.conn->add_sync();
-  backend.conn->flush();
-}
-
 // PREPARE TRANSACTION of all but the anchor. Error: the first that one of them has.
 net::Task<Status> Backends::prepare_others(TwoPhase& machine) {
   for (GroupId group : machine.others()) {
-    held(group)->conn->add_own_statement(pool::OwnStatement::constraints_now);
-    send_end(machine, group, machine.prepare_sql(group));
+    held(group)->conn->add_internal_query(machine.prepare_sql(group));
+    held(group)->conn->flush();
   }
   Status failure;
   for (GroupId group : std::vector<uint32_t>(machine.others())) {
@@ -421,9 +403,9 @@ net::Task<Status> Backends::prepare_others(TwoPhase& machine) {
     Status status = co_await conn.drain(&rows);
     notices_ += rows.notices;
     const bool lost = !conn.alive();
-    conn.poisoned = conn.poisoned || !status.ok();
     const bool good = status.ok() && rows.tag == "PREPARE TRANSACTION";
-    if (status.ok() && !good) status = rolled_back(group);
+    if (status.ok() && !good)
+      status = make_error("40000", "the transaction was rolled back by group " + std::to_string(group));
     if (!status.ok() && failure.ok()) failure = std::move(status);
     machine.prepared(group, good   ? TwoPhase::Outcome::success
                             : lost ? TwoPhase::Outcome::unknown
@@ -434,16 +416,7 @@ net::Task<Status> Backends::prepare_others(TwoPhase& machine) {
 
 net::Task<Status> Backends::tell_anchor(TwoPhase& machine, const char* tag) {
   pool::ServerConn& conn = *held(machine.anchor())->conn;
-  send_end(machine, machine.anchor(), machine.anchor_sql());
-  pool::ServerConn::Rows rows;
-  Status status = co_await conn.drain(&rows);
-  notices_ += rows.notices;
-  if (!status.ok()) {
-    conn.poisoned = true;
-    status.error().node = "group " + std::to_string(machine.anchor());
-  } else if (rows.tag != tag) {
-    status = rolled_back(machine.anchor());
-  }
+  Status status = co_await run_on(*held(machine.anchor()), machine.anchor_sql(), tag);
   const bool lost = !status.ok() && !conn.alive();
   machine.anchor_committed(status.ok() ? TwoPhase::Outcome::success
                            : lost      ? TwoPhase::Outcome::unknown

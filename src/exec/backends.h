@@ -69,6 +69,7 @@ class Backends {
   // `begin_sql` is sent to each group when it joins ("BEGIN ISOLATION LEVEL …").
   void begin(std::string begin_sql);
   int64_t began_us() const { return began_us_; }
+  bool gives_way = false;  // what runs outside of a transaction would rather be a deadlock's victim: it runs again
   const std::string& begin_sql() const { return begin_sql_; }
   void set_begin_sql(std::string sql) { begin_sql_ = std::move(sql); }
   // The same for backends that are already in PostgreSQL's implicit transaction (the caller sends them BEGIN).
@@ -211,7 +212,6 @@ class Backends {
                                      std::string_view sql = "COMMIT", const char* tag = "COMMIT");
   net::Task<Status> undone(Error error);
   net::Task<Status> commit_two_phase(const std::vector<Backend*>& writers, CommitHook* hook);
-  void send_end(const TwoPhase& machine, GroupId group, std::string_view sql);
   net::Task<Status> prepare_others(TwoPhase& machine);
   net::Task<Status> tell_anchor(TwoPhase& machine, const char* tag);
   net::Task<Status> park(GroupId home, std::string_view sql, const Parking& parking);
@@ -235,8 +235,7 @@ class Backends {
   Isolation isolation_ = Isolation::read_committed;
   std::vector<GroupId> snapshot_groups_;
   Touch touch_ = Touch::rows;
-  bool used_before_ = false;  // more than SET and SHOW have run before the snapshots were taken
-  bool cancel_asked_ = false;
+  bool cancel_asked_ = false, used_before_ = false;  // the latter: more than SET and SHOW, before the snapshots
   GroupId first_group_ = 0, serial_group_ = 0;
   std::string begin_sql_;
   std::vector<Replay> replay_;

@@ -125,19 +125,23 @@ std::vector<uint32_t> TwoPhase::groups() const {
 }
 
 // The signature is for this group alone: it is of no use to who sees it in pg_stat_activity.
-std::vector<std::optional<std::string>> TwoPhase::log_values(uint32_t group) const {
+std::string TwoPhase::log_sql(uint32_t group) const {
   std::string list;
   for (uint32_t participant : groups()) list += (list.empty() ? "" : ",") + std::to_string(participant);
   const std::string label = std::to_string(row_.label);
   const std::string signature = pg::sha256_hex(row_.secret + " " + std::to_string(group) + " " + gid_.text() + " " +
                                                list + " " + gid_.router + " " + label);
-  return {gid_.text(), "{" + list + "}", gid_.router, label, signature};
+  return "SELECT pg_catalog.pgmosaic_log_commit('" + gid_.text() + "', '{" + list + "}', '" + gid_.router + "', " +
+         label + ", '" + signature + "')";
 }
 
 std::string TwoPhase::prepare_sql(uint32_t group) const {
-  return "PREPARE TRANSACTION '" + gid_.prepared_text(group) + "'";
+  return "SET CONSTRAINTS ALL IMMEDIATE; " + log_sql(group) + "; SET LOCAL ROLE none; PREPARE TRANSACTION '" +
+         gid_.prepared_text(group) + "'";
 }
-std::string TwoPhase::anchor_sql() const { return park_sql_.empty() ? "COMMIT" : park_sql_; }
+std::string TwoPhase::anchor_sql() const {
+  return log_sql(gid_.anchor) + "; " + (park_sql_.empty() ? "COMMIT" : park_sql_);
+}
 std::string TwoPhase::commit_prepared_sql(uint32_t group) const {
   return "COMMIT PREPARED '" + gid_.prepared_text(group) + "'";
 }

@@ -88,14 +88,13 @@ class TwoPhase {
   void decided(bool commit);
   void finished();
 
-  // The arguments of pgmosaic_log_commit(), which every group is told first.
-  std::vector<std::optional<std::string>> log_values(uint32_t group) const;
   std::string prepare_sql(uint32_t group) const;
   std::string anchor_sql() const;
   std::string commit_prepared_sql(uint32_t group) const;
   std::string rollback_prepared_sql(uint32_t group) const;
 
  private:
+  std::string log_sql(uint32_t group) const;
   Gid gid_;
   std::vector<uint32_t> others_, prepared_;
   std::size_t answers_ = 0;

@@ -11,18 +11,6 @@ namespace {
 
 constexpr uint32_t kPartialFrom = 16 * 1024;  // larger rows are passed on in pieces
 
-// By OwnStatement.
-struct Own {
-  std::string_view name, sql;
-};
-constexpr Own kOwn[] = {
-    {"pgmosaic_begin", "BEGIN"},
-    {"pgmosaic_constraints", "SET CONSTRAINTS ALL IMMEDIATE"},
-    {"pgmosaic_role", "SET LOCAL ROLE none"},
-    {"pgmosaic_log", "SELECT pg_catalog.pgmosaic_log_commit($1, $2, $3, $4, $5)"},
-};
-constexpr uint32_t kFirstOwn = 0xFFFFFF00;  // their numbers, behind all of clients' statements
-
 Error lost(const std::string& why) {
   return make_error("08006", "connection to a group's PostgreSQL was lost" + (why.empty() ? "" : ": " + why),
                     "Retry the transaction; see the router's log for the group.");
@@ -69,43 +57,10 @@ void ServerConn::add_internal_query(std::string_view sql, bool setting) {
 
 void ServerConn::add_vital_statement(std::string_view sql) {
   pg::write_parse(out_, "", sql, {});
-  expect({.kind = RequestKind::parse, .internal = true, .vital = true});
-  add_execution("", {}, true);
-}
-
-void ServerConn::add_execution(std::string_view name, const std::vector<std::optional<std::string>>& values,
-                               bool vital) {
-  pg::write_bind_text(out_, "", name, values, 0);
+  pg::write_bind_text(out_, "", "", {}, 0);
   pg::write_execute(out_, "", 0);
-  for (RequestKind kind : {RequestKind::bind, RequestKind::execute})
-    expect({.kind = kind, .internal = true, .vital = vital});
-}
-
-void ServerConn::add_statement(std::string_view sql) {
-  pg::write_parse(out_, "", sql, {});
-  expect({.kind = RequestKind::parse, .internal = true});
-  add_execution("", {}, false);
-}
-
-void ServerConn::add_sync() {
-  pg::write_sync(out_);
-  expect({.kind = RequestKind::sync, .internal = true});
-}
-
-void ServerConn::add_own_statement(OwnStatement statement, const std::vector<std::optional<std::string>>& values) {
-  const Own& own = kOwn[static_cast<std::size_t>(statement)];
-  const uint32_t bit = 1u << static_cast<uint32_t>(statement);
-  const bool vital = statement == OwnStatement::begin;
-  const std::string_view name = tainted ? std::string_view() : own.name;  // a function may have said DEALLOCATE ALL
-  if (tainted || (own_statements_ & bit) == 0) {
-    pg::write_parse(out_, name, own.sql, {});
-    expect({.kind = RequestKind::parse,
-            .internal = true,
-            .statement = tainted ? 0 : kFirstOwn + static_cast<uint32_t>(statement),
-            .vital = vital});
-    if (!tainted) own_statements_ |= bit;
-  }
-  add_execution(name, values, vital);
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute})
+    expect({.kind = kind, .internal = true, .vital = true});
 }
 
 bool ServerConn::apply_settings(const Settings& wanted) {
@@ -390,10 +345,6 @@ void ServerConn::note_statement(uint32_t id) {
 }
 
 void ServerConn::forget_statement(uint32_t id) {
-  if (id >= kFirstOwn) {
-    own_statements_ &= ~(1u << (id - kFirstOwn));
-    return;
-  }
   auto it = statements_.find(id);
   if (it == statements_.end()) return;
   statement_order_.erase(it->second);
@@ -401,7 +352,6 @@ void ServerConn::forget_statement(uint32_t id) {
 }
 
 void ServerConn::forget_all_statements() {
-  own_statements_ = 0;
   statements_.clear();
   statement_order_.clear();
 }

@@ -46,14 +46,6 @@ struct Reply {
 
 enum class ReplyStatus : uint8_t { reply, need_more, broken };
 
-// Statements of the router's own that many transactions need: each is prepared on a backend where it runs first.
-enum class OwnStatement : uint8_t {
-  begin,            // BEGIN
-  constraints_now,  // SET CONSTRAINTS ALL IMMEDIATE
-  no_role,          // SET LOCAL ROLE none
-  log_commit        // pgmosaic_log_commit() with its five arguments, in text
-};
-
 // How the router logs in to a group.
 struct Credentials {
   std::string user;
@@ -107,10 +99,6 @@ class ServerConn {
   // Sync, so that behind an error the server ignores everything. The connection is lost then. Replaces the unnamed
   // statement.
   void add_vital_statement(std::string_view sql);
-  // Queue one statement as messages of the extended protocol without Sync. Both may replace the unnamed statement.
-  void add_own_statement(OwnStatement statement, const std::vector<std::optional<std::string>>& values = {});
-  void add_statement(std::string_view sql);
-  void add_sync();
   // Queues what brings the backend from its settings to these. True: the unnamed statement was replaced.
   bool apply_settings(const Settings& wanted);
   // Queues a Parse; `types` are the home's.
@@ -169,7 +157,7 @@ class ServerConn {
   PoolEntry* entry = nullptr;
   const Endpoint& endpoint() const { return endpoint_; }
 
-  // Prepared statements of clients on this backend, least recently used first out; the router's own do not count.
+  // Prepared statements on this backend, least recently used first out.
   bool has_statement(uint32_t id);
   std::size_t statement_count() const { return statements_.size(); }
   void note_statement(uint32_t id);
@@ -183,7 +171,6 @@ class ServerConn {
   net::Task<Status> login(const Credentials& credentials, const std::string& database);
   net::Task<Status> authenticate(const Credentials& credentials);
   net::Task<Result<pg::MessageView>> next_message();
-  void add_execution(std::string_view name, const std::vector<std::optional<std::string>>& values, bool vital);
   void complete(const pg::MessageView& message, Reply& reply);
   void pop_request();
   void skip_to_sync();
@@ -200,7 +187,6 @@ class ServerConn {
   bool rows_hold_oids_ = false;
   std::vector<pg::Oid> binary_oids_;     // of the rows of the last RowDescription
   bool ending_ = false;                  // broken after the reply that was just given out
-  uint32_t own_statements_ = 0;          // bits by OwnStatement
   std::list<uint32_t> statement_order_;  // most recent first
   std::unordered_map<uint32_t, std::list<uint32_t>::iterator> statements_;
 };

@@ -35,8 +35,13 @@ bool has_user_types(const std::vector<pg::Oid>& types) {
   return std::any_of(types.begin(), types.end(), [](pg::Oid type) { return type >= pg::kFirstUserOid; });
 }
 
+// No exponents, which could be too large.
+bool is_short_decimal(std::string_view digits) {
+  return digits.size() <= 40 && digits.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
 // The part of a Bind behind its names, with a statement's literals as parameters in text and results in text.
-// False: a literal is no value of its column's type, and PostgreSQL would say so.
+// False: a literal is no value of its type; PostgreSQL would take it for another one, or say so.
 bool write_values(std::string& out, const plan::PointStatement& point, std::string_view sql, const sql::Shape& shape) {
   out.assign(2, '\0');
   append_big_endian(out, static_cast<int16_t>(shape.literals.size()));
@@ -45,6 +50,7 @@ bool write_values(std::string& out, const plan::PointStatement& point, std::stri
     const std::string_view value = sql::literal_value(sql, shape.literals[i], scratch);
     const catalog::Oid type = point.literal_types[i];
     if ((type == 20 || type == 21 || type == 23) && !fits_integer(value, type)) return false;
+    if (type == 1700 && !is_short_decimal(value)) return false;
     append_big_endian(out, static_cast<int32_t>(value.size()));
     out.append(value);
   }

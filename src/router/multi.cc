@@ -138,13 +138,23 @@ Status check_place(const plan::Plan& plan, bool in_transaction, bool implicit) {
   return {};
 }
 
-// Of a read over several groups; nullopt: its snapshots are what they are.
-std::optional<SnapshotAttempts::Place> place_of_snapshots(const plan::Plan& plan, bool several, const Config& config,
-                                                          const exec::Backends& backends) {
-  if (!several || !config.sharding.untorn_reads || plan.effects.writes || plan.read_tables.empty()) return std::nullopt;
-  if (!backends.in_transaction()) return SnapshotAttempts::Place::own;
-  const bool asks = backends.isolation() == exec::Isolation::read_committed;
-  return asks ? std::optional(SnapshotAttempts::Place::block) : std::nullopt;
+// Of a read over several groups; left empty: its snapshots are what they are.
+void begin_attempts(std::optional<SnapshotAttempts>& attempts, const plan::Plan& plan, std::string_view sql,
+                    Worker& worker, exec::Backends& backends) {
+  if (!worker.config->sharding.untorn_reads || plan.effects.writes || plan.read_tables.empty()) return;
+  using Place = SnapshotAttempts::Place;
+  const bool within = backends.in_transaction();
+  if (within && backends.isolation() != exec::Isolation::read_committed) return;
+  const bool is_select = plan.kind == plan::PlanKind::route && plan.command == "SELECT" && !plan.guarded;
+  attempts.emplace(worker, backends, within ? Place::block : Place::own, plan.read_tables,
+                   plan.kind == plan::PlanKind::copy_out);
+  if (is_select) attempts->hope(sql);
+}
+
+std::vector<exec::GroupId> groups_of(const std::vector<Split>& parts) {
+  std::vector<exec::GroupId> groups;
+  for (const Split& part : parts) groups.push_back(part.group);
+  return groups;
 }
 
 // Of a statement that has left temporary objects: the backend is the session's from now on.
@@ -201,16 +211,13 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
   // transaction of its own, if none is open.
   const bool within = backends_.in_transaction();
   std::optional<SnapshotAttempts> snapshots;
-  if (const auto place = place_of_snapshots(plan, several, *worker_.config, backends_))
-    snapshots.emplace(worker_, backends_, *place, plan.read_tables, plan.kind == plan::PlanKind::copy_out,
-                      plan.kind == plan::PlanKind::route && plan.command == "SELECT" && !plan.guarded);
+  if (several) begin_attempts(snapshots, plan, execution.sql, worker_, backends_);
   const bool writes = (plan.guarded || (several && plan.effects.writes && !plan.no_transaction)) && !within;
   ClientSink sink(
       out_, client_gone_, rows_to_, [](void* self) { return static_cast<Session*>(self)->throttle(); }, this);
   exec::GatherOptions options = gather_options(plan, execution, several);
   if (plan.returns_rows) options.order = std::move(order);
-  std::vector<exec::GroupId> groups;
-  for (const Split& part : parts) groups.push_back(part.group);
+  const std::vector<exec::GroupId> groups = groups_of(parts);
   if (((snapshots && !within) || writes) && several && plan_settings_->isolation == exec::Isolation::serializable)
     co_return exec::beyond_one_group();
   CO_TRY(backends_.may_reach(groups));
@@ -225,35 +232,31 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
     Result<exec::GatherResult> result = exec::GatherResult();
     std::optional<Guard> guard;
     Status taken;
-    if (snapshots && backends.ok()) taken = co_await snapshots->take(*backends);
-    bool sent = false;
-    if (!taken.ok()) {
+    if (!backends.ok())
+      taken = std::move(backends.error());
+    else if (snapshots)
+      taken = co_await snapshots->take(*backends);
+    const bool sent = taken.ok();
+    if (!sent) {
       result = std::move(taken.error());
-    } else if (backends.ok()) {
+    } else {
       std::vector<exec::RowReader> readers;
       for (exec::Backend* backend : *backends) note_effects(readers.emplace_back(*backend).backend(), plan.effects);
       exec::Backend& first = *backends->front();
       if (plan.guarded) guard.emplace(*first.conn, *database_, extended_ ? &extended_->statements : nullptr);
       result = co_await read_guarded(plan, execution, parts, readers, options, plan_settings_->loss, sink, guard,
                                      snapshots ? &*snapshots : nullptr);
-      sent = true;
       if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
-    } else {
-      result = std::move(backends.error());
     }
     drop_broken_backends();
-    if (!result.ok() && deadlock_ && snapshots && snapshots->repeats() && !within) {
-      deadlock_.reset();
-      snapshots->repeat();
-    }
+    if (!result.ok() && snapshots && !within) snapshots->give_way(deadlock_);
     if (snapshots && snapshots->again() && !cancelled_ && !client_gone_) {
       if (own) (void)(co_await end_own_transaction(exec::torn(), sent));
       co_await snapshots->wait();
       continue;
     }
     const bool missed = result.ok() ? watch.moved() : moved_between_leaves(result.error());
-    Status status;
-    if (!result.ok()) status = std::move(result.error());
+    Status status = result.ok() ? Status() : Status(std::move(result.error()));
     if (missed && result.ok()) status = moved_beside();
     if (status.ok() && guard) status = co_await HomeChanges(*this).follow(*guard);
     if (status.ok() && plan.effects.sets_config) status = co_await read_back_settings(execution.sql);

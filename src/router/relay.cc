@@ -15,8 +15,7 @@ namespace {
 // Errors that the leaf's own name may have made: its table has other columns or is gone (42P01, 42703), the role may
 // not read leaves (42501), or the statement was prepared before the table changed (0A000; the routine's name is in
 // every language). A point statement that fails has changed nothing.
-bool may_be_the_leafs(const pg::MessageView& error) {
-  const Error parsed = pg::parse_error(error.body);
+bool may_be_the_leafs(const Error& parsed, const pg::MessageView& error) {
   return parsed.sqlstate.starts_with("42") ||
          (parsed.sqlstate == "0A000" && error.body.find("RRevalidateCachedQuery") != std::string_view::npos);
 }
@@ -162,7 +161,13 @@ void Session::drop_backend(exec::Backend& backend) {
 // Whether the client sees a reply; notes what the session must know of it.
 bool Session::passes(const pool::Reply& reply, exec::Backend& backend, bool forward_ready) {
   const char type = reply.partial ? 'D' : reply.message.type;
-  if (type == 'E' && reply.answers && !again_.empty() && may_be_the_leafs(reply.message)) leaf_failed_ = true;
+  if (type == 'E' && reply.answers) {
+    const Error error = pg::parse_error(reply.message.body);
+    // A trigger or function has said DEALLOCATE ALL.
+    const bool forgotten = error.sqlstate == "26000" && error.message.find("pgm_") != std::string::npos;
+    if (forgotten) backend.conn->forget_all_statements();
+    if (!again_.empty() && (forgotten || may_be_the_leafs(error, reply.message))) leaf_failed_ = true;
+  }
   if (leaf_failed_) return false;
   bool pass = !(reply.answers && reply.request.internal);
   if (!pass && reply.request.kind == pool::RequestKind::describe && (type == 'T' || type == 'n'))

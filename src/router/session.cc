@@ -387,8 +387,9 @@ SessionInfo Session::info() {
   result.query_start_us = active_since_us_;
   for (auto& backend : backends_.all()) result.backends.emplace_back(backend->group, backend->conn->pid);
   result.committing = backends_.committing();
-  // Outside of a transaction it is a deadlock's victim first: what it did is easily repeated.
-  result.began_us = backends_.in_transaction() ? backends_.began_us() : std::numeric_limits<int64_t>::max();
+  result.began_us = backends_.in_transaction() ? backends_.began_us()
+                    : backends_.gives_way      ? std::numeric_limits<int64_t>::max()
+                                               : active_since_us_;
   return result;
 }
 

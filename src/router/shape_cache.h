@@ -15,8 +15,8 @@
 
 namespace pgmosaic::router {
 
-// The prepared statements of a point statement (plan::PointStatement) on this worker's backends, by index of the shard: the
-// number in their names, 0 where none was made yet.
+// The prepared statements of a point statement (plan::PointStatement) on this worker's backends, by index of the shard:
+// the number in their names, 0 where none was made yet.
 struct LeafStatements {
   std::vector<uint32_t> numbers;
   bool failed = false;  // one of them, for what its leaf is: by the table's name until the next epoch's plan

@@ -10,7 +10,9 @@ namespace {
 
 // A transaction that is committed on one group and in doubt on another tears all snapshots until recovery has found it.
 constexpr int64_t kPatienceUs = 30'000'000;
-constexpr int64_t kPauseUs = 2'000;
+constexpr int64_t kPauseUs = 2'000, kCancelPollUs = 500;
+constexpr int kQuietFactor = 2;  // times what the statement takes
+constexpr std::chrono::milliseconds kLeastQuiet{1};
 constexpr int kAttemptsAlong = 3, kQuickAttempts = 5;
 constexpr std::string_view kPortal = "pgmosaic_snapshot";
 
@@ -39,7 +41,8 @@ Status SnapshotAttempts::judge(Result<bool> agreed) {
     }
     return std::move(agreed.error());
   }
-  if (*agreed) return {};
+  checked_ = *agreed;
+  if (checked_) return {};
   again_ = worker_.loop.now_us() - since_us_ < kPatienceUs;
   return exec::torn();
 }
@@ -56,6 +59,9 @@ net::Task<Result<exec::Backend*>> SnapshotAttempts::wait_at_home() {
 
 net::Task<Status> SnapshotAttempts::take(const std::vector<exec::Backend*>& backends) {
   if (attempts_++ == 0) since_us_ = worker_.loop.now_us();
+  began_ = std::chrono::steady_clock::now();
+  checked_ = false;
+  backends_.gives_way = unasked() && place_ == Place::own;
   if (unasked()) co_return Status{};
   std::vector<exec::GroupId> groups;
   for (const exec::Backend* backend : backends) groups.push_back(backend->group);
@@ -126,6 +132,26 @@ net::Task<Result<bool>> SnapshotAttempts::answers(std::vector<exec::RowReader>& 
   co_return exec::agree(groups, before);
 }
 
+SnapshotAttempts::~SnapshotAttempts() {
+  backends_.gives_way = false;
+  if (!shape_ || !checked_) return;
+  const auto taken = std::chrono::steady_clock::now() - began_;
+  worker_.read_times.note(*shape_, std::chrono::duration_cast<ReadTimes::Time>(taken));
+}
+
+void SnapshotAttempts::hope(std::string_view sql) {
+  sql::scan_shape(sql, worker_.shape);
+  shape_ = worker_.shape.hash;
+  const ReadTimes::Time quiet = kQuietFactor * worker_.read_times.of(*shape_) + kLeastQuiet;
+  quiet_ = worker_.context.commit->quiet(backends_.database(), quiet);
+}
+
+void SnapshotAttempts::give_way(std::unique_ptr<Error>& deadlock) {
+  if (!deadlock || !unasked() || checked_) return;
+  deadlock.reset();
+  repeat();
+}
+
 void SnapshotAttempts::repeat() {
   quiet_.reset();
   again_ = at_once_ = true;
@@ -134,6 +160,7 @@ void SnapshotAttempts::repeat() {
 net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers) {
   if (unasked()) {
     for (exec::RowReader& reader : readers) co_await reader.until_answer();
+    backends_.gives_way = false;
     checked_ = worker_.context.commit->quiet(backends_.database()) == quiet_;
     if (checked_) co_return Status{};
     repeat();
@@ -149,6 +176,9 @@ net::Task<Status> SnapshotAttempts::check(std::vector<exec::RowReader>& readers)
 
 net::Task<void> SnapshotAttempts::wait() {
   again_ = false;
+  // A deadlock's end may still be under way to a group that had answered already.
+  for (const auto& backend : backends_.all())
+    while (backend->conn->cancelling) co_await worker_.loop.sleep(kCancelPollUs);
   if (std::exchange(at_once_, false)) co_return;
   if (attempts_ > kQuickAttempts) co_await worker_.loop.sleep(kPauseUs);
   gate_.emplace(worker_.context.commit->gate(), backends_.database());

@@ -14,10 +14,10 @@ namespace pgmosaic::router {
 
 // Of one statement, on its session's thread.
 //
-// While no transaction over groups is about to show itself, any snapshots agree: the first attempt asks nothing and, as
-// soon as all groups have answered, looks whether one has begun meanwhile. The next one has the questions along with
-// the statement, in the same packet; what it answers is dropped where the snapshots do not agree. Later, and for COPY,
-// first they, then the rows.
+// While no transaction over groups is about to show itself, any snapshots agree: the first attempt asks nothing, and
+// looks whether one has begun meanwhile when all groups have answered, which for most statements is at their end. The
+// next one has the questions along with the statement, in the same packet; what it answers is dropped where the
+// snapshots do not agree. Later, and for COPY, first they, then the rows.
 class SnapshotAttempts {
  public:
   // own: a REPEATABLE READ transaction of the statement's own, whose snapshots the question takes.
@@ -26,12 +26,14 @@ class SnapshotAttempts {
   // goes to other connections when it has begun.
   enum class Place : uint8_t { own, block };
 
-  // `tables`: what it reads, for LOCK TABLE. `is_select`: its first answer comes behind its snapshot.
-  SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy,
-                   bool is_select)
-      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy), is_copy_(is_copy) {
-    if (is_select) quiet_ = worker_.context.commit->quiet(backends_.database());
-  }
+  // `tables`: what it reads, for LOCK TABLE.
+  SnapshotAttempts(Worker& worker, exec::Backends& backends, Place place, std::string_view tables, bool is_copy)
+      : worker_(worker), backends_(backends), tables_(tables), place_(place), along_(!is_copy), is_copy_(is_copy) {}
+  ~SnapshotAttempts();
+
+  // The first attempt need not ask, if there is reason to hope that it will not have to be repeated. REQUIRES: a
+  // SELECT, whose first answer comes behind its snapshot. `sql`: its text.
+  void hope(std::string_view sql);
 
   // Whether this attempt needs neither questions nor a transaction.
   bool unasked() const { return quiet_.has_value(); }
@@ -43,16 +45,16 @@ class SnapshotAttempts {
   // Behind sending the statement. After an error the readers must be finished.
   net::Task<Status> check(std::vector<exec::RowReader>& readers);
   bool again() const { return again_; }
-  // An unasked attempt has failed, and none of its rows has gone anywhere: a deadlock's victim need not tell.
-  bool repeats() const { return unasked() && !checked_; }
-  // The next attempt asks.
-  void repeat();
+  // The attempt has failed, as this deadlock's victim if it is one. An unasked one, of which nothing has gone anywhere,
+  // need not tell.
+  void give_way(std::unique_ptr<Error>& deadlock);
   bool in_block() const { return place_ == Place::block; }
   void give_up() { again_ = false; }
   // Before the next attempt; for an own one outside of a transaction.
   net::Task<void> wait();
 
  private:
+  void repeat();  // the next attempt asks
   Status judge(Result<bool> agreed);
   net::Task<Result<bool>> answers(std::vector<exec::RowReader>& readers);
   net::Task<Status> connect_beside(const std::vector<exec::GroupId>& groups);
@@ -66,6 +68,8 @@ class SnapshotAttempts {
   std::string question_;
   std::optional<exec::GateClosed> gate_;
   std::optional<uint64_t> quiet_;  // CommitServices::quiet() when the attempt began
+  std::optional<uint64_t> shape_;  // of a SELECT; its time is noted
+  std::chrono::steady_clock::time_point began_;
   int64_t since_us_ = 0;
   int attempts_ = 0;
   Place place_;

@@ -22,6 +22,7 @@
 #include "router/extended.h"
 #include "router/metrics.h"
 #include "router/plan_settings.h"
+#include "router/read_times.h"
 #include "router/shape_cache.h"
 #include "sql/shape.h"
 
@@ -61,6 +62,7 @@ class Worker {
   pool::Pool pool;
   sql::Shape shape;  // of the statement at hand; not kept over suspensions
   ShapeCache plans;
+  ReadTimes read_times;
   catalog::SnapshotPtr snapshot;
   std::shared_ptr<const Config> config;
   WorkerStats stats;

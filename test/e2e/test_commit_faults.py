@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(SELF_CHECK, reason="about several servers")
 STEPS = {
     "write": (lambda text: "UPDATE account" in text, (0, 1, 2)),
     "prepare": (lambda text: "PREPARE TRANSACTION" in text, (1, 2)),
-    "decide": (lambda text: text.startswith("\0COMMIT\0"), (0,)),
+    "decide": (lambda text: "pgmosaic_log_commit" in text and "; COMMIT" in text, (0,)),
     "finish": (lambda text: text.startswith("COMMIT PREPARED"), (1, 2)),
     "undo": (lambda text: text.startswith("ROLLBACK PREPARED"), (1,)),
 }

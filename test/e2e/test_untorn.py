@@ -1,4 +1,5 @@
 """Reads over several groups beside transactions over several groups: all of a transaction or nothing."""
+import concurrent.futures
 import contextlib
 import threading
 
@@ -56,6 +57,58 @@ def test_a_table_is_never_seen_empty(endpoint):
         with endpoint.connect(autocommit=True) as reader:
             for _ in range(60):
                 assert READS["select"](reader) == (ACCOUNTS * BALANCE, ACCOUNTS)
+    finally:
+        over.set()
+        thread.join()
+    assert problems == []
+
+
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+def test_a_transaction_that_begins_beside_a_read(endpoint, begin):
+    """A read that has asked nothing, since nothing was under way: of two groups one answers, the other one waits for a lock, and in
+    between a transaction over both commits."""
+    endpoint.run("CREATE TABLE one (n int) WITH (table_type = 'reference')", "INSERT INTO one VALUES (1)")
+    groups = [group for name, group in sorted(group_endpoints(endpoint).items()) if name != "home"]
+    here, there = (group.run("SELECT min(id) FROM account")[0][0] for group in groups[:2])
+    total = [(ACCOUNTS * BALANCE,)]
+    with groups[1].connect(autocommit=False) as blocker, endpoint.connect() as reader, endpoint.connect(autocommit=False) as writer, \
+            concurrent.futures.ThreadPoolExecutor(1) as beside:
+        blocker.execute("LOCK TABLE one IN ACCESS EXCLUSIVE MODE")
+        reader.execute(begin)
+        read = beside.submit(lambda: reader.execute("SELECT sum(balance * n) FROM account CROSS JOIN one").fetchall())
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'one'::regclass"
+        wait_until(lambda: groups[1].run(waiting) == [(1,)], "the read to wait on one group")
+        for account, amount in ((here, -7), (there, 7)):
+            writer.execute("UPDATE account SET balance = balance + %s WHERE id = %s", (amount, account))
+        writer.commit()
+        assert not read.done()
+        blocker.rollback()
+        assert read.result() == total
+
+
+def test_tables_that_are_emptied_beside_large_reads(endpoint):
+    """The one has a lock on a group where the other one waits, and the other way round; nobody is told of a deadlock."""
+    endpoint.run("CREATE TABLE wide (id int PRIMARY KEY, filler text) SHARD BY (id)")
+    fill = "INSERT INTO wide SELECT g, repeat('x', 5000) FROM generate_series(1, 2000) g"
+    endpoint.run(fill)
+    over, problems = threading.Event(), []
+
+    def empty():
+        try:
+            with endpoint.connect(autocommit=True) as connection:
+                while not over.is_set():
+                    with connection.transaction():
+                        connection.execute("TRUNCATE wide")
+                        connection.execute(fill)
+        except psycopg.Error as error:
+            problems.append(repr(error))
+
+    thread = threading.Thread(target=empty)
+    thread.start()
+    try:
+        with endpoint.connect(autocommit=True) as reader:
+            for _ in range(20):
+                assert len(reader.execute("SELECT id, filler FROM wide").fetchall()) == 2000
     finally:
         over.set()
         thread.join()

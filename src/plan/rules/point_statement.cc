@@ -7,7 +7,9 @@
 // Only what means the same under the leaf's name: columns of one table without row security, which PostgreSQL
 // applies to the table that a statement names, and only for users who may read leaves: owners and superusers. Writes
 // only without triggers: those of statements are the table's, and those of rows could send the row to another leaf.
+// Identity is the table's, too.
 #include <algorithm>
+#include <cctype>
 
 #include "plan/planning.h"
 #include "plan/types.h"
@@ -46,8 +48,16 @@ bool reads_columns(const Statement& statement, const Level* level, size_t count,
 
 using LiteralTypes = std::vector<std::pair<uint32_t, catalog::Oid>>;  // by number
 
-// The literals of what SET computes, as parameters of the types that PostgreSQL gives to them. A string has one only
-// where it is all that a column of text gets. nullopt: something means another thing there, or might.
+bool is_number(catalog::Oid type) {
+  return is_integer(type) || type == oid::numeric || type == oid::float4 || type == oid::float8;
+}
+
+// What SET may compute: numbers out of columns, literals and parameters, and single values. It must not matter when or
+// under which settings a plan of it is made, nor in whose session; so no functions, no casts, nothing that PostgreSQL
+// would compute ahead, and nothing whose types do not fit, which is an error that tells a place in the text.
+//
+// Literals are parameters of the types that PostgreSQL gives them: int4, or numeric with a point. A string has none by
+// itself, and is one only where it is all that a column of text gets.
 class SetValues {
  public:
   SetValues(const Statement& statement, const Level* level, const catalog::Table& table)
@@ -55,52 +65,71 @@ class SetValues {
 
   bool read(const Node* assignment) {
     auto* target = as<PgQuery__ResTarget>(assignment);
-    if (target == nullptr || target->n_indirection > 0) return false;
-    if (auto* constant = as<PgQuery__AConst>(target->val); constant != nullptr && is_string(constant))
-      return add_text(constant, table_.column_index(text_of(target->name)));
-    bool good = true;
-    walk(target->val, [&](const Message* message) {
-      good = good && reads(message);
-      return good && as<PgQuery__TypeName>(message) == nullptr;
-    });
-    return good;
+    const int index = target == nullptr ? -1 : table_.column_index(text_of(target->name));
+    if (index < 0 || target->n_indirection > 0) return false;
+    const catalog::Column& column = table_.columns[static_cast<size_t>(index)];
+    if (column.identity != catalog::Column::Identity::none || column.generated || column.type != column.base_type)
+      return false;
+    if (is_number(column.type) && computes(target->val)) return true;
+    return gives(target->val, column);
   }
   const LiteralTypes& literals() const { return literals_; }
 
  private:
-  static bool is_string(const PgQuery__AConst* constant) {
-    return constant->val_case == PG_QUERY__A__CONST__VAL_SVAL && !constant->isnull;
+  bool gives(const Node* value, const catalog::Column& target) {
+    if (auto* constant = as<PgQuery__AConst>(value)) {
+      if (constant->isnull) return true;
+      if (constant->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL) return target.type == oid::boolean;
+      return constant->val_case == PG_QUERY__A__CONST__VAL_SVAL &&
+             (target.type == oid::text || target.type == oid::varchar) &&
+             add_literal(constant, Literal::Kind::string, target.type);
+    }
+    const catalog::Column* source = column_of(value);
+    return source != nullptr ? source->type == target.type : is_parameter(value, type_family(target.type));
   }
-  bool reads(const Message* message) {
-    if (as<PgQuery__SubLink>(message) != nullptr || as<PgQuery__SetToDefault>(message) != nullptr ||
-        as<PgQuery__MultiAssignRef>(message) != nullptr)
-      return false;
-    if (auto* column = as<PgQuery__ColumnRef>(message))
-      return column->n_fields <= 2 && as<PgQuery__AStar>(column->fields[column->n_fields - 1]) == nullptr &&
-             statement_.resolve(column, level_).valid();
-    if (auto* constant = as<PgQuery__AConst>(message)) return add_number(constant);
-    return true;
+  // a + 1, a * b - $1: PostgreSQL computes none of it before it has the row.
+  bool computes(const Node* value) {
+    auto* expression = as<PgQuery__AExpr>(value);
+    if (expression == nullptr) return is_literal_number(value);
+    if (expression->kind != PG_QUERY__A__EXPR__KIND__AEXPR_OP || expression->n_name != 1) return false;
+    const std::string_view name = last_name(expression->n_name, expression->name);
+    if (name != "+" && name != "-" && name != "*" && name != "/") return false;
+    const bool left = of_row(expression->lexpr), right = of_row(expression->rexpr);
+    return (left || right) && (left || is_operand(expression->lexpr)) && (right || is_operand(expression->rexpr));
   }
-  bool add_text(const PgQuery__AConst* constant, int index) {
+  bool of_row(const Node* value) {
+    const catalog::Column* column = column_of(value);
+    if (column != nullptr) return column->type == column->base_type && is_number(column->type);
+    return as<PgQuery__AExpr>(value) != nullptr && computes(value);
+  }
+  bool is_operand(const Node* value) {
+    if (is_literal_number(value)) return true;
+    ConstValue parameter;
+    return as<PgQuery__ParamRef>(value) != nullptr && statement_.read_constant(value, parameter) &&
+           (parameter.type == 0 || is_number(parameter.type));
+  }
+  bool is_parameter(const Node* value, uint32_t family) const {
+    ConstValue parameter;
+    return as<PgQuery__ParamRef>(value) != nullptr && statement_.read_constant(value, parameter) &&
+           (parameter.type == 0 || type_family(parameter.type) == family);
+  }
+  const catalog::Column* column_of(const Node* value) const {
+    auto* reference = as<PgQuery__ColumnRef>(value);
+    if (reference == nullptr || reference->n_fields > 2) return nullptr;
+    const Var var = statement_.resolve(reference, level_);
+    return var.valid() ? &table_.columns[static_cast<size_t>(var.column)] : nullptr;
+  }
+  bool is_literal_number(const Node* value) {
+    auto* constant = as<PgQuery__AConst>(value);
+    if (constant == nullptr || constant->isnull) return false;
+    return add_literal(constant, Literal::Kind::integer, oid::int4) ||
+           add_literal(constant, Literal::Kind::decimal, oid::numeric);
+  }
+  bool add_literal(const PgQuery__AConst* constant, Literal::Kind kind, catalog::Oid type) {
     bool negated = false;
     const int literal = statement_.literal_at(constant->location, negated);
-    if (literal < 0 || index < 0) return false;
-    const catalog::Column& column = table_.columns[static_cast<size_t>(index)];
-    const Literal::Kind kind = statement_.shape.literals[static_cast<size_t>(literal)].kind;
-    if (column.type != column.base_type || kind != Literal::Kind::string) return false;
-    if (column.type != oid::text && column.type != oid::varchar) return false;
-    literals_.emplace_back(static_cast<uint32_t>(literal), column.type);
-    return true;
-  }
-  // NULL, true and false are words.
-  bool add_number(const PgQuery__AConst* constant) {
-    if (constant->isnull || constant->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL) return true;
-    bool negated = false;
-    const int literal = statement_.literal_at(constant->location, negated);
-    if (literal < 0) return false;
-    const Literal::Kind kind = statement_.shape.literals[static_cast<size_t>(literal)].kind;
-    if (kind != Literal::Kind::integer && kind != Literal::Kind::decimal) return false;
-    literals_.emplace_back(static_cast<uint32_t>(literal), kind == Literal::Kind::integer ? oid::int4 : oid::numeric);
+    if (literal < 0 || statement_.shape.literals[static_cast<size_t>(literal)].kind != kind) return false;
+    literals_.emplace_back(static_cast<uint32_t>(literal), type);
     return true;
   }
 
@@ -192,6 +221,8 @@ std::string with_parameters(const Statement& statement, size_t begin, size_t end
     if (literal.begin < begin || literal.end > end) continue;
     result += statement.text.substr(begin, literal.begin - begin) + "$" + std::to_string(++number);
     begin = literal.end;
+    const char next = begin < end ? statement.text[begin] : ' ';
+    if (std::isalnum(static_cast<unsigned char>(next)) || next == '_' || next == '$' || next < 0) result += ' ';
   }
   return result + statement.text.substr(begin, end - begin);
 }
