@@ -367,7 +367,7 @@ void Session::CopyRun::end_streams() {
 net::Task<void> Session::CopyRun::collect(uint64_t& rows) {
   for (std::size_t i = 0; i < readers_.size(); ++i) {
     exec::RowReader& reader = readers_[i];
-    for (;;) {
+    while (!reader.backend().conn->idle()) {  // else heard() has read all
       auto event = co_await reader.next();
       if (!event.ok()) {
         fail_of_group(i, std::move(event.error()));

@@ -1,9 +1,14 @@
 """Errors of COPY … FROM STDIN say the line, the column and the value that PostgreSQL says, wherever their row went."""
+import contextlib
 import struct
 
+import psycopg
 import pytest
 
+from harness.fault_proxy import Fault, FaultProxy
+from harness.fixtures import SELF_CHECK
 from harness.pair import Pair, filled_databases
+from harness.schemas import SHARDS_DATABASE
 from harness.wire import Strictness
 
 TABLES = [
@@ -120,6 +125,31 @@ def test_the_first_of_several_errors(pair):
     fails(pair, "COPY t FROM STDIN", good(0, 30) + b"31\t1\tw\t1\tn\n9\t1\tw\t1\tn\n" + good(40, 30), "23505")
     fails(pair, "COPY t FROM STDIN", good(0, 30) + twice + b"31\tbad\tw\t1\tn\n", "22P02")  # read before rows are written
     fails(pair, "COPY t FROM STDIN", good(0, 1500) + b"5000\tbad\tw\t1\tn\n" + good(2000, 60_000) + b"5001\tx\n", "22P02")
+
+
+@pytest.mark.skipif(SELF_CHECK, reason="about several servers")
+def test_a_group_that_has_said_all(make_server, make_router):
+    """Its error and ReadyForQuery arrive at once, while the client's data go on."""
+    proxies = [FaultProxy(make_server(f"g{number}")).start() for number in (1, 2)]
+    with contextlib.ExitStack() as stack:
+        for proxy in proxies:
+            stack.callback(proxy.stop)
+        router = make_router(proxies)
+        router.endpoint.run("CREATE TABLE many (k int PRIMARY KEY, v int) SHARD BY (k)",
+                            "INSERT INTO many SELECT g FROM generate_series(0, 63) g")
+        shards = [proxy.server.endpoint for proxy in proxies]
+        shards[0] = shards[0].change(database=SHARDS_DATABASE.format(router.endpoint.database))
+        bad_keys = [shard.run("SELECT min(k) FROM many")[0][0] for shard in shards]
+        router.endpoint.run("TRUNCATE many")
+        for proxy, bad in zip(proxies, bad_keys):
+            armed = proxy.arm(Fault(lambda data: "bad" in data, lambda: None, "after"))
+            with router.endpoint.connect() as connection, pytest.raises(psycopg.errors.InvalidTextRepresentation, match="bad"), \
+                    connection.cursor().copy("COPY many FROM STDIN") as copy:
+                copy.write(f"{bad}\tbad\n" + "".join(f"{key}\t1\n" for key in range(100, 40_000)))
+                assert armed.fired.wait(30)
+                for first in range(40_000, 400_000, 1000):
+                    copy.write("".join(f"{key}\t1\n" for key in range(first, first + 1000)))
+            assert router.endpoint.run("SELECT count(*) FROM many") == [(0,)]
 
 
 def test_a_large_stream(pair):

@@ -148,7 +148,7 @@ class FaultProxy:
     def fault_of(self, kind, body):
         """The armed fault, if this is its message; it is armed no more then."""
         fault = self.fault
-        if fault is None or kind not in (b"Q", b"P", b"B") or not fault.fits(body.decode("latin-1")):
+        if fault is None or kind not in (b"Q", b"P", b"B", b"d") or not fault.fits(body.decode("latin-1")):
             return None
         self.seen += 1
         if self.seen != fault.number:
