@@ -36,31 +36,37 @@ def test_sums_are_wrong_without(how, make_server, make_router):
     assert wrong_sums(router.endpoint, how) != []
 
 
-def test_a_table_is_never_seen_empty(endpoint):
-    """TRUNCATE is seen by snapshots from before it: readers wait for its end before they take theirs."""
+@contextlib.contextmanager
+def emptied(endpoint, table, fill):
+    """TRUNCATE and `fill` in transactions, again and again."""
     over, problems = threading.Event(), []
 
-    def fill():
+    def empty():
         try:
-            with endpoint.connect(autocommit=True) as connection:
+            with endpoint.connect() as connection:
                 while not over.is_set():
                     with connection.transaction():
-                        connection.execute("TRUNCATE account")
-                        connection.execute("INSERT INTO account VALUES " + ", ".join(
-                            f"({number}, {BALANCE})" for number in range(ACCOUNTS)))
+                        connection.execute(f"TRUNCATE {table}")
+                        connection.execute(fill)
         except psycopg.Error as error:
             problems.append(repr(error))
 
-    thread = threading.Thread(target=fill)
+    thread = threading.Thread(target=empty)
     thread.start()
     try:
-        with endpoint.connect(autocommit=True) as reader:
-            for _ in range(60):
-                assert READS["select"](reader) == (ACCOUNTS * BALANCE, ACCOUNTS)
+        yield
     finally:
         over.set()
         thread.join()
     assert problems == []
+
+
+def test_a_table_is_never_seen_empty(endpoint):
+    """TRUNCATE is seen by snapshots from before it: readers wait for its end before they take theirs."""
+    fill = "INSERT INTO account VALUES " + ", ".join(f"({number}, {BALANCE})" for number in range(ACCOUNTS))
+    with emptied(endpoint, "account", fill), endpoint.connect() as reader:
+        for _ in range(60):
+            assert READS["select"](reader) == (ACCOUNTS * BALANCE, ACCOUNTS)
 
 
 @pytest.mark.parametrize("begin", ["", "BEGIN"])
@@ -88,31 +94,11 @@ def test_a_transaction_that_begins_beside_a_read(endpoint, begin):
 
 def test_tables_that_are_emptied_beside_large_reads(endpoint):
     """The one has a lock on a group where the other one waits, and the other way round; nobody is told of a deadlock."""
-    endpoint.run("CREATE TABLE wide (id int PRIMARY KEY, filler text) SHARD BY (id)")
     fill = "INSERT INTO wide SELECT g, repeat('x', 5000) FROM generate_series(1, 2000) g"
-    endpoint.run(fill)
-    over, problems = threading.Event(), []
-
-    def empty():
-        try:
-            with endpoint.connect(autocommit=True) as connection:
-                while not over.is_set():
-                    with connection.transaction():
-                        connection.execute("TRUNCATE wide")
-                        connection.execute(fill)
-        except psycopg.Error as error:
-            problems.append(repr(error))
-
-    thread = threading.Thread(target=empty)
-    thread.start()
-    try:
-        with endpoint.connect(autocommit=True) as reader:
-            for _ in range(20):
-                assert len(reader.execute("SELECT id, filler FROM wide").fetchall()) == 2000
-    finally:
-        over.set()
-        thread.join()
-    assert problems == []
+    endpoint.run("CREATE TABLE wide (id int PRIMARY KEY, filler text) SHARD BY (id)", fill)
+    with emptied(endpoint, "wide", fill), endpoint.connect() as reader:
+        for _ in range(20):
+            assert len(reader.execute("SELECT id, filler FROM wide").fetchall()) == 2000
 
 
 def test_rows_of_the_commit_log_go(endpoint):
