@@ -12,6 +12,7 @@
 Peers take turns; each figure is the median of the rounds.
 """
 import argparse
+import contextlib
 import re
 import statistics
 import sys
@@ -29,8 +30,10 @@ from harness.processes import wait_until
 from harness.schemas import group_endpoints
 
 ACCOUNTS, BRANCHES = 100_000, 20
+CHECKED_BESIDE = 50  # transfers over groups a second, so that few reads find nothing under way
 WARM_UP_S = 3  # of an open loop: pools open their connections, and their backends fill their caches
 ACCOUNT = "CREATE TABLE account (id int PRIMARY KEY, balance int) SHARD BY (id)"
+FEW_ACCOUNTS = [ACCOUNT.replace("account", "few_accounts"), "INSERT INTO few_accounts SELECT i, 1000 FROM generate_series(1, 2000) i"]
 TWO_KEYS = f"\\set a random(1, {ACCOUNTS})\n\\set b random(1, {ACCOUNTS})\n"
 # pgbench computes the order, so that the statements have plain keys.
 TRANSFER = (TWO_KEYS + "\\set low least(:a, :b)\n\\set high greatest(:a, :b)\nBEGIN;\n"
@@ -151,20 +154,31 @@ def check(peers, figures, options):
     fill_accounts(peers)
     few = script_file(peers, "few", "SELECT count(*), sum(balance) FROM account WHERE id IN (1, 2, 3, 4, 5, 6, 7, 8);\n")
     many = script_file(peers, "many", "SELECT sum(balance) FROM account WHERE id <= 40000;\n")
-    servers = [peers.router, *peers.groups]
-    cpu, times = {True: [], False: []}, {True: [], False: []}
-    for number in range(options.rounds):
-        for on in (True, False) if number % 2 == 0 else (False, True):
-            with_check(peers, on)
-            measured(peers.router.endpoint, few, 1, clients=4)
-            cpu[on].append(measured(peers.router.endpoint, few, options.seconds, clients=4, processes=servers)[1])
-            times[on].append(1000 / measured(peers.router.endpoint, many, options.seconds, clients=1)[0])
+    transfers = TRANSFER.replace("account", "few_accounts").replace(str(ACCOUNTS), "2000")
+    peers.router.endpoint.run(*FEW_ACCOUNTS)
+    for beside, name in ((0, ""), (CHECKED_BESIDE, "_beside_transfers")):
+        cpu, times = {True: [], False: []}, {True: [], False: []}
+        for number in range(options.rounds):
+            for on in (True, False) if number % 2 == 0 else (False, True):
+                with_check(peers, on)
+                with contextlib.ExitStack() as last:
+                    if beside:
+                        last.enter_context(Load(peers.router.endpoint, [(1, transfers)], 2, beside, 2 * options.seconds + 3, ("simple",)))
+                    cost_of_reads(peers, few, many, options, cpu[on], times[on])
+        say(f"check beside {beside} transfers a second: {spread(cpu[True])} µs of CPU, {spread(cpu[False])} without; "
+            f"{spread(times[True])} ms, {spread(times[False])} without")
+        figures.add(f"cpu_of_the_check{name}", median([on - off for on, off in zip(cpu[True], cpu[False])]), "us", "<=", 60)
+        figures.add(f"time_of_the_check_at_2_ms{name}", median([(on / off - 1) * 100 for on, off in zip(times[True], times[False])]),
+                    "percent", "<=", 5)
     with_check(peers, True)
-    added = [on - off for on, off in zip(cpu[True], cpu[False])]
-    longer = [(on / off - 1) * 100 for on, off in zip(times[True], times[False])]
-    say(f"check: {spread(cpu[True])} µs of CPU, {spread(cpu[False])} without; {spread(times[True])} ms, {spread(times[False])} without")
-    figures.add("cpu_of_the_check", median(added), "us", "<=", 60)
-    figures.add("time_of_the_check_at_2_ms", median(longer), "percent", "<=", 5)
+    peers.router.endpoint.run("DROP TABLE few_accounts")
+
+
+def cost_of_reads(peers, few, many, options, cpu, times):
+    """Adds the CPU of all servers for a short read over all groups, and the time of a longer one."""
+    measured(peers.router.endpoint, few, 1, clients=4)
+    cpu.append(measured(peers.router.endpoint, few, options.seconds, clients=4, processes=[peers.router, *peers.groups])[1])
+    times.append(1000 / measured(peers.router.endpoint, many, options.seconds, clients=1)[0])
 
 
 def sums(peers, figures, options):
@@ -173,8 +187,7 @@ def sums(peers, figures, options):
     script = script_file(peers, "transfer", TRANSFER)
     highest = measured(peers.router.endpoint, script, options.seconds)[0]
     seconds = 4 * options.seconds + WARM_UP_S
-    table = [ACCOUNT.replace("account", "few_accounts"), "INSERT INTO few_accounts SELECT i, 1000 FROM generate_series(1, 2000) i"]
-    peers.router.endpoint.run(*table)
+    peers.router.endpoint.run(*FEW_ACCOUNTS)
     among = TRANSFER.replace("account", "few_accounts").replace(str(ACCOUNTS), "2000")
     with Load(peers.router.endpoint, [(1, among)], CLIENTS, int(highest / 2), seconds + 2, ("simple",)) as writers, \
             Load(peers.router.endpoint, [(1, "SELECT sum(balance) FROM few_accounts;")], 8, 40, seconds, ("simple",)) as readers:
@@ -230,7 +243,7 @@ def main():
     if unknown:
         parser.error(f"no such part: {' '.join(unknown)}")
     figures = Figures()
-    with Peers(poolers=("transaction",)) as peers:
+    with Peers(poolers=("transaction",), fsync=True) as peers:
         for name in options.parts or PARTS:
             PARTS[name](peers, figures, options)
     return 0 if figures.report() else 1

@@ -55,8 +55,10 @@ ignore_startup_parameters = extra_float_digits
 class Peers:
     """All of them, started together and stopped together."""
 
-    def __init__(self, groups=4, poolers=("transaction", "session")):
-        settings = {"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off", "checkpoint_timeout": "1h"}
+    def __init__(self, groups=4, poolers=("transaction", "session"), fsync=False):
+        """`fsync`: commits are durable, as in production; else their cost is CPU alone."""
+        settings = {"shared_buffers": "256MB", "max_wal_size": "8GB", "autovacuum": "off", "checkpoint_timeout": "1h",
+                    "fsync": "on" if fsync else "off"}
         self.direct = PostgresServer("direct", settings)
         self.groups = [PostgresServer(f"g{number}", settings) for number in range(1, groups + 1)]
         self.started = []
