@@ -8,6 +8,7 @@ import pytest
 from harness.fault_proxy import Fault, FaultProxy
 from harness.fixtures import SELF_CHECK
 from harness.pair import Pair, filled_databases
+from harness.processes import PATIENCE
 from harness.schemas import SHARDS_DATABASE
 from harness.wire import Strictness
 
@@ -146,7 +147,7 @@ def test_a_group_that_has_said_all(make_server, make_router):
             with router.endpoint.connect() as connection, pytest.raises(psycopg.errors.InvalidTextRepresentation, match="bad"), \
                     connection.cursor().copy("COPY many FROM STDIN") as copy:
                 copy.write(f"{bad}\tbad\n" + "".join(f"{key}\t1\n" for key in range(100, 40_000)))
-                assert armed.fired.wait(30)
+                assert armed.fired.wait(30 * PATIENCE)
                 for first in range(40_000, 400_000, 1000):
                     copy.write("".join(f"{key}\t1\n" for key in range(first, first + 1000)))
             assert router.endpoint.run("SELECT count(*) FROM many") == [(0,)]
