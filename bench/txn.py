@@ -5,7 +5,8 @@
   tpcb       pgbench's TPC-B with each table sharded by its own key: tps against one server
   one_group  BEGIN, UPDATE, SELECT, COMMIT of one key: tps against pgbouncer
   tpcb_bid   TPC-B with all tables sharded by branch, so that each transaction is of one group: tps against pgbouncer
-  check      what a SELECT over four groups pays for not being torn: CPU of all servers, and time of one that takes 2 ms
+  check      what a SELECT over four groups pays for not being torn: CPU of all servers, and time of one that takes 2 ms; while no
+             transaction over groups is under way, and beside some a second
   sum        sums over four groups beside transfers at half of the highest rate: their times
   deadlock   two transactions that wait for each other on two groups: time until one of them ends
 

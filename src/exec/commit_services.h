@@ -36,7 +36,8 @@ struct CommitServices {
   virtual CommitRow begin_commit(const Gid& gid, const std::string& database, const std::vector<uint32_t>& groups) = 0;
   virtual void end_commit(const Gid& gid) = 0;
   // A number while no transaction over groups of this database can be shown by one of them and not by another: none is
-  // between its begin_commit() and end_commit(), nor was for so long. Another number, or none, when one has begun since.
+  // between its begin_commit() and end_commit(), nor was for so long. Another number, or none, when one has begun
+  // since.
   virtual std::optional<uint64_t> quiet(const std::string& database, std::chrono::microseconds for_so_long = {}) = 0;
   virtual CommitGate& gate() = 0;
   // The decision on a transaction whose anchor did not answer (tombstone, DESIGN §5). Error: the anchor is unreachable;

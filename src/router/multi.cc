@@ -151,9 +151,6 @@ void begin_attempts(std::optional<SnapshotAttempts>& attempts, const plan::Plan&
   if (is_select) attempts->hope(sql);
 }
 
-// "could not open relation with OID": dropped while the statement waited for it. No row of partial ones has gone on.
-bool is_gone(const plan::Plan& plan, const Error& error) { return plan.combine && error.sqlstate == "XX000"; }
-
 std::vector<exec::GroupId> groups_of(const std::vector<Split>& parts) {
   std::vector<exec::GroupId> groups;
   for (const Split& part : parts) groups.push_back(part.group);
@@ -252,7 +249,7 @@ net::Task<Status> Session::run_parts(const plan::Plan& plan, const Execution& ex
       if (guard && guard->leaves_objects()) note_effects(first, kLeavesObjects);
     }
     drop_broken_backends();
-    if (!result.ok() && snapshots && !within) snapshots->give_way(deadlock_, is_gone(plan, result.error()));
+    if (!result.ok() && snapshots && !within) snapshots->give_way(deadlock_);
     if (snapshots && snapshots->again() && !cancelled_ && !client_gone_) {
       if (own) (void)(co_await end_own_transaction(exec::torn(), sent));
       co_await snapshots->wait();

@@ -146,8 +146,8 @@ void SnapshotAttempts::hope(std::string_view sql) {
   quiet_ = worker_.context.commit->quiet(backends_.database(), quiet);
 }
 
-void SnapshotAttempts::give_way(std::unique_ptr<Error>& deadlock, bool gone) {
-  if (!unasked() || (!gone && (!deadlock || checked_))) return;
+void SnapshotAttempts::give_way(std::unique_ptr<Error>& deadlock) {
+  if (!deadlock || !unasked() || checked_) return;
   deadlock.reset();
   repeat();
 }

@@ -47,8 +47,7 @@ class SnapshotAttempts {
   bool again() const { return again_; }
   // The attempt has failed, as this deadlock's victim if it is one. An unasked one, of which nothing has gone anywhere,
   // need not tell.
-  // `gone`: an error that a table dropped meanwhile may have made, and no row has gone to the client either.
-  void give_way(std::unique_ptr<Error>& deadlock, bool gone);
+  void give_way(std::unique_ptr<Error>& deadlock);
   bool in_block() const { return place_ == Place::block; }
   void give_up() { again_ = false; }
   // Before the next attempt; for an own one outside of a transaction.

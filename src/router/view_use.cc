@@ -13,6 +13,7 @@ namespace pgmosaic::router {
 namespace {
 
 constexpr int64_t kPollUs = 500, kPatienceUs = 30'000'000, kBetweenCancelsUs = 50'000, kBetweenQuestionsUs = 20'000;
+constexpr int kQuestions = 5;
 
 // pg_get_viewdef() waits for locks on the tables; the text is read in any session.
 constexpr const char* kSet =
@@ -118,14 +119,18 @@ net::Task<Status> ViewUse::wait_for_locks(const std::vector<catalog::Oid>& views
   co_return Status{};
 }
 
-// False: a schema change is in the way.
+// False: a schema change is in the way. XX000, "could not open relation with OID": what a view reads was dropped while
+// the question waited for it; the next question sees that the view is gone, too.
 net::Task<Result<bool>> ViewUse::ask(pool::ServerConn& conn, std::string set, std::string reset,
                                      const catalog::Database& database, const std::vector<catalog::Oid>& views) {
-  auto prepared = co_await conn.query(set);
-  if (!prepared.ok()) co_return std::move(prepared.error());
-  auto rows = co_await conn.query("SELECT v.oid, pg_catalog.pg_get_viewdef(v.oid) FROM pg_catalog.unnest(" +
-                                  list_of(views) + ") v (oid)");
-  if (!reset.empty()) {
+  const std::string sql =
+      "SELECT v.oid, pg_catalog.pg_get_viewdef(v.oid) FROM pg_catalog.unnest(" + list_of(views) + ") v (oid)";
+  Result<pool::ServerConn::Rows> rows = make_error("XX000", "not asked yet");
+  for (int i = 0; i < kQuestions && !rows.ok() && rows.error().sqlstate == "XX000"; ++i) {
+    auto prepared = co_await conn.query(set);
+    if (!prepared.ok()) co_return std::move(prepared.error());
+    rows = co_await conn.query(sql);
+    if (reset.empty()) continue;
     auto done = co_await conn.query(reset);
     if (!done.ok()) co_return std::move(done.error());
   }

@@ -64,6 +64,21 @@ def test_a_view_is_replaced_while_a_statement_waits_for_it(endpoint, begin, new,
             assert again.end() == (right(key) if right else later)
 
 
+def test_a_view_goes_while_its_definition_is_read(endpoint):
+    """The question waits for the lock on the table, and finds it gone."""
+    for number in range(8):
+        endpoint.run(f"CREATE TABLE gone_{number} (id int PRIMARY KEY) SHARD BY (id) WITH (shard_count = 2)",
+                     f"CREATE VIEW going_{number} AS SELECT id FROM gone_{number}")
+        with endpoint.connect() as holder, endpoint.connect() as other:
+            holder.execute("BEGIN")
+            holder.execute(f"DROP TABLE gone_{number} CASCADE")
+            asking = Asking(other, f"SELECT count(*), sum(id) FROM going_{number}")
+            wait_until(lambda: somebody_waits(endpoint), "the question to wait")
+            holder.execute("COMMIT")
+            asking.end()
+        assert asking.outcome == "42P01"
+
+
 def test_an_old_snapshot_teaches_nobody(endpoint):
     """The catalogs as a REPEATABLE READ transaction sees them are not what others run."""
     for key in range(1, 6):
