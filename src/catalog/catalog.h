@@ -199,6 +199,18 @@ struct Database {
     auto t = s->second.find(table);
     return t == s->second.end() ? nullptr : t->second.get();
   }
+  // What answers for a relation: its kind, and of a view local or reference where it reads nothing else. A view that
+  // reads sharded tables stays a view.
+  TableKind reach(const Table& table) const {
+    if (table.kind != TableKind::view) return table.kind;
+    bool local = table.depends_on.empty();
+    for (const auto& [schema, name] : table.depends_on) {
+      const Table* read = find(schema, name);
+      if (read != nullptr && read->kind == TableKind::sharded) return TableKind::view;
+      local = local || read == nullptr || read->kind == TableKind::local;
+    }
+    return local ? TableKind::local : TableKind::reference;
+  }
   const Colocation* colocation(ColocationId id) const {
     auto it = colocations.find(id);
     return it == colocations.end() ? nullptr : &it->second;

@@ -304,18 +304,20 @@ void Cluster::install_database(std::shared_ptr<const catalog::Database> database
   snapshot_ = std::move(changed);
 }
 
-// Whether there are tables under names that are new to what is published. A name that is of another kind now would be
-// taken for the old one by statements that wait for the change: refused.
+// Whether there are relations under names that are new to what is published, and not only the home has rows of theirs.
+// A name that is of another kind now would be taken for the old one by statements that wait for the change: refused.
+// (What was a view is router/view_use.h's.)
 Result<bool> Cluster::compare_kinds(const catalog::Database& changed, const std::string& name) const {
   const catalog::SnapshotPtr published = snapshot();
   const catalog::Database* before = published->database(name);
   bool makes_names = false;
   for (const auto& [oid, table] : changed.tables_by_oid) {
     using Kind = catalog::TableKind;
+    const Kind kind = changed.reach(*table);
     const catalog::Table* old = before == nullptr ? nullptr : before->find(table->schema, table->name);
-    if (table->kind == Kind::view || (old != nullptr && old->oid == oid)) continue;
-    makes_names = true;
-    if (old == nullptr || old->kind == Kind::view || old->kind == table->kind) continue;
+    if (old != nullptr && old->oid == oid) continue;
+    makes_names = makes_names || table->kind != Kind::view || kind != Kind::local;
+    if (old == nullptr || old->kind == Kind::view || before->reach(*old) == kind) continue;
     return make_error("0A000",
                       "\"" + table->name + "\" would be a table of another kind than before, in one transaction",
                       "Commit what drops or renames the old table first.");

@@ -57,19 +57,11 @@ void Statement::describe_table(Instance& instance, const catalog::Table* table) 
   }
 }
 
-// A view is placed as what it reads: with any home relation at home, with any sharded one over the groups.
-static Instance::Placement view_placement(const catalog::Table& view, const catalog::Database& database) {
-  bool sharded = false, local = view.depends_on.empty();
-  for (const auto& [schema, name] : view.depends_on) {
-    const catalog::Table* table = database.find(schema, name);
-    if (table == nullptr || table->kind == catalog::TableKind::local) {
-      local = true;
-    } else if (table->kind == catalog::TableKind::sharded) {
-      sharded = true;
-    }
-  }
-  if (sharded) return Instance::Placement::sharded_view;  // beside a local one: refused over several groups as well
-  return local ? Instance::Placement::home : Instance::Placement::reference;
+// A view is placed as what it reads: with any sharded table over the groups (beside a local one refused there as well).
+static Instance::Placement view_placement(catalog::TableKind reach) {
+  using Placement = Instance::Placement;
+  if (reach == catalog::TableKind::view) return Placement::sharded_view;
+  return reach == catalog::TableKind::local ? Placement::home : Placement::reference;
 }
 
 Instance& Statement::add_table(Level* level, const PgQuery__RangeVar* range, int region) {
@@ -93,7 +85,7 @@ Instance& Statement::add_table(Level* level, const PgQuery__RangeVar* range, int
       case catalog::TableKind::sharded: instance.placement = Placement::sharded; break;
       case catalog::TableKind::reference: instance.placement = Placement::reference; break;
       case catalog::TableKind::local: instance.placement = Placement::home; break;
-      case catalog::TableKind::view: instance.placement = view_placement(*table, *context.database); break;
+      case catalog::TableKind::view: instance.placement = view_placement(context.database->reach(*table)); break;
     }
   }
   if (range->alias != nullptr) {
@@ -102,6 +94,9 @@ Instance& Statement::add_table(Level* level, const PgQuery__RangeVar* range, int
   }
   if (instance.placement == Placement::sharded || instance.placement == Placement::sharded_view)
     sharded.push_back(instance.id);
+  if (table != nullptr && table->kind == catalog::TableKind::view && instance.placement != Placement::sharded_view &&
+      context.views != nullptr)
+    context.views->bound.push_back(table->oid);  // a view of sharded tables may take its place
   if (instance.placement == Placement::home) home_tables.push_back(instance.display);
   if (instance.placement == Placement::reference) reads_reference = true;
   return instance;

@@ -231,7 +231,7 @@ struct Plan {
   // transaction, and takes it back where it touched what is not the home's: see router/guard.h.
   bool guarded = false;
   bool moments = false, view_moments = false;  // now() and its kin decide its result, in a view: see moments.h
-  std::vector<catalog::Oid> views;             // over sharded tables, bound as their queries: router/view_use.h
+  std::vector<catalog::Oid> views;             // that it reads by name or as their queries: router/view_use.h
   bool unknown_names = false;  // it names relations that the catalog does not know: a schema change may be making them
   // Shape cache: this plan serves every statement of the same token shape whose structural literals are equal.
   bool cacheable = false;

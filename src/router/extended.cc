@@ -255,7 +255,9 @@ net::Task<Status> Session::plan_prepared(Prepared& statement) {
   statement.context = plan_context_id_;
   statement.parsed = false;
   statement.row_oids = Prepared::RowOids::unknown;
-  if (statement.result_signature == 0) statement.result_signature = statement.plan->result_signature;
+  // Of what a schema change has just made, and the router does not know yet, it knows no columns either.
+  if (statement.result_signature == 0 && !statement.plan->unknown_names)
+    statement.result_signature = statement.plan->result_signature;
   if (statement.plan->kind != plan::PlanKind::unsupported) co_return Status{};
   statement.context = 0;  // whoever runs it again is told again
   co_return Error(*statement.plan->error);
@@ -332,7 +334,7 @@ namespace {
 // A statement's columns stay what they were when it was prepared, as PostgreSQL's; drivers know this error, and its
 // routine, and prepare the statement again.
 Status check_result(Prepared& statement) {
-  if (statement.plan->result_signature == statement.result_signature) return {};
+  if (statement.result_signature == 0 || statement.plan->result_signature == statement.result_signature) return {};
   statement.context = 0;  // look again next time
   Error error = make_error("0A000", kOtherColumns, "Prepare the statement again.");
   error.fields = std::string("RRevalidateCachedQuery\0", 23);
@@ -383,7 +385,7 @@ net::Task<Status> Session::renew(PreparedPtr& statement) {
   renewed->types = statement->types;
   renewed->old_strings = statement->old_strings;
   CO_TRY(co_await plan_prepared(*renewed));
-  renewed->result_signature = statement->result_signature;
+  if (statement->result_signature != 0) renewed->result_signature = statement->result_signature;
   CO_TRY(check_result(*renewed));
   keep_unnamed(renewed);
   for (PreparedPtr* use : {&ext().unnamed, &ext().owed_parse})

@@ -157,8 +157,14 @@ std::set<catalog::Oid> changed_views(const catalog::Database& before, const cata
   std::set<catalog::Oid> changed;
   for (const auto& [oid, table] : before.tables_by_oid) {
     if (table->kind != catalog::TableKind::view) continue;
-    const auto now = after.tables_by_oid.find(oid);
-    if (now == after.tables_by_oid.end() || now->second->definition != table->definition) changed.insert(oid);
+    const catalog::TableKind reach = before.reach(*table);
+    if (reach == catalog::TableKind::view) {
+      const auto now = after.tables_by_oid.find(oid);
+      if (now == after.tables_by_oid.end() || now->second->definition != table->definition) changed.insert(oid);
+    } else {  // PostgreSQL knows what it is by then, but must be asked at the same place
+      const catalog::Table* now = after.find(table->schema, table->name);
+      if (now != nullptr && after.reach(*now) != reach) changed.insert(oid);
+    }
   }
   return changed;
 }

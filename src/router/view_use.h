@@ -44,7 +44,7 @@ class ViewUse {
   Session& s_;
 };
 
-// Views over sharded tables that are others in `after`, or gone.
+// Views over sharded tables that are others in `after`, or gone; other views whose names stand for rows elsewhere then.
 std::set<catalog::Oid> changed_views(const catalog::Database& before, const catalog::Database& after);
 
 // Before the commit of a change of these views (null: of whichever): the gate is closed, and nobody else uses them.

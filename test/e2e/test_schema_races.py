@@ -106,6 +106,33 @@ def test_rows_of_a_table_that_is_just_being_made(endpoint, kind):
     assert misplaced_rows(endpoint) == []
 
 
+def read_until(connection, view, said, enough):
+    """The same prepared statement from the moment that the view is there."""
+    while len(said) < enough:
+        try:
+            said.append(connection.execute(f"SELECT id, n FROM {view} WHERE id = %s", (1,), prepare=True).fetchall())
+        except psycopg.errors.UndefinedTable:
+            pass
+        except psycopg.Error as error:
+            said.append(error)
+            return
+
+
+def test_prepared_reads_of_a_view_that_is_just_being_made(endpoint):
+    endpoint.run("CREATE TABLE seen (id int PRIMARY KEY, n int) SHARD BY (id)", "INSERT INTO seen VALUES (1, 10)")
+    for number in range(5):
+        said = [[], []]
+        with endpoint.connect() as one, endpoint.connect() as other:
+            threads = [threading.Thread(target=read_until, args=(connection, f"view_{number}", rows, 50))
+                       for connection, rows in ((one, said[0]), (other, said[1]))]
+            for thread in threads:
+                thread.start()
+            endpoint.run(f"CREATE VIEW view_{number} AS SELECT id, n FROM seen", "CREATE TABLE more (id int)", "DROP TABLE more")
+            for thread in threads:
+                thread.join()
+        assert said == [[[(1, 10)]] * 50] * 2
+
+
 @pytest.mark.parametrize("open_one", ["ALTER TABLE one ADD COLUMN x int", "LOCK TABLE one", "TRUNCATE one"])
 @pytest.mark.parametrize("sql", ["ALTER TABLE two ADD COLUMN y int DEFAULT 1", "CREATE TABLE three (id int) SHARD BY (id)",
                                  "CREATE TYPE mood AS ENUM ('ok')"])

@@ -64,6 +64,26 @@ def test_a_view_is_replaced_while_a_statement_waits_for_it(endpoint, begin, new,
             assert again.end() == (right(key) if right else later)
 
 
+@pytest.mark.parametrize("kind", ["local", "reference"])
+@pytest.mark.parametrize("change", [["CREATE OR REPLACE VIEW v AS SELECT id FROM sale"],
+                                    ["DROP VIEW v", "CREATE VIEW v AS SELECT id FROM sale"],
+                                    ["DROP VIEW v", "ALTER TABLE sale RENAME TO v"]], ids=["replaced", "another", "a table"])
+def test_a_view_is_one_of_a_sharded_table_now(endpoint, kind, change):
+    """The home, or any one group, could answer for the view that was there."""
+    endpoint.run(f"CREATE TABLE one (id int PRIMARY KEY) WITH (table_type = '{kind}')", "INSERT INTO one VALUES (1)",
+                 "CREATE VIEW v AS SELECT id FROM one")
+    with endpoint.connect() as changer, endpoint.connect() as reader, endpoint.connect(prepare_threshold=0) as other:
+        other.execute("SELECT count(*) FROM v")
+        changer.execute("BEGIN")
+        for sql in change:
+            changer.execute(sql)
+        asking = [Asking(connection, "SELECT count(*) FROM v") for connection in (reader, other)]
+        wait_until(lambda: somebody_waits(endpoint), "the statements to wait")
+        changer.execute("COMMIT")
+        assert all(one.end() in ("40001", [(ROWS,)]) for one in asking)
+        assert [connection.execute("SELECT count(*) FROM v").fetchall() for connection in (reader, other)] == [[(ROWS,)]] * 2
+
+
 def test_a_view_goes_while_its_definition_is_read(endpoint):
     """The question waits for the lock on the table, and finds it gone."""
     for number in range(8):
