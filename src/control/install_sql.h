@@ -55,7 +55,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_log_commit(gid text, participants
       RAISE insufficient_privilege USING MESSAGE = 'only routers write to the commit log';
     END IF;
   END $$;
--- What a snapshot shows of transactions with other groups (exec/untorn.h).
+-- What a snapshot shows of transactions over several groups (exec/untorn.h); of all, whichever are asked for.
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_seen_commits(groups int[]) RETURNS text
   LANGUAGE plpgsql STABLE SECURITY DEFINER
   AS $$
@@ -67,11 +67,11 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_seen_commits(groups int[]) RETURN
                                                       pg_catalog.array_to_string(kept, ',')), ';')
       INTO routers FROM pg_catalog.pgmosaic_epochs;
     IF EXISTS (SELECT FROM pg_catalog.pgmosaic_commit_log) THEN
-      SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', other, router, label, n, hashes), ';') INTO sums
-        FROM (SELECT other, router, label, pg_catalog.count(*) AS n,
+      SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.array_to_string(participants, ','), router,
+                                                        label, n, hashes), ';') INTO sums
+        FROM (SELECT participants, router, label, pg_catalog.count(*) AS n,
                      pg_catalog.bit_xor(pg_catalog.hashtextextended(gid, 0)) AS hashes
-              FROM pg_catalog.pgmosaic_commit_log, pg_catalog.unnest(participants) other
-              WHERE NOT aborted AND other OPERATOR(pg_catalog.=) ANY (groups) GROUP BY other, router, label) sums;
+              FROM pg_catalog.pgmosaic_commit_log WHERE NOT aborted GROUP BY participants, router, label) sums;
     END IF;
     RETURN pg_catalog.concat(routers, '|', sums);
   END $$;

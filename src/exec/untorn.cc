@@ -61,7 +61,7 @@ std::string seen_commits_sql(const std::vector<GroupId>& groups) {
   return "SELECT pg_catalog.pgmosaic_seen_commits('{" + list + "}')";
 }
 
-// router epoch trimmed kept,kept;…|group router label count hashes;…
+// router epoch trimmed kept,kept;…|participant,participant router label count hashes;…
 std::optional<SeenCommits> parse_seen_commits(std::string_view answer) {
   SeenCommits seen;
   if (answer.find('|') == std::string_view::npos) return std::nullopt;
@@ -77,15 +77,19 @@ std::optional<SeenCommits> parse_seen_commits(std::string_view answer) {
   }
   while (!answer.empty()) {
     std::string_view entry = take(answer, ';');
-    GroupId group = 0;
-    if (!take_number(entry, ' ', group)) return std::nullopt;
-    SeenCommits::Key key{take(entry, ' '), 0};
-    SeenCommits::Sum sum;
+    std::string_view participants = take(entry, ' ');
+    const std::string router(take(entry, ' '));
+    uint64_t label = 0, count = 0;
     int64_t hashes = 0;
-    if (!take_number(entry, ' ', key.second) || !take_number(entry, ' ', sum.count) || !take_number(entry, ' ', hashes))
+    if (!take_number(entry, ' ', label) || !take_number(entry, ' ', count) || !take_number(entry, ' ', hashes))
       return std::nullopt;
-    sum.hashes = static_cast<uint64_t>(hashes);
-    seen.with[group][std::move(key)] = sum;
+    do {
+      GroupId group = 0;
+      if (!take_number(participants, ',', group)) return std::nullopt;
+      SeenCommits::Sum& sum = seen.with[group][{router, label}];
+      sum.count += count;
+      sum.hashes ^= static_cast<uint64_t>(hashes);
+    } while (!participants.empty());
   }
   return seen;
 }

@@ -23,7 +23,11 @@ TEST(Untorn, AnswersAreRead) {
   EXPECT_EQ(two.routers.at("r1"), (SeenCommits::Router{7, 5, {2, 3}}));
   EXPECT_EQ(two.routers.at("r2"), (SeenCommits::Router{1, 0, {}}));
   EXPECT_EQ(two.with.at(2).at({"r1", 6}), (SeenCommits::Sum{10, static_cast<uint64_t>(-5)}));
-  for (const char* text : {"", "r1 7|", "r1 x 5 |", "|2 r1", "|x r1 1 1 1", "r1 1 1 x|", "|2 r1 1 1"})
+  const SeenCommits sets = seen("|1,2 r 6 10 5;1,2,3 r 6 1 6");
+  EXPECT_EQ(sets.with.at(2).at({"r", 6}), (SeenCommits::Sum{11, 3}));
+  EXPECT_EQ(sets.with.at(3).at({"r", 6}), (SeenCommits::Sum{1, 6}));
+  for (const char* text :
+       {"", "r1 7|", "|1,x r 1 1 1", "| r 1 1 1", "r1 x 5 |", "|2 r1", "|x r1 1 1 1", "r1 1 1 x|", "|2 r1 1 1"})
     EXPECT_FALSE(parse_seen_commits(text).has_value()) << text;
 }
 

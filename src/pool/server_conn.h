@@ -35,6 +35,7 @@ struct Request {
   bool vital = false;      // what comes behind must not run if this fails: the connection ends with its error
   bool setting = false;    // brings the backend to a session's settings: the connection ends with its error, too
   bool forgets = false;    // DISCARD SEQUENCES: see knows_numbers
+  bool nudge = false;      // a Sync while the session has nothing to ask here: exec/awake.h
 };
 
 struct Reply {
@@ -116,6 +117,7 @@ class ServerConn {
   // Of the last RowDescription: whether values of its columns would hold OIDs in binary (see pg/oid_map.h).
   bool rows_hold_oids() const { return rows_hold_oids_; }
   bool idle() const { return request_head_ == requests_.size() && partial_remaining_ == 0; }
+  bool owes_nudge() const { return pending_requests() == 1 && requests_[request_head_].nudge; }
   std::size_t pending_requests() const { return requests_.size() - request_head_; }
 
   // Runs a simple query outside the client's view and collects its rows (text). Waits; for control paths.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <map>
 
 #include "base/bytes.h"
 #include "sql/tokens.h"
@@ -11,7 +13,8 @@ namespace pgmosaic::router {
 const char* const kAskPlanSettings =
     "SHOW search_path; SHOW DateStyle; SHOW bytea_output; SHOW extra_float_digits; SHOW client_encoding; "
     "SHOW server_encoding; SHOW standard_conforming_strings; SHOW escape_string_warning; "
-    "SHOW client_min_messages; SHOW default_transaction_isolation";
+    "SHOW client_min_messages; SHOW default_transaction_isolation; SHOW idle_in_transaction_session_timeout; "
+    "SHOW idle_session_timeout";
 
 namespace {
 
@@ -44,6 +47,17 @@ std::vector<std::string> parse_path(std::string_view shown, const std::string& u
   }
   finish();
   return path;
+}
+
+// "1500ms", "2s", "5min", as SHOW prints them; "0".
+int milliseconds(const std::string& shown) {
+  static const std::map<std::string, int, std::less<>> kUnits{{"", 1},         {"ms", 1},        {"s", 1000},
+                                                              {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
+  int value = 0;
+  const char* end = shown.data() + shown.size();
+  const auto [rest, problem] = std::from_chars(shown.data(), end, value);
+  const auto unit = kUnits.find(std::string_view(rest, static_cast<std::size_t>(end - rest)));
+  return problem != std::errc() || unit == kUnits.end() ? 0 : value * unit->second;
 }
 
 template <std::size_t n>
@@ -81,7 +95,7 @@ std::optional<exec::Isolation> isolation_in(std::string_view sql) {
 }
 
 bool decides_plans(std::string_view name) {
-  static constexpr std::array<std::string_view, 11> kNames{"search_path",
+  static constexpr std::array<std::string_view, 13> kNames{"search_path",
                                                            "role",
                                                            "session_authorization",
                                                            "datestyle",
@@ -91,7 +105,9 @@ bool decides_plans(std::string_view name) {
                                                            "standard_conforming_strings",
                                                            "escape_string_warning",
                                                            "client_min_messages",
-                                                           "default_transaction_isolation"};
+                                                           "default_transaction_isolation",
+                                                           kIdleInTransaction,
+                                                           kIdleSession};
   return is_one_of(name, kNames);
 }
 
@@ -106,6 +122,8 @@ PlanSettings read_plan_settings(const pool::ServerConn::Rows& rows, const std::s
     settings.encoding =
         is_one_of(client, kUnscannable) ? PlanSettings::Encoding::unscannable : PlanSettings::Encoding::other;
   settings.isolation = isolation_named(value(9)).value_or(exec::Isolation::read_committed);
+  settings.idle_in_transaction_ms = milliseconds(value(10));
+  settings.idle_session_ms = milliseconds(value(11));
   settings.old_strings = value(6) == "off";
   settings.warns_of_escapes = value(7) == "on" && value(8) != "error";
   settings.scannable = settings.encoding != PlanSettings::Encoding::unscannable && !settings.old_strings;

@@ -29,7 +29,11 @@ struct PlanSettings {
   bool comparable_output = true;  // see plan::PlanContext
   exec::OutputLoss loss;
   exec::Isolation isolation = exec::Isolation::read_committed;  // default_transaction_isolation
+  // idle_in_transaction_session_timeout, idle_session_timeout; 0: none. The router keeps to them (exec/awake.h).
+  int idle_in_transaction_ms = 0, idle_session_ms = 0;
 };
+inline constexpr std::string_view kIdleInTransaction = "idle_in_transaction_session_timeout";
+inline constexpr std::string_view kIdleSession = "idle_session_timeout";
 using PlanSettingsPtr = std::shared_ptr<const PlanSettings>;
 
 // "repeatable read"; that of BEGIN, SET TRANSACTION or SET transaction_isolation. nullopt: none is named.

@@ -1,8 +1,10 @@
 #include "router/session.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/log.h"
+#include "exec/awake.h"
 #include "router/admin.h"
 #include "router/deadlocks.h"
 #include "router/new_roles.h"
@@ -14,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMaxBuffered = 256u << 20;   // rows of a row-limited portal over several groups
 constexpr int64_t kCancelPatienceUs = 3'000'000;   // time that a backend has to heed a cancel before it is cut off
+constexpr int kNudgesInTime = 3;                   // that participants get in the time after which they would end
 constexpr std::size_t kOutHighWater = 256 * 1024;  // bytes owed to a client before its statement waits
 
 // Errors of a server or of the way to it: the client wants to know which. Those of a statement are as one PostgreSQL's.
@@ -23,6 +26,9 @@ bool is_operational(const Error& error) {
     if (error.sqlstate.starts_with(sqlstate_class)) return true;
   return false;
 }
+
+// The shorter one of two limits; 0: none.
+int shorter(int one, int other) { return one == 0 || other == 0 ? std::max(one, other) : std::min(one, other); }
 
 }  // namespace
 
@@ -129,6 +135,7 @@ net::Task<void> Session::run() {
   if (co_await login()) {
     state_ = State::idle;
     for (;;) {
+      if (nudged_) co_await hear_participants();
       if (copy_rest_ > 0) {  // the end of a CopyData message whose COPY has failed
         const std::size_t skip = std::min<std::size_t>(copy_rest_, in_.view().size());
         in_.consume(skip);
@@ -147,6 +154,7 @@ net::Task<void> Session::run() {
           go_on = co_await handle(message);
         }
         if (!go_on) break;
+        if (nudged_) co_await hear_participants();
         if (failed_ && state_ == State::idle && backends_.in_transaction()) {
           in_.own();
           send_now({});
@@ -187,7 +195,7 @@ net::Task<bool> Session::next_input() {
     const bool flushed = co_await flush_out();
     if (!flushed) co_return false;
   }
-  for (;;) {
+  for (bool woken = false;;) {  // by the router's clock: the client has not spoken
     const bool between = !backends_.in_transaction();
     // One PostgreSQL would end with its sessions; to go on without their temporary tables and locks would be worse. (A
     // lambda: what it needs does not stay in this coroutine's frame, which every idle client has.)
@@ -204,7 +212,12 @@ net::Task<bool> Session::next_input() {
     }
     if (client_gone_) co_return false;
     in_.own();
-    idle_since_us_ = worker_.loop.now_us();
+    if (nudged_) {
+      co_await hear_participants();
+      woken = true;
+      continue;
+    }
+    if (!std::exchange(woken, false)) idle_since_us_ = worker_.loop.now_us();
     net::WaitSet wait;
     wait.read(client_);
     for (auto& backend : backends_.all())
@@ -226,6 +239,18 @@ net::Task<bool> Session::next_input() {
     in_.feed({scratch, result.bytes});
     co_return true;
   }
+}
+
+net::Task<void> Session::hear_participants() {
+  in_.own();
+  const State before = std::exchange(state_, State::active);  // cancel() and terminate() reach it
+  if (before == State::idle) active_since_us_ = worker_.loop.now_us();
+  nudged_us_ = std::numeric_limits<int64_t>::max();  // not now
+  co_await exec::hear_participants(backends_);
+  nudged_us_ = worker_.loop.now_us();
+  state_ = before;
+  nudged_ = false;
+  drop_broken_backends();
 }
 
 // What a pinned backend says while the client is idle: notifications and notices go to the client.
@@ -324,6 +349,8 @@ void Session::close_when_idle() {
 
 void Session::tick(int64_t now_us) {
   const Config& config = *worker_.config;
+  const int in_transaction_ms = plan_settings_ ? plan_settings_->idle_in_transaction_ms : 0;
+  const int between_ms = plan_settings_ ? plan_settings_->idle_session_ms : 0;
   auto over = [now_us](int64_t since_us, int limit_ms) {
     return limit_ms > 0 && now_us - since_us > int64_t{limit_ms} * 1000;
   };
@@ -351,20 +378,24 @@ void Session::tick(int64_t now_us) {
     return;
   }
   if (state_ == State::login) {
-    if (over(connected_us_, config.timeouts.client_login_ms)) terminate("08006", "login took too long");
+    if (over(connected_us_, config.timeouts.client_login_ms)) return terminate("08006", "login took too long");
   } else if (state_ == State::active) {
     if (!timed_out_ && over(active_since_us_, config.timeouts.query_ms)) {
       timed_out_ = true;
       log_info("router", "statement of user={} database={} exceeded timeouts.query_ms", backends_.user(),
                backends_.database());
-      backends_.cancel();
+      return backends_.cancel();
     }
   } else if (backends_.in_transaction()) {
-    if (over(idle_since_us_, config.timeouts.idle_in_transaction_ms))
-      terminate("25P03", "terminating connection due to idle-in-transaction timeout");
-  } else if (over(idle_since_us_, config.timeouts.client_idle_ms)) {
-    terminate("57P05", "terminating connection due to idle-session timeout");
+    if (over(idle_since_us_, shorter(config.timeouts.idle_in_transaction_ms, in_transaction_ms)))
+      return terminate("25P03", "terminating connection due to idle-in-transaction timeout");
+  } else if (over(idle_since_us_, shorter(config.timeouts.client_idle_ms, between_ms))) {
+    return terminate("57P05", "terminating connection due to idle-session timeout");
   }
+  if (state_ == State::login || !over(nudged_us_, in_transaction_ms / kNudgesInTime)) return;
+  nudged_us_ = now_us;
+  nudged_ = exec::nudge_participants(backends_) || nudged_;
+  if (nudged_ && state_ == State::idle) client_.interrupt();
 }
 
 ClientState Session::client_state() const {

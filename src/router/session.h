@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -71,6 +70,7 @@ class Session {
   net::Task<bool> next_input();  // waits for more bytes; false: the session ends
   net::Task<bool> handle(pg::MessageView message);
   net::Task<bool> pass_notifications();
+  net::Task<void> hear_participants();  // exec/awake.h
   net::Task<void> end();
   void put_error(Error error, std::string_view severity = "ERROR");
   void put_ready();
@@ -255,7 +255,7 @@ class Session {
   SequenceNumbers numbers_{backends_};
   std::unique_ptr<BlocksSuspended> sequences_change_;  // its own statements may change sequences
   plan::Effects command_effects_;                      // of the session command at hand
-  int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0;
+  int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0, nudged_us_ = 0;
   State state_ = State::login;
   bool failed_ = false, implicit_ = false, changed_schema_ = false;  // the open transaction: 25P02; of one query string
   bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;  // of one
@@ -266,7 +266,7 @@ class Session {
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   class CopyValues* copy_values_ = nullptr;      // of the COPY at hand, where it leaves some to the home
   std::optional<std::vector<PasswordChange>> renew_pools_;  // roles changed in the open transaction; new passwords
-  bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false;  // buffering_: in out_
+  bool parse_complete_owed_ = false, buffering_ = false, leaf_failed_ = false, nudged_ = false;  // buffering_: in out_
   exec::GroupId wanted_group_ = 0;                 // no backend of it was free for the fast way
   std::shared_ptr<LeafStatements> leaves_in_use_;  // of the point statement in again_
   std::unique_ptr<Error> termination_, deadlock_;  // the last words, a cancelled statement's; few sessions need any

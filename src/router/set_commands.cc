@@ -109,6 +109,7 @@ net::Task<Status> Session::run_setting(const plan::SessionCommand& command) {
     if (!backends_.in_transaction())
       for (exec::Backend* backend : targets) backend->conn->settings = backends_.settings();
   }
+  if (command.name == kIdleInTransaction || command.name == kIdleSession) CO_TRY(co_await refresh_context());
   put_complete(tag);
   co_return Status{};
 }
