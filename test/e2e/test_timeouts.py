@@ -54,7 +54,8 @@ def test_an_idle_session_ends(endpoint):
 
 
 def test_the_limit_may_be_the_roles(endpoint):
-    endpoint.run("CREATE ROLE in_a_hurry LOGIN SUPERUSER PASSWORD 'secret'", "ALTER ROLE in_a_hurry SET idle_in_transaction_session_timeout = '600ms'")
+    endpoint.run("CREATE ROLE in_a_hurry LOGIN SUPERUSER PASSWORD 'secret'",
+                 "ALTER ROLE in_a_hurry SET idle_in_transaction_session_timeout = '600ms'")
     try:
         with contextlib.closing(RawClient(endpoint.change(user="in_a_hurry", password="secret"))) as client:
             client.login()
