@@ -3,7 +3,9 @@
 // found, on each group; who is late with that himself finds others than he has seen.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pool/settings.h"
