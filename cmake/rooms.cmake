@@ -1,6 +1,7 @@
 # room(NAME [DEPENDS rooms...] [LINK libraries...])
 #   src/NAME/**.cc except tests and main.cc -> library pgmosaic_NAME
-#   *_test.cc -> NAME_test (ctest label unit); *_pgtest.cc -> NAME_pgtest (label pg: starts PostgreSQL servers)
+#   *_test.cc, and what they simulate (simulation/*.cc) -> NAME_test (ctest label unit)
+#   *_pgtest.cc -> NAME_pgtest (label pg: starts PostgreSQL servers)
 #   *_benchmark.cc -> NAME_benchmark; *_fuzz.cc -> one fuzzer each where PGMOSAIC_FUZZ is on
 enable_testing()
 
@@ -33,7 +34,11 @@ function(room name)
     set(${kind}_sources ${sources})
     list(FILTER ${kind}_sources INCLUDE REGEX "_${kind}\\.cc$")
   endforeach()
-  list(FILTER sources EXCLUDE REGEX "(_test|_pgtest|_benchmark|_fuzz|/main)\\.cc$")
+  set(simulation_sources ${sources})
+  list(FILTER simulation_sources INCLUDE REGEX "/simulation/")
+  list(APPEND test_sources ${simulation_sources})
+  list(REMOVE_DUPLICATES test_sources)
+  list(FILTER sources EXCLUDE REGEX "(_test|_pgtest|_benchmark|_fuzz|/main)\\.cc$|/simulation/")
 
   if(sources)
     add_library(pgmosaic_${name} STATIC ${sources})

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "catalog/hashing.h"
+#include "control/commit_secret.h"
 #include "control/fsck.h"
 #include "control/group_oids.h"
 #include "control/install_home_sql.h"
@@ -136,14 +137,28 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
-    const std::string secret =
-        "DELETE FROM pg_catalog.pgmosaic_secret; INSERT INTO pg_catalog.pgmosaic_secret VALUES (" +
-        pool::quote_literal(commit_secret_) + ", " + std::to_string(group.group.id) + ")";
-    if (done.ok()) done = co_await (*conn)->query(secret);
     if (done.ok()) done = co_await (*conn)->query(group.group.home ? kInstallHomeSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
+    CO_TRY(co_await install_secret(**conn, group.group.id));
   }
   co_return Status{};
+}
+
+net::Task<Status> Cluster::install_secret(pool::ServerConn& conn, catalog::GroupId group) {
+  const auto texts = [](const pool::ServerConn::Rows& rows) {
+    std::vector<std::string> list;
+    for (const auto& row : rows.rows) list.push_back(row[0].value_or(""));
+    return list;
+  };
+  auto found = co_await conn.query(kSecretsSql);
+  if (!found.ok()) co_return group_error(group, std::move(found.error()));
+  const std::string replace = replace_secret_sql(texts(*found), commit_secret_, group);
+  auto done = co_await conn.query(replace);
+  if (!done.ok()) co_return group_error(group, std::move(done.error()));
+  auto now = co_await conn.query(kSecretsSql);
+  if (!now.ok()) co_return group_error(group, std::move(now.error()));
+  if (texts(*now) == std::vector<std::string>{commit_secret_}) co_return Status{};
+  co_return group_error(group, make_error("55006", "another router has started at this moment"));
 }
 
 // Nothing is made on a server that belongs to another cluster: the home comes first, its databases for shards after it.
@@ -168,10 +183,10 @@ net::Task<Status> Cluster::open(net::EventLoop& loop) {
   if (!databases.ok()) co_return std::move(databases.error());
   CO_TRY(co_await check_membership(loop, *databases));
   for (const std::string& database : *databases) CO_TRY(co_await install(loop, database));
+  RecoveryLook look = co_await recover(loop);
+  CO_TRY(std::move(look.status));
   const Gids all;
-  int settled = 0;
-  CO_TRY(co_await recover(loop, all, settled));
-  CO_TRY(co_await recover_intents(loop, all, settled));
+  CO_TRY(co_await recover_intents(loop, all, look.settled));
   CO_TRY(co_await recover_parked(loop));
   for (const std::string& database : *databases) CO_TRY(co_await forget_commits(loop, database));
   auto conn = co_await connect(loop, home_, internal_database_);

@@ -15,9 +15,11 @@
 #include "base/config.h"
 #include "catalog/catalog.h"
 #include "control/commit_labels.h"
+#include "control/in_doubt.h"
 #include "control/introspect.h"
 #include "control/parked.h"
 #include "exec/control.h"
+#include "exec/inquiry.h"
 #include "meta/store.h"
 
 namespace pgmosaic::control {
@@ -103,26 +105,31 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   void install_database(std::shared_ptr<const catalog::Database> database, uint64_t looked);
   Result<bool> compare_kinds(const catalog::Database& changed, const std::string& name) const;
   net::Task<Status> install(net::EventLoop& loop, const std::string& database);
-  using Gids = std::set<std::string>;
-  // The transactions in doubt named by `only`; empty: those of all dead routers. `settled` counts what was found.
-  net::Task<Status> recover(net::EventLoop& loop, const Gids& only, int& settled);
+  net::Task<Status> install_secret(pool::ServerConn& conn, catalog::GroupId group);
+  // The decision on a transaction, of its anchor.
+  net::Task<Result<std::optional<bool>>> ask(net::EventLoop& loop, const std::string& database, exec::Inquiry inquiry);
+  net::Task<RecoveryLook> recover(net::EventLoop& loop);
   net::Task<Status> recover_group(net::EventLoop& loop, const GroupEndpoint& group,
-                                  const std::vector<std::string>& databases, const Gids& only, int& settled);
+                                  const std::vector<std::string>& databases, RecoveryLook& look);
   net::Task<Status> recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
                                      exec::Gid gid);
+  // Of the transactions `only`; empty: all.
   net::Task<Status> recover_intents(net::EventLoop& loop, const Gids& only, int& settled);
-  net::Task<Status> look(net::EventLoop& loop, const Gids& work, std::set<std::string> unpublished);
+  struct SchemaChange {
+    std::string database;
+    std::shared_ptr<void> held;
+  };
+  net::Task<void> look(net::EventLoop& loop, const std::map<std::string, SchemaChange>& changes);
   net::Task<Status> tell_groups(net::EventLoop& loop, std::string database, exec::Gid gid, std::vector<uint32_t> groups,
                                 bool commit, int64_t patience_us);
   // parked.cc
   net::Task<Result<bool>> settle_one(net::EventLoop& loop, ParkedTransaction transaction, int64_t patience_us);
   net::Task<Result<bool>> settle_claimed(net::EventLoop& loop, const ParkedTransaction& transaction,
                                          int64_t patience_us);
-  net::Task<Result<std::optional<bool>>> decision_on(net::EventLoop& loop, const ParkedTransaction& transaction);
   net::Task<Status> publish_parked(net::EventLoop& loop, const ParkedTransaction& transaction);
   net::Task<Status> recover_parked(net::EventLoop& loop);
   net::Task<void> sweep_parked(net::EventLoop& loop);
-  net::Task<void> tend_parked(net::EventLoop& loop);
+  net::Task<void> tend_parked(net::EventLoop& loop, InDoubt::Round round);
   // trim.cc
   net::Task<void> trim(net::EventLoop& loop);
   net::Task<bool> trim_database(net::EventLoop& loop, const std::string& database, uint64_t epoch,
@@ -155,21 +162,15 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   // Of this start: what was signed before it is worth nothing.
   const std::string commit_secret_;
   Announce announce_;
-  mutable std::mutex mutex_;  // snapshot_, pending_, in_doubt_, unsettled_
+  mutable std::mutex mutex_;  // snapshot_, pending_, unsettled_
   catalog::SnapshotPtr snapshot_;
   std::map<std::string, std::vector<catalog::Colocation>> pending_;  // placed, not yet durable, by database
   CommitLabels labels_;
   std::set<std::string> untrimmed_;  // databases whose commit logs wait for a group; of the tending thread
   exec::CommitGate gate_;
-  Gids in_doubt_;
-  struct SchemaChange {
-    std::string database;
-    std::shared_ptr<void> held;
-  };
+  InDoubt in_doubt_;
   std::map<std::string, SchemaChange> unsettled_;  // by gid
-  std::map<std::string, int> looks_;
   ParkedTransactions parked_;
-  int parked_rounds_ = 0, start_looks_ = 30;  // start_looks_: what prepared beside the start ends a little later
   // Looks at schemas and their changes by number, in the order in which they begin. A look knows all changes before it.
   uint64_t last_number_ = 0;
   std::map<std::string, uint64_t> changed_;    // by database: the last change

@@ -53,6 +53,11 @@ class CommitLabels {
     open_.erase(found);
   }
 
+  bool is_open(const std::string& gid) {
+    std::lock_guard lock(mutex_);
+    return open_.contains(gid);
+  }
+
   // How many have begun in this database, where all of them have ended this long ago.
   std::optional<uint64_t> all_ended(const std::string& database, std::chrono::microseconds ago = {}) {
     std::lock_guard lock(mutex_);

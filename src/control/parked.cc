@@ -10,9 +10,6 @@ namespace {
 
 constexpr int64_t kPatienceUs = 10'000'000;
 constexpr int64_t kPollUs = 5'000;
-constexpr int kRoundsBetween = 60;
-
-std::string quoted(const std::string& text) { return pool::quote_literal(text); }
 
 }  // namespace
 
@@ -80,7 +77,12 @@ net::Task<Result<bool>> Cluster::settle_one(net::EventLoop& loop, ParkedTransact
 // False: a client has yet to decide.
 net::Task<Result<bool>> Cluster::settle_claimed(net::EventLoop& loop, const ParkedTransaction& transaction,
                                                 int64_t patience_us) {
-  CO_TRY_ASSIGN(const std::optional<bool> committed, co_await decision_on(loop, transaction));
+  std::vector<uint32_t> participants{home_};
+  participants.insert(participants.end(), transaction.groups.begin(), transaction.groups.end());
+  using Manner = exec::Inquiry::Manner;
+  exec::Inquiry inquiry(transaction.gid, participants,
+                        parked_.was_prepared(transaction.gid) ? Manner::glance : Manner::look);
+  CO_TRY_ASSIGN(const std::optional<bool> committed, co_await ask(loop, transaction.database, std::move(inquiry)));
   if (!committed) co_return false;
   Status told = co_await tell_groups(loop, transaction.database, transaction.gid, transaction.groups, *committed,
                                      *committed ? patience_us : 0);
@@ -91,31 +93,6 @@ net::Task<Result<bool>> Cluster::settle_claimed(net::EventLoop& loop, const Park
   log_info("control", "transaction {} that its client had prepared: {}", transaction.gid.text(),
            *committed ? "committed" : "rolled back");
   co_return true;
-}
-
-// A row in the place of the decision's: it waits for the transaction, if that is still prepared, or fails where the
-// decision is there. It stays where the home may yet prepare.
-net::Task<Result<std::optional<bool>>> Cluster::decision_on(net::EventLoop& loop,
-                                                            const ParkedTransaction& transaction) {
-  auto conn = co_await connect(loop, home_, transaction.database);
-  if (!conn.ok()) co_return std::move(conn.error());
-  std::string groups = std::to_string(home_);
-  for (const uint32_t group : transaction.groups) groups += "," + std::to_string(group);
-  const std::string gid = quoted(transaction.gid.text());
-  const bool over = parked_.was_prepared(transaction.gid);
-  const std::string tombstone = "INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, aborted) VALUES (" +
-                                gid + ", '{" + groups + "}', true)";
-  const std::string try_it =
-      "BEGIN; SET LOCAL lock_timeout = '20ms'; " + tombstone + (over ? "; ROLLBACK" : "; COMMIT");
-  auto tried = co_await (*conn)->query(try_it);
-  if (tried.ok()) co_return std::optional<bool>(false);
-  if (tried.error().sqlstate == "55P03") co_return std::optional<bool>();
-  if (tried.error().sqlstate != "23505") co_return group_error(home_, std::move(tried.error()));
-  const std::string look = "ROLLBACK; SELECT aborted FROM pg_catalog.pgmosaic_commit_log WHERE gid = " + gid;
-  auto row = co_await (*conn)->query(look);
-  if (!row.ok()) co_return group_error(home_, std::move(row.error()));
-  if (row->rows.empty()) co_return make_error("XX000", "decision row of " + transaction.gid.text() + " vanished");
-  co_return std::optional<bool>(row->rows[0][0] == "f");
 }
 
 net::Task<Status> Cluster::publish_parked(net::EventLoop& loop, const ParkedTransaction& transaction) {
@@ -170,7 +147,7 @@ net::Task<void> Cluster::sweep_parked(net::EventLoop& loop) {
         if (group.endpoint.database_name(name) != *row[1]) continue;
         auto there = co_await connect(loop, group.group.id, name);
         if (!there.ok()) continue;
-        const std::string sql = "ROLLBACK PREPARED " + quoted(*row[0]);
+        const std::string sql = exec::end_prepared_sql(prepared->gid, prepared->group, false);
         auto done = co_await (*there)->query(sql);
         if (done.ok()) log_info("control", "rolled back {}, which nobody has prepared", *row[0]);
       }
@@ -178,10 +155,9 @@ net::Task<void> Cluster::sweep_parked(net::EventLoop& loop) {
   }
 }
 
-net::Task<void> Cluster::tend_parked(net::EventLoop& loop) {
-  parked_rounds_ = (parked_rounds_ + 1) % kRoundsBetween;
-  if (parked_rounds_ == 0 || start_looks_ > 0) co_await sweep_parked(loop);
-  for (const ParkedTransaction& transaction : parked_.due(parked_rounds_ == 0)) {
+net::Task<void> Cluster::tend_parked(net::EventLoop& loop, InDoubt::Round round) {
+  if (round != InDoubt::Round::rest) co_await sweep_parked(loop);
+  for (const ParkedTransaction& transaction : parked_.due(round == InDoubt::Round::look_at_all)) {
     const ParkedTransaction own = transaction;
     if (parked_.is_settling(own.gid)) continue;
     auto settled = co_await settle_one(loop, own, 0);

@@ -5,16 +5,14 @@
 #include "base/random.h"
 #include "control/cluster.h"
 #include "control/intents.h"
+#include "exec/inquiry.h"
 
 namespace pgmosaic::control {
 
 namespace {
 
-constexpr int kLooks = 30;  // seconds that a transaction in doubt is looked for
 constexpr int64_t kFinishPatienceUs = 10'000'000;
 constexpr int64_t kFinishRetryUs = 100'000;
-
-std::string quoted(const std::string& text) { return pool::quote_literal(text); }
 
 }  // namespace
 
@@ -31,23 +29,30 @@ exec::Gid Cluster::next_gid() {
   return gid;
 }
 
+net::Task<Result<std::optional<bool>>> Cluster::ask(net::EventLoop& loop, const std::string& database,
+                                                    exec::Inquiry inquiry) {
+  auto conn = co_await connect(loop, inquiry.anchor(), database);
+  if (!conn.ok()) co_return std::move(conn.error());
+  while (inquiry.step() == exec::Inquiry::Step::ask) {
+    const std::string sql = inquiry.sql();
+    auto answer = co_await (*conn)->query(sql);
+    if (!answer.ok()) {
+      inquiry.refused(group_error(inquiry.anchor(), std::move(answer.error())));
+    } else if (answer->rows.empty()) {
+      inquiry.answered(std::nullopt);
+    } else {
+      inquiry.answered(answer->rows[0][0]);
+    }
+  }
+  if (!inquiry.decision().ok()) co_return Error(inquiry.decision().error());
+  co_return std::optional<bool>(*inquiry.decision());
+}
+
 net::Task<Result<bool>> Cluster::resolve(net::EventLoop& loop, const std::string& database, const exec::Gid& gid,
                                          const std::vector<uint32_t>& participants) {
-  auto conn = co_await connect(loop, gid.anchor, database);
-  if (!conn.ok()) co_return std::move(conn.error());
-  std::string groups;
-  for (uint32_t group : participants) groups += (groups.empty() ? "" : ",") + std::to_string(group);
-  // If the anchor's transaction still lives, this insert waits for it; if it committed, the key is taken.
-  auto tombstone =
-      co_await (*conn)->query("INSERT INTO pg_catalog.pgmosaic_commit_log (gid, participants, aborted) VALUES (" +
-                              quoted(gid.text()) + ", '{" + groups + "}', true)");
-  if (tombstone.ok()) co_return false;
-  if (tombstone.error().sqlstate != "23505") co_return std::move(tombstone.error());
-  auto row =
-      co_await (*conn)->query("SELECT aborted FROM pg_catalog.pgmosaic_commit_log WHERE gid = " + quoted(gid.text()));
-  if (!row.ok()) co_return std::move(row.error());
-  if (row->rows.empty()) co_return make_error("XX000", "decision row of " + gid.text() + " vanished");
-  co_return row->rows[0][0] == "f";
+  exec::Inquiry inquiry(gid, participants, exec::Inquiry::Manner::wait);
+  CO_TRY_ASSIGN(const std::optional<bool> committed, co_await ask(loop, database, std::move(inquiry)));
+  co_return committed.value();
 }
 
 net::Task<Status> Cluster::finish(net::EventLoop& loop, std::string database, exec::Gid gid,
@@ -64,11 +69,9 @@ net::Task<Status> Cluster::tell_groups(net::EventLoop& loop, std::string databas
     if (!conn.ok()) {
       status = std::move(conn.error());
     } else {
-      const std::string sql =
-          (commit ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.prepared_text(groups.back()));
+      const std::string sql = exec::end_prepared_sql(gid, groups.back(), commit);
       auto done = co_await (*conn)->query(sql);
-      // 42704: the lost connection has done it after all. 55000: it is still about it.
-      if (!done.ok() && done.error().sqlstate != "42704") status = group_error(groups.back(), std::move(done.error()));
+      if (!done.ok() && !exec::is_ended(done.error())) status = group_error(groups.back(), std::move(done.error()));
     }
     if (status.ok()) {
       groups.pop_back();
@@ -83,8 +86,7 @@ net::Task<Status> Cluster::tell_groups(net::EventLoop& loop, std::string databas
 
 void Cluster::leave_to_recovery(const std::string&, const exec::Gid& gid) {
   if (gid.parked) return parked_.leave(gid);
-  std::lock_guard lock(mutex_);
-  in_doubt_.insert(gid.text());
+  in_doubt_.add(gid);
 }
 
 net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEndpoint& group, std::string database,
@@ -92,12 +94,8 @@ net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEnd
   const std::vector<uint32_t> participants = {gid.anchor, group.group.id};
   auto committed = co_await resolve(loop, database, gid, participants);
   if (!committed.ok()) co_return std::move(committed.error());
-  auto conn = co_await connect(loop, group.group.id, database);
-  if (!conn.ok()) co_return std::move(conn.error());
-  const std::string sql =
-      (*committed ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + quoted(gid.prepared_text(group.group.id));
-  auto done = co_await (*conn)->query(sql);
-  if (!done.ok() && done.error().sqlstate != "42704") co_return group_error(group.group.id, std::move(done.error()));
+  const std::vector<uint32_t> here = {group.group.id};
+  CO_TRY(co_await tell_groups(loop, database, gid, here, *committed, 0));
   log_info("control", "recovered transaction {} at group {}: {}", gid.text(), group.group.id,
            *committed ? "committed" : "rolled back");
   co_return Status{};
@@ -105,37 +103,45 @@ net::Task<Status> Cluster::recover_prepared(net::EventLoop& loop, const GroupEnd
 
 // Settles the prepared transactions of one group. One that cannot be settled does not hold up the others.
 net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoint& group,
-                                         const std::vector<std::string>& databases, const Gids& only, int& settled) {
+                                         const std::vector<std::string>& databases, RecoveryLook& look) {
   auto conn = co_await connect(loop, group.group.id, internal_database_);
   if (!conn.ok()) co_return std::move(conn.error());
   auto rows = co_await (*conn)->query("SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared");
-  if (!rows.ok()) co_return std::move(rows.error());
-  Status result;
+  if (!rows.ok()) co_return group_error(group.group.id, std::move(rows.error()));
   for (const auto& row : rows->rows) {
     const auto prepared = exec::PreparedGid::parse(*row[0]);
-    if (!prepared || prepared->gid.parked || prepared->gid.cluster != cluster_id_ || prepared->group != group.group.id)
-      continue;
+    if (!prepared || prepared->gid.cluster != cluster_id_ || prepared->group != group.group.id) continue;
     const exec::Gid& gid = prepared->gid;
-    if (only.empty() ? gid.router == router_name_ : !only.contains(gid.text())) continue;
+    if (!InDoubt::ends(look, gid, labels_)) continue;
     const auto database = std::find_if(databases.begin(), databases.end(), [&](const std::string& name) {
       return group.endpoint.database_name(name) == *row[1];
     });
     if (database == databases.end()) continue;  // dropped meanwhile
     Status status = co_await recover_prepared(loop, group, *database, gid);
-    if (status.ok()) ++settled;
-    if (!status.ok() && result.ok()) result = std::move(status);
+    if (status.ok()) {
+      ++look.settled;
+    } else {
+      look.unsettled.insert(gid.text());
+      look.failed(std::move(status));
+    }
   }
-  co_return result;
+  co_return Status{};
 }
 
-net::Task<Status> Cluster::recover(net::EventLoop& loop, const Gids& only, int& settled) {
-  CO_TRY_ASSIGN(const std::vector<std::string> databases, co_await list_databases(loop));
-  Status result;
-  for (const GroupEndpoint& group : groups_) {
-    Status status = co_await recover_group(loop, group, databases, only, settled);
-    if (!status.ok() && result.ok()) result = std::move(status);
+net::Task<RecoveryLook> Cluster::recover(net::EventLoop& loop) {
+  RecoveryLook look = in_doubt_.begin();
+  auto databases = co_await list_databases(loop);
+  if (!databases.ok()) {
+    look.complete = false;
+    look.failed(std::move(databases.error()));
+    co_return look;
   }
-  co_return result;
+  for (const GroupEndpoint& group : groups_) {
+    Status status = co_await recover_group(loop, group, *databases, look);
+    look.complete = look.complete && status.ok();
+    if (!status.ok()) look.failed(std::move(status));
+  }
+  co_return look;
 }
 
 // Schema changes whose router died between the intent and the publication. A live one must not be touched: the
@@ -165,61 +171,51 @@ net::Task<Status> Cluster::recover_intents(net::EventLoop& loop, const Gids& onl
   co_return Status{};
 }
 
-// One look at the transactions in doubt; the databases `unpublished` are read again in any case.
-net::Task<Status> Cluster::look(net::EventLoop& loop, const Gids& work, std::set<std::string> unpublished) {
-  int settled = 0;
-  Status status = co_await recover(loop, work, settled);
-  Status intents = co_await recover_intents(loop, work, settled);
-  if (status.ok()) status = std::move(intents);
-  if (settled > 0)  // one of them may have changed the schema
-    for (const auto& [name, database] : snapshot()->databases) unpublished.insert(name);
-  for (const std::string& database : unpublished) {
-    Status loaded = co_await reload(loop, database);
-    if (!loaded.ok() && status.ok()) status = std::move(loaded);
-  }
-  co_return status;
-}
-
 void Cluster::settle_later(const std::string& database, const std::string& gid, std::shared_ptr<void> held) {
   std::lock_guard lock(mutex_);
   unsettled_[gid] = {database, std::move(held)};
 }
 
-net::Task<void> Cluster::tend(net::EventLoop& loop) {
-  Gids in_doubt, changes;
+// One look at what nobody performs any more, and at schema changes that are not published.
+net::Task<void> Cluster::look(net::EventLoop& loop, const std::map<std::string, SchemaChange>& changes) {
+  RecoveryLook look = co_await recover(loop);
+  Gids doubts = look.in_doubt;
+  doubts.insert(look.unsettled.begin(), look.unsettled.end());
+  if (!look.status.ok() && !doubts.empty())
+    log_warning("control", "{} transactions stay in doubt: {}", doubts.size(), look.status.error().message);
+  Gids work = look.in_doubt;
   std::set<std::string> unpublished;
+  for (const auto& [gid, change] : changes) {
+    work.insert(gid);
+    unpublished.insert(change.database);
+  }
+  Status published;
+  if (!work.empty()) published = co_await recover_intents(loop, work, look.settled);
+  if (look.settled > 0)  // one of them may have changed the schema
+    for (const auto& [name, database] : snapshot()->databases) unpublished.insert(name);
+  for (const std::string& database : unpublished) {
+    Status loaded = co_await reload(loop, database);
+    if (!loaded.ok() && published.ok()) published = std::move(loaded);
+  }
+  if (!published.ok()) {
+    log_warning("control", "schema changes stay in doubt: {}", published.error().message);
+    co_return;
+  }
+  in_doubt_.end(look, labels_);
+  std::lock_guard lock(mutex_);
+  for (const auto& [gid, change] : changes)
+    if (look.settles(gid)) unsettled_.erase(gid);
+}
+
+net::Task<void> Cluster::tend(net::EventLoop& loop) {
+  const InDoubt::Round round = in_doubt_.next_round();
+  std::map<std::string, SchemaChange> changes;
   {
     std::lock_guard lock(mutex_);
-    in_doubt = in_doubt_;
-    for (const auto& [gid, change] : unsettled_) {
-      changes.insert(gid);
-      unpublished.insert(change.database);
-    }
+    changes = unsettled_;
   }
-  Gids work = in_doubt;
-  work.insert(changes.begin(), changes.end());
-  if (!work.empty()) {
-    Status status = co_await look(loop, work, std::move(unpublished));
-    if (!status.ok()) log_warning("control", "{} transactions stay in doubt: {}", work.size(), status.error().message);
-    std::lock_guard lock(mutex_);
-    if (status.ok())
-      for (const std::string& gid : changes) unsettled_.erase(gid);
-    // A PREPARE whose connection was lost may end later than the first look, and is rolled back then.
-    for (const std::string& gid : in_doubt) {
-      if (status.ok()) labels_.end(gid);
-      if (!status.ok() || ++looks_[gid] < kLooks) continue;
-      in_doubt_.erase(gid);
-      looks_.erase(gid);
-    }
-  }
-  co_await tend_parked(loop);
-  if (start_looks_ > 0) {  // a group may have been about a PREPARE of the router before when this one started
-    --start_looks_;
-    const Gids all;
-    int settled = 0;
-    Status status = co_await recover(loop, all, settled);
-    if (!status.ok()) log_warning("control", "transactions of an earlier router: {}", status.error().message);
-  }
+  if (round != InDoubt::Round::rest || !changes.empty()) co_await look(loop, changes);
+  co_await tend_parked(loop, round);
   co_await trim(loop);
 }
 

@@ -442,6 +442,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
   if (machine.step() == TwoPhase::Step::resolve) {
     auto decision = co_await services_.resolve(loop_, database_, machine.gid(), machine.groups());
     if (!decision.ok()) {
+      machine.undecided();
       services_.leave_to_recovery(database_, machine.gid());
       end_transaction(false);
       co_return make_error("08007",
@@ -454,7 +455,6 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
   }
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
   co_await phase_two(machine);
-  machine.finished();
   if (hook != nullptr) hook->after(machine.gid(), commit);
   if (!commit) co_return failure;
   ++two_phase_commits_;
@@ -463,7 +463,7 @@ net::Task<Status> Backends::commit_two_phase(const std::vector<Backend*>& writer
 
 // Tells the groups the decision, and waits a while for those that do not answer: a client reads its own writes. Groups
 // that still do not are left to recovery.
-net::Task<void> Backends::phase_two(const TwoPhase& machine) {
+net::Task<void> Backends::phase_two(TwoPhase& machine) {
   const bool commit = machine.step() == TwoPhase::Step::commit_prepared;
   std::vector<uint32_t> unfinished;
   // The owner of a prepared transaction is the login user: a role in force may not finish it.
@@ -485,14 +485,15 @@ net::Task<void> Backends::phase_two(const TwoPhase& machine) {
     held(group)->begun = false;
     held(group)->conn->settings = settings_;  // PREPARE has kept them, whatever becomes of the rest
   }
-  if (unfinished.empty()) co_return services_.end_commit(machine.gid());
-  // A rollback may meet a PREPARE that is still under way: it is left to recovery, which looks for a while.
-  Status finished;
-  if (commit) finished = co_await services_.finish(loop_, database_, machine.gid(), unfinished);
-  if (!commit || !finished.ok())
-    services_.leave_to_recovery(database_, machine.gid());
-  else
+  machine.told(std::move(unfinished));
+  if (machine.step() == TwoPhase::Step::finish) {
+    Status finished = co_await services_.finish(loop_, database_, machine.gid(), machine.unfinished());
+    machine.finished(finished.ok());
+  }
+  if (machine.ended())
     services_.end_commit(machine.gid());
+  else
+    services_.leave_to_recovery(database_, machine.gid());
 }
 
 // In the middle of a batch of the extended protocol it goes along with that, else it is a query of its own.

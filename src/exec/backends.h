@@ -215,7 +215,7 @@ class Backends {
   net::Task<Status> prepare_others(TwoPhase& machine);
   net::Task<Status> tell_anchor(TwoPhase& machine, const char* tag);
   net::Task<Status> park(GroupId home, std::string_view sql, const Parking& parking);
-  net::Task<void> phase_two(const TwoPhase& machine);
+  net::Task<void> phase_two(TwoPhase& machine);
   net::Task<Status> run_on(Backend& backend, std::string_view sql, const char* expected_tag);
 
   net::EventLoop& loop_;

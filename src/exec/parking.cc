@@ -48,6 +48,7 @@ net::Task<Status> Backends::park(GroupId home, std::string_view sql, const Parki
     co_return Status{};
   }
   if (machine.step() == TwoPhase::Step::resolve) {
+    machine.undecided();
     services_.leave_to_recovery(database_, machine.gid());
     end_transaction(false);
     co_return make_error("08007",
@@ -56,7 +57,6 @@ net::Task<Status> Backends::park(GroupId home, std::string_view sql, const Parki
                          "pg_prepared_xacts shows it if it is prepared.");
   }
   co_await phase_two(machine);
-  machine.finished();
   co_return failure;
 }
 

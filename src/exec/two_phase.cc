@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "pg/digest.h"
+#include "pool/settings.h"
 
 namespace pgmosaic::exec {
 
@@ -37,6 +38,7 @@ std::optional<PreparedGid> PreparedGid::parse(std::string_view text) {
   auto gid = Gid::parse(text.substr(0, bar));
   if (!gid || !parse_number(text.substr(bar + 1), prepared.group)) return std::nullopt;
   prepared.gid = std::move(*gid);
+  if (prepared.gid.prepared_text(prepared.group) != text) return std::nullopt;  // somebody's 007
   return prepared;
 }
 
@@ -56,6 +58,11 @@ std::optional<Gid> Gid::parse(std::string_view text) {
   gid.cluster = parts[1];
   gid.router = parts[3];
   return gid;
+}
+
+// Anybody can have prepared something by such a name.
+std::string end_prepared_sql(const Gid& gid, uint32_t group, bool commit) {
+  return (commit ? "COMMIT PREPARED " : "ROLLBACK PREPARED ") + pool::quote_literal(gid.prepared_text(group));
 }
 
 std::optional<TwoPhase> TwoPhase::make(std::vector<Participant> participants, Gid gid) {
@@ -113,8 +120,22 @@ void TwoPhase::decided(bool commit) {
   step_ = commit ? Step::commit_prepared : Step::abort;
 }
 
-void TwoPhase::finished() {
+void TwoPhase::undecided() {
+  CHECK(step_ == Step::resolve);
+  step_ = Step::done;
+}
+
+// A rollback may meet a PREPARE that is still under way: recovery looks for it for longer.
+void TwoPhase::told(std::vector<uint32_t> unfinished) {
   CHECK(step_ == Step::commit_prepared || step_ == Step::abort);
+  unfinished_ = std::move(unfinished);
+  ended_ = unfinished_.empty();
+  step_ = committed_ && !ended_ ? Step::finish : Step::done;
+}
+
+void TwoPhase::finished(bool everywhere) {
+  CHECK(step_ == Step::finish);
+  ended_ = everywhere;
   step_ = Step::done;
 }
 
@@ -142,11 +163,7 @@ std::string TwoPhase::prepare_sql(uint32_t group) const {
 std::string TwoPhase::anchor_sql() const {
   return log_sql(gid_.anchor) + "; " + (park_sql_.empty() ? "COMMIT" : park_sql_);
 }
-std::string TwoPhase::commit_prepared_sql(uint32_t group) const {
-  return "COMMIT PREPARED '" + gid_.prepared_text(group) + "'";
-}
-std::string TwoPhase::rollback_prepared_sql(uint32_t group) const {
-  return "ROLLBACK PREPARED '" + gid_.prepared_text(group) + "'";
-}
+std::string TwoPhase::commit_prepared_sql(uint32_t group) const { return end_prepared_sql(gid_, group, true); }
+std::string TwoPhase::rollback_prepared_sql(uint32_t group) const { return end_prepared_sql(gid_, group, false); }
 
 }  // namespace pgmosaic::exec

@@ -51,6 +51,9 @@ struct CommitRow {
   std::string secret;
 };
 
+// COMMIT or ROLLBACK PREPARED of what `group` has prepared of the transaction.
+std::string end_prepared_sql(const Gid& gid, uint32_t group, bool commit);
+
 class TwoPhase {
  public:
   struct Participant {
@@ -60,10 +63,11 @@ class TwoPhase {
   enum class Step : uint8_t {
     prepare,          // send prepare_sql() to every group of others()
     commit_anchor,    // send anchor_sql() to anchor()
-    commit_prepared,  // send commit_prepared_sql() to others(); then done
-    abort,            // rollback_prepared_sql() where prepared, ROLLBACK elsewhere; then done
-    resolve,          // the anchor's answer is unknown: ask for the decision, then decided()
-    done              // or parked
+    commit_prepared,  // send commit_prepared_sql() to prepared(), then told()
+    abort,            // rollback_prepared_sql() to prepared(), then told(); ROLLBACK elsewhere
+    resolve,          // the anchor's answer is unknown: ask for the decision (exec/inquiry.h), then decided()
+    finish,           // committed, and unfinished() have not confirmed it: tell them again for a while, then finished()
+    done              // parked, ended(), or left to recovery
   };
 
   // `participants` in the order in which they first wrote. nullopt: two of them must be the anchor.
@@ -75,7 +79,10 @@ class TwoPhase {
   uint32_t anchor() const { return gid_.anchor; }
   const std::vector<uint32_t>& others() const { return others_; }
   const std::vector<uint32_t>& prepared() const { return prepared_; }
+  const std::vector<uint32_t>& unfinished() const { return unfinished_; }
   bool committed() const { return committed_; }
+  // All groups have done what was decided. False, when done: recovery shall see to it.
+  bool ended() const { return ended_; }
   const Gid& gid() const { return gid_; }
   // The anchor and all others.
   std::vector<uint32_t> groups() const;
@@ -86,7 +93,9 @@ class TwoPhase {
   void prepared(uint32_t group, Outcome outcome);  // unknown: the connection was lost while preparing
   void anchor_committed(Outcome outcome);
   void decided(bool commit);
-  void finished();
+  void undecided();                             // nobody can tell now
+  void told(std::vector<uint32_t> unfinished);  // phase two; those that did not confirm it
+  void finished(bool everywhere);
 
   std::string prepare_sql(uint32_t group) const;
   std::string anchor_sql() const;
@@ -96,9 +105,9 @@ class TwoPhase {
  private:
   std::string log_sql(uint32_t group) const;
   Gid gid_;
-  std::vector<uint32_t> others_, prepared_;
+  std::vector<uint32_t> others_, prepared_, unfinished_;
   std::size_t answers_ = 0;
-  bool failed_ = false, committed_ = false;
+  bool failed_ = false, committed_ = false, ended_ = false;
   Step step_ = Step::prepare;
   CommitRow row_;
   std::string park_sql_;

@@ -44,6 +44,8 @@ TEST(Gid, OfAClientsTransaction) {
   EXPECT_TRUE(parsed->gid.parked);
   EXPECT_EQ(parsed->group, 3u);
   EXPECT_FALSE(PreparedGid::parse(gid().prepared_text(3))->gid.parked);
+  for (const char* text : {"pgmosaic_c1_0_r1_42", "pgmosaic_c1_00_r1_42_3", "pgmosaic_c1_0_r1_42_03"})
+    EXPECT_FALSE(PreparedGid::parse(text).has_value()) << text;
 }
 
 TEST(TwoPhase, TheAnchorIsTheFirstWriterOrTheOneThatCannotPrepare) {
@@ -84,8 +86,19 @@ TEST(TwoPhase, Success) {
   commit.anchor_committed(Outcome::success);
   EXPECT_EQ(commit.step(), Step::commit_prepared);
   EXPECT_TRUE(commit.committed());
-  commit.finished();
+  TwoPhase slow = commit;
+  commit.told({});
   EXPECT_EQ(commit.step(), Step::done);
+  EXPECT_TRUE(commit.ended());
+  slow.told({3});
+  EXPECT_EQ(slow.step(), Step::finish);
+  EXPECT_EQ(slow.unfinished(), std::vector<uint32_t>{3});
+  for (bool everywhere : {true, false}) {
+    TwoPhase end = slow;
+    end.finished(everywhere);
+    EXPECT_EQ(end.step(), Step::done);
+    EXPECT_EQ(end.ended(), everywhere);
+  }
 }
 
 TEST(TwoPhase, OneParticipantOnly) {
@@ -104,8 +117,9 @@ TEST(TwoPhase, AFailedPrepareAbortsOnceAllHaveAnswered) {
   EXPECT_FALSE(commit.committed());
   // where it was prepared, or may have been
   EXPECT_EQ(commit.prepared(), (std::vector<uint32_t>{3, 4}));
-  commit.finished();
+  commit.told({3});
   EXPECT_EQ(commit.step(), Step::done);
+  EXPECT_FALSE(commit.ended());
 }
 
 TEST(TwoPhase, AnUnknownPrepareNeverCommits) {
@@ -129,6 +143,10 @@ TEST(TwoPhase, TheAnchorDoesNotAnswer) {
     commit.prepared(2, Outcome::success);
     commit.anchor_committed(Outcome::unknown);
     EXPECT_EQ(commit.step(), Step::resolve);
+    TwoPhase left = commit;
+    left.undecided();
+    EXPECT_EQ(left.step(), Step::done);
+    EXPECT_FALSE(left.ended());
     commit.decided(decision);
     EXPECT_EQ(commit.step(), decision ? Step::commit_prepared : Step::abort);
     EXPECT_EQ(commit.committed(), decision);
@@ -138,7 +156,7 @@ TEST(TwoPhase, TheAnchorDoesNotAnswer) {
 TEST(TwoPhase, StepsOutOfOrderAreBugs) {
   TwoPhase commit = machine({{1}, {2}});
   EXPECT_DEATH(commit.anchor_committed(Outcome::success), "commit_anchor");
-  EXPECT_DEATH(commit.finished(), "");
+  EXPECT_DEATH(commit.told({}), "");
   commit.prepared(2, Outcome::success);
   EXPECT_DEATH(commit.prepared(2, Outcome::success), "prepare");
 }
@@ -178,7 +196,7 @@ TEST(TwoPhase, AllOutcomes) {
               all_prepared && (anchor == Outcome::success || (anchor == Outcome::unknown && decision));
           EXPECT_EQ(commit.committed(), expected);
           EXPECT_EQ(commit.step(), expected ? Step::commit_prepared : Step::abort);
-          commit.finished();
+          commit.told({});
           EXPECT_EQ(commit.step(), Step::done);
         }
 }
