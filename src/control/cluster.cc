@@ -9,6 +9,7 @@
 #include "control/fsck.h"
 #include "control/group_oids.h"
 #include "control/install_home_sql.h"
+#include "control/install_saga_sql.h"
 #include "control/install_sql.h"
 #include "control/intents.h"
 #include "control/introspect.h"
@@ -136,6 +137,8 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
+    if (done.ok()) done = co_await (*conn)->query(kInstallSagaSql);
+    if (done.ok() && group.group.home) done = co_await (*conn)->query(kInstallSagaHomeSql);
     const std::string secret =
         "DELETE FROM pg_catalog.pgmosaic_secret; INSERT INTO pg_catalog.pgmosaic_secret VALUES (" +
         pool::quote_literal(commit_secret_) + ", " + std::to_string(group.group.id) + ")";

@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "control/cluster.h"
 #include "control/intents.h"
+#include "pg/digest.h"
 
 namespace pgmosaic::control {
 
@@ -21,6 +22,10 @@ std::string quoted(const std::string& text) { return pool::quote_literal(text); 
 exec::CommitRow Cluster::begin_commit(const exec::Gid& gid, const std::string& database,
                                       const std::vector<uint32_t>& groups) {
   return {labels_.begin(gid.text(), database, groups), commit_secret_};
+}
+
+std::string Cluster::sign_note(catalog::GroupId group, std::string_view note) const {
+  return pg::sha256_hex("saga " + commit_secret_ + " " + std::to_string(group) + " " + std::string(note));
 }
 
 exec::Gid Cluster::next_gid() {
