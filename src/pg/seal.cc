@@ -63,7 +63,8 @@ std::string seal(std::string_view secret, std::string_view about, std::string_vi
   CHECK(EVP_EncryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, bytes_of(std::string_view(key)),
                            bytes_of(std::string_view(nonce))) == 1);
   CHECK(EVP_EncryptUpdate(context.get(), nullptr, &length, bytes_of(about), static_cast<int>(about.size())) == 1);
-  CHECK(EVP_EncryptUpdate(context.get(), bytes_of(sealed), &length, bytes_of(text), static_cast<int>(text.size())) == 1);
+  CHECK(EVP_EncryptUpdate(context.get(), bytes_of(sealed), &length, bytes_of(text), static_cast<int>(text.size())) ==
+        1);
   CHECK(EVP_EncryptFinal_ex(context.get(), bytes_of(tag), &length) == 1);
   CHECK(EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, tag.data()) == 1);
   return to_hex(nonce + tag + sealed);

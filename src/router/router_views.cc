@@ -6,8 +6,8 @@
 #include "plan/virtual_relations.h"
 #include "router/cluster_sums.h"
 #include "router/router_calls.h"
-#include "router/saga_work.h"
 #include "router/saga_calls.h"
+#include "router/saga_work.h"
 #include "router/session_views.h"
 #include "router/worker.h"
 
@@ -134,7 +134,8 @@ net::Task<Result<std::string>> SessionViews::sagas() {
   const std::vector<std::optional<std::string>> user = {s_.backends_.user()};
   auto found = co_await ask_as_router(
       worker, s_.snapshot_->home, database,
-      "SELECT s.id, s.name, r.rolname, s.began, s.ends FROM pg_catalog.pgmosaic_sagas s LEFT JOIN pg_catalog.pg_roles r "
+      "SELECT s.id, s.name, r.rolname, s.began, s.ends FROM pg_catalog.pgmosaic_sagas s LEFT JOIN pg_catalog.pg_roles "
+      "r "
       "ON r.oid = s.owner, pg_catalog.pg_roles me WHERE me.rolname = $1 AND (s.owner = me.oid OR me.rolsuper) "
       "ORDER BY s.began",
       user);
@@ -145,11 +146,11 @@ net::Task<Result<std::string>> SessionViews::sagas() {
   bool known = true;  // where a group does not answer, nobody knows whether it has one
   for (std::size_t i = 0; known && !found->rows.empty() && i < groups.size(); ++i) {
     const std::vector<std::optional<std::string>> none;
-    auto rows = co_await ask_as_router(
-        worker, groups[i], database,
-        "SELECT saga, n, convert_from(decode(request, 'hex'), 'UTF8')::jsonb->>'step' FROM "
-        "pg_catalog.pgmosaic_saga_steps WHERE n > 0",
-        none);
+    auto rows =
+        co_await ask_as_router(worker, groups[i], database,
+                               "SELECT saga, n, convert_from(decode(request, 'hex'), 'UTF8')::jsonb->>'step' FROM "
+                               "pg_catalog.pgmosaic_saga_steps WHERE n > 0",
+                               none);
     known = rows.ok();
     if (known)
       for (const auto& row : rows->rows) steps[*row[0]][std::stoi(*row[1])] = row[2].value_or("");

@@ -223,6 +223,20 @@ net::Task<Status> SagaCalls::run(const plan::Plan& plan, Execution& execution) {
   co_return Status{};
 }
 
+namespace {
+
+// The client's, or those of EXECUTE; the answer as text.
+void write_values(std::string& out, const pg::BindMessage& bind) {
+  pg::MessageWriter writer(out, 'B');
+  writer.string("").string("").int16(static_cast<int16_t>(bind.values.size()));
+  for (std::size_t i = 0; i < bind.values.size(); ++i) writer.int16(bind.binary(i) ? 1 : 0);
+  writer.int16(static_cast<int16_t>(bind.values.size()));
+  for (const auto& value : bind.values) value ? writer.value(*value) : writer.int32(-1);
+  writer.int16(0);
+}
+
+}  // namespace
+
 net::Task<Result<SagaCalls::Request>> SagaCalls::evaluate(const SagaCall& call, const Execution& execution) {
   auto backend = co_await s_.backends_.get(s_.any_group());
   if (!backend.ok()) co_return std::move(backend.error());
@@ -235,7 +249,7 @@ net::Task<Result<SagaCalls::Request>> SagaCalls::evaluate(const SagaCall& call, 
     if (!asked.ok()) status = std::move(asked.error());
   } else {
     conn.write_parse("", call.sql, execution.types);
-    pg::write_bind(conn.out(), "", "", execution.bind->after_names);
+    write_values(conn.out(), *execution.bind);
     pg::write_execute(conn.out(), "", 0);
     pg::write_sync(conn.out());
     (*backend)->unnamed_statement = 0;
@@ -247,7 +261,8 @@ net::Task<Result<SagaCalls::Request>> SagaCalls::evaluate(const SagaCall& call, 
     Error error = std::move(status.error());
     error.position = position_in(execution.sql, call.sql, error.position);
     const std::string ours = "pg_catalog.pgmosaic_saga_", theirs = "pgmosaic.saga_";
-    if (const auto at = error.message.find(ours); at != std::string::npos) error.message.replace(at, ours.size(), theirs);
+    if (const auto at = error.message.find(ours); at != std::string::npos)
+      error.message.replace(at, ours.size(), theirs);
     co_return error;
   }
   Request request;
@@ -315,11 +330,11 @@ net::Task<Result<std::string>> SagaCalls::begin(const Request& request) {
   values[2] = s_.trusted_ ? "t" : "f";
   values[3] = s_.trusted_ ? std::string() : sealed_login(worker, user, id);
   if (timeout_s > 0) values[4] = std::to_string(timeout_s) + " s";
-  auto rows = co_await ask_as_router(
-      worker, s_.snapshot_->home, database,
-      "INSERT INTO pg_catalog.pgmosaic_sagas (id, name, owner, trusted, keys, ends) SELECT $1, $2, oid, $3::boolean, $4, "
-      "now() + $5::interval FROM pg_catalog.pg_roles WHERE rolname = $6 RETURNING 1",
-      std::move(values));
+  auto rows = co_await ask_as_router(worker, s_.snapshot_->home, database,
+                                     "INSERT INTO pg_catalog.pgmosaic_sagas (id, name, owner, trusted, keys, ends) "
+                                     "SELECT $1, $2, oid, $3::boolean, $4, "
+                                     "now() + $5::interval FROM pg_catalog.pg_roles WHERE rolname = $6 RETURNING 1",
+                                     std::move(values));
   Status status;
   if (!rows.ok()) status = std::move(rows.error());
   if (status.ok() && rows->rows.empty()) status = make_error("42704", "role \"" + user + "\" does not exist");
@@ -330,9 +345,7 @@ net::Task<Result<std::string>> SagaCalls::begin(const Request& request) {
   }
   std::vector<SagaPtr>& begun = state().begun;
   if (begun.size() >= kRememberedSagas)
-    std::erase_if(begun, [&](const SagaPtr& old) {
-      return worker.context.sagas.state(*old) != Saga::State::running;
-    });
+    std::erase_if(begun, [&](const SagaPtr& old) { return worker.context.sagas.state(*old) != Saga::State::running; });
   begun.push_back(saga);
   co_return id;
 }
@@ -353,7 +366,8 @@ net::Task<Result<SagaPtr>> SagaCalls::find(const Request& request) {
       std::move(values));
   if (!rows.ok()) co_return std::move(rows.error());
   if (rows->rows.empty())
-    co_return make_error("42704", "saga \"" + *id + "\" does not exist", "pgmosaic.sagas shows those that have not ended.");
+    co_return make_error("42704", "saga \"" + *id + "\" does not exist",
+                         "pgmosaic.sagas shows those that have not ended.");
   if (rows->rows[0][1] != "t") co_return make_error("42501", "must be owner of saga \"" + *id + "\"");
   if (known) co_return known;
   worker.context.sagas.adopt(*id, database, rows->rows[0][0].value_or(""));

@@ -1,6 +1,6 @@
-// SELECT pgmosaic.saga_begin(…), …saga_step(…), …saga_compensate(…) and …saga_finish(…): statements of their own. A group
-// computes the arguments – pg_catalog.pgmosaic_saga_…() gives them back with what the session is – and the router does
-// what they say. The word of a step, and of the end, is held back until its transaction commits, and is written by
+// SELECT pgmosaic.saga_begin(…), …saga_step(…), …saga_compensate(…) and …saga_finish(…): statements of their own. A
+// group computes the arguments – pg_catalog.pgmosaic_saga_…() gives them back with what the session is – and the router
+// does what they say. The word of a step, and of the end, is held back until its transaction commits, and is written by
 // it where it writes anyway: so a transaction of one group stays one.
 #pragma once
 

@@ -21,12 +21,12 @@ struct Saga {
 
   // The rest is guarded by Sagas.
   enum class State : uint8_t { running, ending, finished } state = State::running;
-  int64_t deadline_us = 0;             // 0: none
-  int last_step = 0, committing = 0;   // committing: transactions that bring steps
-  bool working = false;                // somebody ends it just now
-  int attempts = 0;                    // that failed
-  int64_t due_us = 0;                  // the next one
-  std::string error;                   // of the last one
+  int64_t deadline_us = 0;            // 0: none
+  int last_step = 0, committing = 0;  // committing: transactions that bring steps
+  bool working = false;               // somebody ends it just now
+  int attempts = 0;                   // that failed
+  int64_t due_us = 0;                 // the next one
+  std::string error;                  // of the last one
 };
 using SagaPtr = std::shared_ptr<Saga>;
 

@@ -260,7 +260,7 @@ class Session {
   bool failed_ = false, implicit_ = false, changed_schema_ = false;  // the open transaction: 25P02; of one query string
   bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;  // of one
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
-  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
+  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;  // copy_rest_: bytes of a CopyData message still to come
   bool copy_ended_ = false, router_failed_ = false, inner_ = false;  // by the client; of a batch, by the router's error
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them

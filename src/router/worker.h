@@ -54,7 +54,7 @@ class Worker {
   void accept(int fd, net::Peer peer);  // any thread
   // A session whose client is this router; on the worker's thread.
   Session* open_inner(int fd, bool trusted);
-  WorkerGauges gauges() const;          // any thread; as of the last second
+  WorkerGauges gauges() const;  // any thread; as of the last second
 
   // The members below belong to the worker's thread.
   RouterContext& context;

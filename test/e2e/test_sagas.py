@@ -261,7 +261,8 @@ def test_rights(router):
     router.endpoint.run("CREATE ROLE ann LOGIN NOINHERIT PASSWORD 'ann'", "CREATE ROLE bob LOGIN PASSWORD 'bob'", "CREATE ROLE purse",
                         "GRANT purse TO ann", "GRANT pg_write_all_data, pg_read_all_data TO bob",
                         "GRANT SELECT, UPDATE ON account TO purse", "GRANT INSERT ON undone TO purse, ann",
-                        "CREATE SCHEMA theirs AUTHORIZATION ann", "CREATE TABLE secrets (v int)")
+                        "CREATE SCHEMA theirs AUTHORIZATION ann", "GRANT USAGE ON SCHEMA theirs TO purse",
+                        "CREATE TABLE secrets (v int)")
     ann = router.endpoint.change(user="ann", password="ann").connect()
     bob = router.endpoint.change(user="bob", password="bob").connect()
     saga = begin(ann)
@@ -270,14 +271,15 @@ def test_rights(router):
     ann.execute("SET ROLE purse")
     ann.execute("SET search_path = theirs, public")
     debit(ann, saga, 1, 10)
-    ann.execute("SELECT pgmosaic.saga_step(%s, 'who', $$INSERT INTO undone VALUES (current_user || session_user, current_schemas(false)::text)$$)",
-                (saga,))
+    who = "INSERT INTO undone VALUES (current_user || session_user, current_schemas(false)::text)"
+    ann.execute("SELECT pgmosaic.saga_step(%s, 'who', %s)", (saga, who))
     ann.execute("RESET ROLE")
     # Whatever a compensation does, it is Ann who does it.
     for escape in ("SELECT set_config('role', 'none', false)", "SELECT set_config('session_authorization', 'postgres', false)",
                    "DO $$ BEGIN RESET SESSION AUTHORIZATION; RESET ROLE; EXECUTE 'INSERT INTO public.secrets VALUES (1)'; END $$"):
         ann.execute("SELECT pgmosaic.saga_step(%s, 'escape', %s)", (saga, escape))
-    for sql in ("SELECT pgmosaic.saga_step(%s, 'mine', 'SELECT 1')", "SELECT pgmosaic.saga_finish(%s)", "SELECT pgmosaic.saga_compensate(%s)"):
+    for sql in ("SELECT pgmosaic.saga_step(%s, 'mine', 'SELECT 1')", "SELECT pgmosaic.saga_finish(%s)",
+                "SELECT pgmosaic.saga_compensate(%s)"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             bob.execute(sql, (saga,))
     assert bob.execute("SELECT * FROM pgmosaic.sagas").fetchall() == []
