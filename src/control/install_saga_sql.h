@@ -96,6 +96,10 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_saga_finish(saga text) RETURNS te
   BEGIN ATOMIC
     SELECT encode(convert_to((pgmosaic_saga_session() || jsonb_build_object('saga', $1))::text, 'UTF8'), 'hex');
   END;
+CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_saga_forget(saga text) RETURNS text LANGUAGE sql
+  BEGIN ATOMIC
+    SELECT encode(convert_to((pgmosaic_saga_session() || jsonb_build_object('saga', $1))::text, 'UTF8'), 'hex');
+  END;
 RESET session_replication_role;
 )";
 

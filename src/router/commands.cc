@@ -166,7 +166,7 @@ net::Task<Status> Session::commit_transaction() {
     co_await abort_transaction();
     co_return Status{};
   }
-  status = co_await SagaCalls(*this).before_commit();
+  if (SagaCalls(*this).pending()) status = co_await SagaCalls(*this).before_commit();
   if (!status.ok()) {
     co_await abort_transaction();
     co_return status;

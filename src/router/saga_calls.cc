@@ -32,6 +32,7 @@ std::optional<Function> function_named(std::string_view name) {
   if (name == "saga_step") return Function::step;
   if (name == "saga_compensate") return Function::compensate;
   if (name == "saga_finish") return Function::finish;
+  if (name == "saga_forget") return Function::forget;
   return std::nullopt;
 }
 
@@ -41,6 +42,7 @@ std::string name_of(const SagaCall& call) {
     case Function::step: return "saga_step";
     case Function::compensate: return "saga_compensate";
     case Function::finish: return "saga_finish";
+    case Function::forget: return "saga_forget";
   }
   return {};
 }
@@ -178,7 +180,8 @@ void take_saga_call(std::string_view sql, const plan::PlanContext& context, plan
   plan.command = "SELECT";
   plan.rewritten_sql = call->sql;
   plan.virtual_relations = {std::string(kSagaCall)};
-  plan.effects.writes = call->function != Function::compensate;  // with what else is in a batch
+  // With what else is in a batch; but for those that cannot be part of a transaction.
+  plan.effects.writes = call->function != Function::compensate && call->function != Function::forget;
 }
 
 // What the group gave back.
@@ -199,8 +202,9 @@ SessionSagas& SagaCalls::state() {
 net::Task<Status> SagaCalls::run(const plan::Plan& plan, Execution& execution) {
   const auto call = parse_saga_call(execution.sql);
   if (!call) co_return make_error("XX000", "not a call of a saga's function: " + plan.command);
-  if (call->function == Function::compensate && s_.backends_.in_transaction())
-    co_return make_error("25001", "pgmosaic.saga_compensate() cannot run inside a transaction block",
+  const bool ends = call->function == Function::compensate || call->function == Function::forget;
+  if (ends && s_.backends_.in_transaction())
+    co_return make_error("25001", "pgmosaic." + name_of(*call) + "() cannot run inside a transaction block",
                          "Each compensation is a transaction of its own.");
   CO_TRY_ASSIGN(Request request, co_await evaluate(*call, execution));
   if (request.text("user") != s_.backends_.user())
@@ -273,7 +277,6 @@ net::Task<Result<SagaCalls::Request>> SagaCalls::evaluate(const SagaCall& call, 
 }
 
 net::Task<Status> SagaCalls::perform(const SagaCall& call, Request& request, std::string& answer) {
-  Sagas& sagas = s_.worker_.context.sagas;
   if (call.function == Function::begin) {
     CO_TRY_ASSIGN(answer, co_await begin(request));
     co_return Status{};
@@ -295,20 +298,27 @@ net::Task<Status> SagaCalls::perform(const SagaCall& call, Request& request, std
     Note note{.what = Note::What::step, .saga = saga, .request = request.said.dump()};
     co_return co_await add(std::move(note));
   }
-  if (sagas.state(*saga) == Saga::State::finished)
-    co_return make_error("55000", "saga \"" + saga->id + "\" is finished");
+  answer = call.function == Function::forget ? "forgotten" : "compensated";
+  co_return co_await end(saga, call.function == Function::forget);
+}
+
+net::Task<Status> SagaCalls::end(SagaPtr saga, bool forget) {
+  Sagas& sagas = s_.worker_.context.sagas;
+  const Saga::State state = sagas.state(*saga);
+  if (state == Saga::State::finished) co_return make_error("55000", "saga \"" + saga->id + "\" is finished");
+  if (forget && state == Saga::State::running)
+    co_return make_error("55000", "saga \"" + saga->id + "\" is running",
+                         "Its owner ends it by pgmosaic.saga_finish() or pgmosaic.saga_compensate().");
   s_.backends_.release_idle();  // the compensations need some
   while (!sagas.claim(*saga)) {
     co_await s_.worker_.loop.sleep(kWaitUs);
     CO_TRY(s_.interrupted());
-    if (sagas.find(saga->database, saga->id) != saga) {  // ended by others
-      answer = "compensated";
-      co_return Status{};
-    }
+    const SagaPtr still = sagas.find(saga->database, saga->id);
+    if (still != saga) co_return Status{};  // others have ended it
   }
-  CO_TRY(co_await end_saga(s_.worker_, saga));
-  answer = "compensated";
-  co_return Status{};
+  if (!forget) co_return co_await end_saga(s_.worker_, saga);
+  std::vector<SagaPtr> one = {saga};
+  co_return co_await forget_claimed(s_.worker_, std::move(one));
 }
 
 net::Task<Result<std::string>> SagaCalls::begin(const Request& request) {

@@ -1,7 +1,7 @@
-// SELECT pgmosaic.saga_begin(…), …saga_step(…), …saga_compensate(…) and …saga_finish(…): statements of their own. A
-// group computes the arguments – pg_catalog.pgmosaic_saga_…() gives them back with what the session is – and the router
-// does what they say. The word of a step, and of the end, is held back until its transaction commits, and is written by
-// it where it writes anyway: so a transaction of one group stays one.
+// SELECT pgmosaic.saga_begin(…), …saga_step(…), …saga_finish(…), …saga_compensate(…) and …saga_forget(…): statements of
+// their own. A group computes the arguments – pg_catalog.pgmosaic_saga_…() gives them back with what the session is –
+// and the router does what they say. The word of a step, and of the end, is held back until its transaction commits,
+// and is written by it where it writes anyway: so a transaction of one group stays one.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,7 @@ namespace pgmosaic::router {
 class Session;
 
 struct SagaCall {
-  enum class Function : uint8_t { begin, step, compensate, finish } function = Function::begin;
+  enum class Function : uint8_t { begin, step, compensate, finish, forget } function = Function::begin;
   std::string column;     // name of the result's column
   std::string sql;        // what the group is asked
   std::string arguments;  // their expressions alone, as a list
@@ -68,6 +68,7 @@ class SagaCalls {
   net::Task<Result<Request>> evaluate(const SagaCall& call, const Execution& execution);
   net::Task<Status> perform(const SagaCall& call, Request& request, std::string& answer);
   net::Task<Result<std::string>> begin(const Request& request);
+  net::Task<Status> end(SagaPtr saga, bool forget);
   net::Task<Result<SagaPtr>> find(const Request& request);
   net::Task<Status> check_compensation(const std::string& sql, std::size_t parameters);
   net::Task<Status> add(SessionSagas::Note note);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -100,7 +101,7 @@ net::Task<Result<std::unique_ptr<pool::ServerConn>>> log_in(Worker& worker, cons
 net::Task<Status> run_once(Worker& worker, const SagaPtr& saga, const Owner& owner, const Step& step) {
   Session* session = nullptr;
   CO_TRY_ASSIGN(auto conn, co_await log_in(worker, *saga, owner, session));
-  std::vector<std::string> before = {"SET lock_timeout = '10s'",
+  std::vector<std::string> before = {"SET application_name = 'pgmosaic saga'", "SET lock_timeout = '10s'",
                                      "SET search_path TO " + (step.path.empty() ? std::string("''") : step.path)};
   if (step.role != "none") before.push_back("SET ROLE " + pool::quote_identifier(step.role));
   before.emplace_back("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE");
@@ -135,35 +136,49 @@ net::Task<Status> compensate(Worker& worker, const SagaPtr& saga, const Owner& o
   }
 }
 
-// A router that is killed on the way leaves it finished: its steps go before the home's row, the word that it is
+std::string array_of(const std::vector<std::string>& sagas) {
+  std::string array = "{";
+  for (const std::string& saga : sagas) {
+    array += array.size() > 1 ? ",\"" : "\"";
+    for (const char c : saga) {
+      if (c == '"' || c == '\\') array += '\\';
+      array += c;
+    }
+    array += '"';
+  }
+  return array + "}";
+}
+
+// A router that is killed on the way leaves them finished: their steps go before the home's row, the word that they are
 // finished behind that. What is left then belongs to no saga (look_at).
-net::Task<Status> forget_saga(Worker& worker, const Saga& saga, bool finished) {
-  const Values values = {saga.id};
+net::Task<Status> forget_sagas(Worker& worker, std::string database, std::vector<std::string> sagas, bool with_steps) {
+  const Values values = {array_of(sagas)};
   const std::vector<uint32_t> groups = all_groups(worker);
-  for (std::size_t i = 0; finished && i < groups.size(); ++i) {
-    auto done = co_await ask_as_router(worker, groups[i], saga.database,
-                                       "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = $1 AND n > 0", values);
+  for (std::size_t i = 0; with_steps && i < groups.size(); ++i) {
+    auto done = co_await ask_as_router(
+        worker, groups[i], database,
+        "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = ANY ($1::text[]) AND n > 0", values);
     if (!done.ok()) co_return std::move(done.error());
   }
-  auto done = co_await ask_as_router(worker, worker.snapshot->home, saga.database,
-                                     "DELETE FROM pg_catalog.pgmosaic_sagas WHERE id = $1", values);
+  auto done = co_await ask_as_router(worker, worker.snapshot->home, database,
+                                     "DELETE FROM pg_catalog.pgmosaic_sagas WHERE id = ANY ($1::text[])", values);
   if (!done.ok()) co_return std::move(done.error());
-  for (std::size_t i = 0; finished && i < groups.size(); ++i)
-    (void)(co_await ask_as_router(worker, groups[i], saga.database,
-                                  "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = $1", values));
+  for (std::size_t i = 0; with_steps && i < groups.size(); ++i)
+    (void)(co_await ask_as_router(worker, groups[i], database,
+                                  "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = ANY ($1::text[])", values));
   co_return Status{};
 }
 
 net::Task<Status> try_to_end(Worker& worker, const SagaPtr& saga) {
   Sagas& sagas = worker.context.sagas;
   while (!sagas.quiet(*saga)) co_await worker.loop.sleep(1000);
-  bool finished = sagas.state(*saga) == Saga::State::finished;
+  bool finished = false;
   CO_TRY_ASSIGN(const auto owner, co_await owner_of(worker, *saga));
   if (!owner) co_return Status{};
   std::vector<Step> steps;
   const std::vector<uint32_t> groups = all_groups(worker);
   const Values values = {saga->id};
-  for (std::size_t i = 0; !finished && i < groups.size(); ++i) {
+  for (std::size_t i = 0; i < groups.size(); ++i) {
     auto rows = co_await ask_as_router(worker, groups[i], saga->database,
                                        "SELECT n, state, request FROM pg_catalog.pgmosaic_saga_close($1)", values);
     if (!rows.ok()) co_return std::move(rows.error());
@@ -181,7 +196,8 @@ net::Task<Status> try_to_end(Worker& worker, const SagaPtr& saga) {
     for (const Step& step : steps) CO_TRY(co_await compensate(worker, saga, *owner, step));
     log_info("sagas", "saga {} ({}) of {}: {} steps compensated", saga->id, saga->name, owner->role, steps.size());
   }
-  co_return co_await forget_saga(worker, *saga, finished);
+  std::vector<std::string> ids = {saga->id};
+  co_return co_await forget_sagas(worker, saga->database, std::move(ids), finished);
 }
 
 }  // namespace
@@ -206,20 +222,36 @@ std::string sealed_login(const Worker& worker, const std::string& user, const st
   return pg::seal(worker.context.mock_secret, saga, said.dump());
 }
 
-net::Task<Status> end_saga(Worker& worker, SagaPtr saga) {
+namespace {
+
+// Error: what the last attempt came to.
+void release(Worker& worker, Saga& saga, const Status& ended) {
   Sagas& sagas = worker.context.sagas;
+  Status status;
+  if (!ended.ok()) {
+    log_warning("sagas", "saga {} ({}) cannot be ended yet: {}", saga.id, saga.name, ended.error().message);
+    if (ended.error().sqlstate == "3D000")  // dropped, or renamed
+      sagas.look_again = true;
+    else
+      status = Error(ended.error());
+  }
+  sagas.release(saga, std::move(status), worker.loop.now_us());
+}
+
+}  // namespace
+
+net::Task<Status> end_saga(Worker& worker, SagaPtr saga) {
   Status status = co_await try_to_end(worker, saga);
-  Status told;
-  if (!status.ok()) {
-    told = Error(status.error());
-    log_warning("sagas", "saga {} ({}) cannot be ended yet: {}", saga->id, saga->name, told.error().message);
-  }
-  if (!status.ok() && status.error().sqlstate == "3D000") {  // dropped, or renamed
-    status = {};
-    sagas.look_again = true;
-  }
-  sagas.release(*saga, std::move(status), worker.loop.now_us());
-  co_return told;
+  release(worker, *saga, status);
+  co_return status;
+}
+
+net::Task<Status> forget_claimed(Worker& worker, std::vector<SagaPtr> sagas) {
+  std::vector<std::string> ids;
+  for (const SagaPtr& saga : sagas) ids.push_back(saga->id);
+  Status status = co_await forget_sagas(worker, sagas[0]->database, std::move(ids), true);
+  for (const SagaPtr& saga : sagas) release(worker, *saga, status);
+  co_return status;
 }
 
 namespace {
@@ -266,6 +298,9 @@ net::Task<void> look(Worker& worker) {
 }
 
 net::Task<void> work(Worker& worker, SagaPtr saga) { (void)(co_await end_saga(worker, std::move(saga))); }
+net::Task<void> forget(Worker& worker, std::vector<SagaPtr> sagas) {
+  (void)(co_await forget_claimed(worker, std::move(sagas)));
+}
 
 }  // namespace
 
@@ -275,10 +310,19 @@ void tend_sagas(RouterContext& context, int64_t now_us) {
     Worker* worker = context.workers[0].get();
     worker->loop.post([worker] { net::spawn(look(*worker)); });
   }
+  std::map<std::string, std::vector<SagaPtr>> finished;
   for (const SagaPtr& saga : context.sagas.due(now_us)) {
+    if (context.sagas.state(*saga) == Saga::State::finished) {
+      finished[saga->database].push_back(saga);
+      continue;
+    }
     // Another one with each attempt: it may know a newer login.
     Worker* worker = context.workers[static_cast<std::size_t>(saga->attempts) % context.workers.size()].get();
     worker->loop.post([worker, saga] { net::spawn(work(*worker, saga)); });
+  }
+  for (const auto& [database, sagas] : finished) {
+    Worker* worker = context.workers[0].get();
+    worker->loop.post([worker, sagas = sagas] { net::spawn(forget(*worker, sagas)); });
   }
 }
 

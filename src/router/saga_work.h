@@ -27,6 +27,9 @@ std::string sealed_login(const Worker& worker, const std::string& user, const st
 // Ends the saga and releases it. Error: it is tried again later. REQUIRES: claimed.
 net::Task<Status> end_saga(Worker& worker, SagaPtr saga);
 
+// Without compensations; all of one database. REQUIRES: claimed.
+net::Task<Status> forget_claimed(Worker& worker, std::vector<SagaPtr> sagas);
+
 // Every second, on the main thread.
 void tend_sagas(RouterContext& context, int64_t now_us);
 

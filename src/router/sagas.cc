@@ -6,7 +6,7 @@ namespace pgmosaic::router {
 
 namespace {
 
-constexpr std::size_t kAtOnce = 16;
+constexpr std::size_t kAtOnce = 16, kForgottenAtOnce = 5000;
 constexpr int64_t kFirstPauseUs = 1'000'000, kLongestPauseUs = 60'000'000;
 
 }  // namespace
@@ -107,14 +107,15 @@ void Sagas::release(Saga& saga, Status status, int64_t now_us) {
 
 std::vector<SagaPtr> Sagas::due(int64_t now_us) {
   std::lock_guard lock(mutex_);
-  std::size_t at_work = 0;
-  for (const auto& [id, saga] : sagas_) at_work += saga->working ? 1 : 0;
+  std::size_t at_work = 0, forgotten = 0;
+  for (const auto& [id, saga] : sagas_) at_work += saga->working && saga->state == Saga::State::ending ? 1 : 0;
   std::vector<SagaPtr> result;
   for (const auto& [id, saga] : sagas_) {
     const bool late = saga->deadline_us != 0 && now_us >= saga->deadline_us;
     if (saga->state == Saga::State::running && late) saga->state = Saga::State::ending;
     if (saga->working || saga->state == Saga::State::running || now_us < saga->due_us) continue;
-    if (at_work + result.size() >= kAtOnce) break;
+    const bool finished = saga->state == Saga::State::finished;
+    if (finished ? ++forgotten > kForgottenAtOnce : ++at_work > kAtOnce) continue;
     saga->working = true;
     result.push_back(saga);
   }

@@ -302,7 +302,6 @@ def test_rights(router):
                "session authorization" in router.endpoint.run("SELECT coalesce(last_error, '') FROM pgmosaic.sagas")[0][0],
                "the next escape to fail", 60)
     assert router.endpoint.run("SELECT count(*) FROM secrets") == [(1,)]
-    # The way out for a saga that nobody can compensate: its owner or a superuser says that it is over.
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         router.endpoint.run(f"SELECT pgmosaic.saga_finish('{saga}')")
     router.endpoint.run("ALTER ROLE ann SUPERUSER")
@@ -310,6 +309,41 @@ def test_rights(router):
     assert router.endpoint.run("SELECT * FROM undone") == [("purseann", "{theirs,public}")]
     assert balance(router, 1) == START and records(router) == []
     bob.close()
+
+
+def test_one_that_cannot_be_compensated(router):
+    router.endpoint.run("CREATE ROLE leaver LOGIN PASSWORD 'x'")
+    leaver = router.endpoint.change(user="leaver", password="x").connect()
+    saga = begin(leaver)
+    leaver.execute("SELECT pgmosaic.saga_step(%s, 'x', 'TABLE account')", (saga,))
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        router.endpoint.run(f"SELECT pgmosaic.saga_forget('{saga}')")
+    leaver.close()
+    wait_until(lambda: router.endpoint.run("SELECT state FROM pgmosaic.sagas") == [("failed",)], "an attempt without the right")
+    router.endpoint.run("DROP ROLE leaver", "CREATE ROLE leaver LOGIN PASSWORD 'x'")
+    assert router.endpoint.change(user="leaver", password="x").run("SELECT * FROM pgmosaic.sagas") == []
+    with pytest.raises(psycopg.errors.UndefinedObject, match="the role that began the saga was dropped"):
+        router.endpoint.run(f"SELECT pgmosaic.saga_compensate('{saga}')")
+    assert router.endpoint.run("SELECT usename, state FROM pgmosaic.sagas") == [(None, "failed")]
+    assert router.endpoint.run(f"SELECT pgmosaic.saga_forget('{saga}')") == [("forgotten",)]
+    assert left(router) == 0 and records(router) == []
+
+
+def test_a_password_that_has_changed(servers, make_router):
+    for server in servers:
+        server.endpoint.run(f"CREATE ROLE clerk LOGIN PASSWORD '{scram_verifier('old')}'")
+    router = tables(make_router(servers))
+    clerk = router.endpoint.change(user="clerk", password="old").connect()
+    saga = begin(clerk)
+    clerk.execute("SELECT pgmosaic.saga_step(%s, 'x', 'SELECT 1')", (saga,))
+    router.kill()
+    for server in servers:
+        server.endpoint.run(f"ALTER ROLE clerk PASSWORD '{scram_verifier('new')}'")
+    router.start()
+    wait_until(lambda: router.endpoint.run("SELECT state, last_error ~ 'password authentication failed' FROM pgmosaic.sagas") == [
+        ("failed", True)], "an attempt with the old one")
+    router.endpoint.change(user="clerk", password="new").run("SELECT 1")
+    ended(router)
 
 
 def test_refusals(router):
