@@ -35,9 +35,9 @@ bool taken_back_with_batch(const plan::Plan& plan) {
 // write that may have missed rows which moved can run again (Session::run_parts); an INSERT that is computed first
 // needs no transaction but its own, a setting none.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  const bool write = plan.written != 0 && !plan.returns_rows;
+  const bool write = (plan.written != 0 && !plan.returns_rows) || is_saga_call(plan);
   const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill ||
-                      plan.kind == plan::PlanKind::session || is_saga_call(plan) || write;
+                      plan.kind == plan::PlanKind::session || write;
   if (!may_be || state.executed_in_batch || state.implicit || (!state.batch.empty() && !write)) return false;
   pg::MessageView next;
   uint32_t length = 0;

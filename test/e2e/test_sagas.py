@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from harness.cluster import scram_verifier
+from harness.fault_proxy import Fault, FaultProxy
 from harness.fixtures import SELF_CHECK
 from harness.processes import PATIENCE, postgres_program, wait_until
 from harness.soak_chaos import kill_at_once
@@ -80,7 +81,7 @@ def two_phase(router):
     with router.endpoint.change(database="pgmosaic").connect(cursor_factory=psycopg.ClientCursor) as connection:
         cursor = connection.execute("SHOW STATS")
         column = [column.name for column in cursor.description].index("distributed_commits")
-        return sum(int(row[column]) for row in cursor.fetchall())
+        return next(int(row[column]) for row in cursor.fetchall() if row[0] == "all")
 
 
 def records(router):
@@ -420,6 +421,63 @@ def test_dumps_and_databases(router):
     router.endpoint.drop_database("other")
     router.endpoint.run("CREATE DATABASE other")
     assert other.run("SELECT * FROM pgmosaic.sagas") == []
+
+
+def test_over_several_groups(router):
+    """A step of a transaction over groups, one whose record is on another group than its work, and both taken back."""
+    with router.endpoint.connect() as connection:
+        before = two_phase(router)
+        saga = begin(connection)
+        with connection.transaction():
+            connection.execute("UPDATE account SET balance = balance - 1")
+            connection.execute("SELECT pgmosaic.saga_step(%s, 'all', 'UPDATE account SET balance = balance + 1')", (saga,))
+        assert two_phase(router) == before + 1
+        connection.execute("UPDATE account SET balance = balance - 7 WHERE id = 1")
+        connection.execute("SELECT pgmosaic.saga_step(%s, 'beside', %s, 7, 1)", (saga, REFUND))
+        assert two_phase(router) == before + 1
+        connection.execute("SELECT pgmosaic.saga_compensate(%s)", (saga,))
+        assert two_phase(router) == before + 3
+        assert connection.execute("SELECT DISTINCT balance FROM account").fetchall() == [(START,)]
+    assert records(router) == []
+
+
+MOMENTS = {
+    "a step's record": lambda text: "pgmosaic_saga_note" in text,
+    "a compensation": lambda text: "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE" in text,
+    "its end": lambda text: text.rstrip("\0") == "COMMIT",
+    "the fence": lambda text: "pgmosaic_saga_close" in text,
+}
+
+
+def test_faults_while_it_compensates(servers, make_router):
+    proxies = [FaultProxy(server).start() for server in servers]
+    try:
+        router = tables(make_router(proxies))
+        account = servers[1].endpoint.run("SELECT min(id) FROM account")[0][0]
+        actions = ("cut", "router", "server")
+        cases = [(moment, when, action) for moment in MOMENTS for when in ("before", "after") for action in actions]
+        for moment, when, action in cases[::2]:
+            connection = router.endpoint.connect()
+            saga = begin(connection)
+            debit(connection, saga, account, 9)
+            does = {"router": router.kill, "server": lambda: kill_at_once(servers[1])}.get(action, action)
+            armed = proxies[1].arm(Fault(MOMENTS[moment], does, when))
+            connection.close()
+            assert armed.fired.wait(30 * PATIENCE), (moment, when, action)
+            if action == "server":
+                wait_until(lambda: not servers[1].running(), "the server to be gone")
+                servers[1].start()
+            if action == "router":
+                wait_until(lambda: not router.running(), "the router to be gone")
+                router.start()
+            for proxy in proxies:
+                proxy.restore()
+            ended(router)
+            assert balance(router, account) == START, (moment, when, action)
+        router.stop()
+    finally:
+        for proxy in proxies:
+            proxy.stop()
 
 
 class Clients:
