@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "exec/control.h"
 #include "pg/seal.h"
 #include "router/saga_calls.h"
 #include "router/session.h"
@@ -256,20 +257,26 @@ net::Task<Status> forget_claimed(Worker& worker, std::vector<SagaPtr> sagas) {
 
 namespace {
 
+// On a connection that does not stay: there may be many databases, and most have no sagas.
+net::Task<Result<Rows>> ask_once(Worker& worker, uint32_t group, std::string database, std::string sql) {
+  auto conn = co_await worker.context.control->connect(worker.loop, group, database);
+  if (!conn.ok()) co_return std::move(conn.error());
+  co_return co_await (*conn)->query(sql);
+}
+
 // Sagas that the database knows and this router does not: an earlier one's.
-net::Task<Status> look_at(Worker& worker, const std::string& database) {
-  const uint32_t home = worker.snapshot->home;
-  const Values none;
+net::Task<Status> look_at(Worker& worker, std::string database) {
   std::vector<std::pair<uint32_t, std::string>> steps;  // before the home: it knows of each that has steps
   const std::vector<uint32_t> groups = all_groups(worker);
   for (const uint32_t group : groups) {
-    auto rows = co_await ask_as_router(
-        worker, group, database,
-        "SELECT DISTINCT saga FROM pg_catalog.pgmosaic_saga_steps WHERE n > 0 OR state <> 'closed'", none);
+    auto rows =
+        co_await ask_once(worker, group, database,
+                          "SELECT DISTINCT saga FROM pg_catalog.pgmosaic_saga_steps WHERE n > 0 OR state <> 'closed'");
     if (!rows.ok()) co_return std::move(rows.error());
     for (const auto& row : rows->rows) steps.emplace_back(group, *row[0]);
   }
-  auto rows = co_await ask_as_router(worker, home, database, "SELECT id, name FROM pg_catalog.pgmosaic_sagas", none);
+  auto rows =
+      co_await ask_once(worker, worker.snapshot->home, database, "SELECT id, name FROM pg_catalog.pgmosaic_sagas");
   if (!rows.ok()) co_return std::move(rows.error());
   std::set<std::string> known;
   for (const auto& row : rows->rows) {
@@ -278,9 +285,8 @@ net::Task<Status> look_at(Worker& worker, const std::string& database) {
   }
   for (const auto& [group, saga] : steps) {
     if (known.contains(saga)) continue;
-    Values values = {saga};
-    auto done = co_await ask_as_router(worker, group, database,
-                                       "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = $1", std::move(values));
+    const std::string sql = "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = " + pool::quote_literal(saga);
+    auto done = co_await ask_once(worker, group, database, sql);
     if (!done.ok()) co_return std::move(done.error());
   }
   co_return Status{};
