@@ -10,6 +10,7 @@
 #include "control/fsck.h"
 #include "control/group_oids.h"
 #include "control/install_home_sql.h"
+#include "control/install_saga_sql.h"
 #include "control/install_sql.h"
 #include "control/intents.h"
 #include "control/introspect.h"
@@ -137,6 +138,8 @@ net::Task<Status> Cluster::install(net::EventLoop& loop, const std::string& data
     auto conn = co_await connect(loop, group.group.id, database);
     if (!conn.ok()) co_return std::move(conn.error());
     auto done = co_await (*conn)->query(kInstallSql);
+    if (done.ok()) done = co_await (*conn)->query(kInstallSagaSql);
+    if (done.ok() && group.group.home) done = co_await (*conn)->query(kInstallSagaHomeSql);
     if (done.ok()) done = co_await (*conn)->query(group.group.home ? kInstallHomeSql : kInstallShardsSql);
     if (!done.ok()) co_return group_error(group.group.id, std::move(done.error()));
     CO_TRY(co_await install_secret(**conn, group.group.id));

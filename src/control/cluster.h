@@ -99,6 +99,8 @@ class Cluster final : public exec::ClusterControl, public exec::CommitServices {
   net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
                                                                const std::string& database) override;
 
+  std::string sign_note(catalog::GroupId group, std::string_view note) const override;
+
  private:
   Result<Records> read_records(const std::string& database, const catalog::Database* published,
                                std::vector<meta::ShardedTableRecord>& committed);

@@ -6,6 +6,7 @@
 #include "control/cluster.h"
 #include "control/intents.h"
 #include "exec/inquiry.h"
+#include "pg/digest.h"
 
 namespace pgmosaic::control {
 
@@ -19,6 +20,10 @@ constexpr int64_t kFinishRetryUs = 100'000;
 exec::CommitRow Cluster::begin_commit(const exec::Gid& gid, const std::string& database,
                                       const std::vector<uint32_t>& groups) {
   return {labels_.begin(gid.text(), database, groups), commit_secret_};
+}
+
+std::string Cluster::sign_note(catalog::GroupId group, std::string_view note) const {
+  return pg::sha256_hex("saga " + commit_secret_ + " " + std::to_string(group) + " " + std::string(note));
 }
 
 exec::Gid Cluster::next_gid() {

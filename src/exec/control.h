@@ -42,6 +42,9 @@ class ClusterControl {
   virtual net::Task<Result<std::unique_ptr<pool::ServerConn>>> connect(net::EventLoop& loop, catalog::GroupId group,
                                                                        const std::string& database) = 0;
 
+  // What shows a group that this router, of this start, wrote the note: pgmosaic_saga_note().
+  virtual std::string sign_note(catalog::GroupId group, std::string_view note) const = 0;
+
   // Reads the home's schema, and the other groups' OIDs, through `participants`, which see the uncommitted changes of
   // their transaction, and merges it with `changes` (the transaction's own records so far). Thread: the session's.
   using Participants = std::vector<std::pair<catalog::GroupId, pool::ServerConn*>>;

@@ -17,7 +17,7 @@ struct VirtualRelation {
 
 inline constexpr std::string_view kVirtualSchema = "pgmosaic";
 
-inline constexpr std::array<VirtualRelation, 7> kVirtualRelations{{
+inline constexpr std::array<VirtualRelation, 8> kVirtualRelations{{
     {"tables",
      "schema_name text, table_name text, table_type text, distribution_column text, colocation_id int, "
      "shard_count int"},
@@ -33,6 +33,9 @@ inline constexpr std::array<VirtualRelation, 7> kVirtualRelations{{
     {"operations",
      "operation_id bigint, kind text, datname text, usename text, pid int, object text, group_name text, state text, "
      "done bigint, total bigint, started_at timestamptz"},
+    {"sagas",
+     "saga_id text, saga_name text, usename text, state text, steps text[], began_at timestamptz, ends_at timestamptz, "
+     "last_error text"},
     {"pg_prepared_statements",
      "name pg_catalog.text, statement pg_catalog.text, prepare_time pg_catalog.timestamptz, parameter_types "
      "pg_catalog.regtype[], from_sql pg_catalog.bool, generic_plans pg_catalog.int8, custom_plans pg_catalog.int8",

@@ -98,6 +98,12 @@ class Pool {
   // What to log in with as this user from now on.
   void set_credentials(const Credentials& credentials) { credentials_[credentials.user] = credentials; }
 
+  // Null: none of this user's sessions has proved any to this worker.
+  const Credentials* credentials(const std::string& user) const {
+    const auto found = credentials_.find(user);
+    return found == credentials_.end() ? nullptr : &found->second;
+  }
+
   // Stable for the life of the pool. `trusted`: for sessions that came in without a password. Their backends are logged
   // in without one too, so that only the group's own trust lets them in, never a key that another session proved.
   PoolEntry& entry(const std::string& user, const std::string& database, GroupId group, bool trusted = false);

@@ -75,6 +75,10 @@ class ServerConn {
                                                                 Credentials credentials, std::string database,
                                                                 int timeout_ms);
 
+  // Of a connected socket whose peer asks for no password: a session of this very router.
+  static net::Task<Result<std::unique_ptr<ServerConn>>> over(net::EventLoop& loop, int fd, std::string user,
+                                                             std::string database);
+
   net::Stream& stream() { return *stream_; }
   bool alive() const { return stream_->open() && !broken_ && !stream_->hung_up(); }
   void close() { stream_->close(); }

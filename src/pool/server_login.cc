@@ -62,6 +62,17 @@ net::Task<Result<std::unique_ptr<ServerConn>>> ServerConn::connect(net::EventLoo
   co_return conn;
 }
 
+net::Task<Result<std::unique_ptr<ServerConn>>> ServerConn::over(net::EventLoop& loop, int fd, std::string user,
+                                                                std::string database) {
+  Endpoint endpoint;
+  endpoint.host = "/";  // a Unix socket
+  std::unique_ptr<ServerConn> conn(new ServerConn(std::move(endpoint), std::make_unique<net::Stream>(loop, fd)));
+  const Credentials credentials{std::move(user), {}, {}};
+  CO_TRY(co_await conn->login(credentials, database));
+  conn->in_.own();
+  co_return conn;
+}
+
 net::Task<Status> ServerConn::login(const Credentials& credentials, const std::string& database) {
   if (endpoint_.tls != nullptr && endpoint_.host[0] != '/') CO_TRY(co_await negotiate_tls(*stream_, endpoint_));
   std::string startup;

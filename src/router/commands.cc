@@ -7,6 +7,7 @@
 #include "router/number_source.h"
 #include "router/prepared_sql.h"
 #include "router/prepared_transactions.h"
+#include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/view_use.h"
 #include "router/worker.h"
@@ -133,6 +134,7 @@ void Session::report_changes(exec::GroupId watched) {
 }
 
 void Session::end_of_transaction(bool committed) {
+  SagaCalls(*this).after_transaction(committed);
   temporary_.known = false;
   if (std::exchange(changed_schema_, false) && committed) worker_.context.blocks.drop_all();
   staged_.reset();
@@ -163,6 +165,11 @@ net::Task<Status> Session::commit_transaction() {
   if (failed_) {
     co_await abort_transaction();
     co_return Status{};
+  }
+  if (SagaCalls(*this).pending()) status = co_await SagaCalls(*this).before_commit();
+  if (!status.ok()) {
+    co_await abort_transaction();
+    co_return status;
   }
   const exec::GroupId watched = watch_parameters();
   const uint64_t distributed = backends_.two_phase_commits();
@@ -393,6 +400,7 @@ net::Task<Status> Session::run_savepoint(const plan::SessionCommand& command) {
     backends_.released(command.name);
   } else {
     forget_cursors(backends_.moment_of(command.name));
+    SagaCalls(*this).rolled_back_to(backends_.moment_of(command.name));
     staged_ = backends_.rolled_back_to(command.name);
     ++staged_serial_;
     failed_ = false;

@@ -19,6 +19,7 @@
 #include "router/move_log.h"
 #include "router/name_gate.h"
 #include "router/operations.h"
+#include "router/sagas.h"
 #include "router/sequence_blocks.h"
 
 namespace pgmosaic::exec {
@@ -97,6 +98,7 @@ struct RouterContext {
   Operations operations;
   MoveLog moves;
   SequenceBlocks blocks;
+  Sagas sagas;
   std::shared_ptr<net::TlsContext> tls;  // null: no TLS for clients
   std::vector<std::unique_ptr<Worker>> workers;
   exec::CommitServices* commit = nullptr;

@@ -182,6 +182,11 @@ net::Task<Result<std::string>> Session::password_message() {
 net::Task<Status> Session::authenticate() {
   in_.own();
   const std::string user = backends_.user(), database = backends_.database();
+  if (inner_) {
+    if (trusted_) backends_.trust();
+    pg::MessageWriter(out_, 'R').int32(0);
+    co_return Status{};
+  }
   const auto config = worker_.config;
   if (config->tls.mode == TlsMode::require && !client_.tls() && !peer_.local)
     co_return make_error("28000", "this router requires TLS", "Connect with sslmode=require.");
@@ -247,7 +252,7 @@ net::Task<Status> Session::authenticate() {
 
 net::Task<Status> Session::greet() {
   RouterContext& context = worker_.context;
-  if (context.clients.load() > worker_.config->max_client_connections)
+  if (!inner_ && context.clients.load() > worker_.config->max_client_connections)
     co_return make_error("53300", "sorry, too many clients already", "Raise max_client_connections of the router.");
   std::string key = backends_.user() + '\0' + backends_.database() + '\0' + (trusted_ ? "trusted" : "");
   for (const auto& [name, sql] : startup_settings_) key += '\0' + sql;

@@ -10,6 +10,7 @@
 #include "router/home_changes.h"
 #include "router/move_rows.h"
 #include "router/router_calls.h"
+#include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/snapshots.h"
 #include "router/worker.h"
@@ -164,6 +165,7 @@ const plan::Effects kLeavesObjects{.pins = true, .not_preparable = true};
 
 net::Task<Status> Session::run_multi(const plan::Plan& given, Execution& execution) {
   if (is_signal(given)) co_return co_await run_signal(execution);
+  if (is_saga_call(given)) co_return co_await SagaCalls(*this).run(given, execution);
   if (!execution.at_moment && needs_moment(given, execution.where)) co_return co_await run_at_moment(given, execution);
   if (given.fill) co_return co_await run_filled(given, execution);
   // A cached plan's rewritten texts hold another statement's literals.

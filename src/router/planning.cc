@@ -1,6 +1,7 @@
 // From a statement's text to its plan: what the plan depends on besides the text, the shape cache, the planner.
 #include "router/layout.h"
 #include "router/router_calls.h"
+#include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/view_use.h"
 #include "router/worker.h"
@@ -233,6 +234,7 @@ plan::PlanPtr Session::plan_text(std::string_view sql, const std::vector<pg::Oid
     plan->error = std::move(text.error());
   }
   take_router_call(sql, *plan);
+  take_saga_call(sql, plan_context(types), *plan);
   return plan;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "router/execution.h"
+#include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -34,7 +35,7 @@ bool taken_back_with_batch(const plan::Plan& plan) {
 // write that may have missed rows which moved can run again (Session::run_parts); an INSERT that is computed first
 // needs no transaction but its own, a setting none.
 bool alone_in_batch(const ExtendedState& state, const plan::Plan& plan, std::string_view rest) {
-  const bool write = plan.written != 0 && !plan.returns_rows;
+  const bool write = (plan.written != 0 && !plan.returns_rows) || is_saga_call(plan);
   const bool may_be = plan.kind == plan::PlanKind::ddl || plan.kind == plan::PlanKind::fill ||
                       plan.kind == plan::PlanKind::session || write;
   if (!may_be || state.executed_in_batch || state.implicit || (!state.batch.empty() && !write)) return false;
@@ -147,7 +148,8 @@ net::Task<Result<std::vector<pg::Oid>>> Session::parameter_types(Prepared& state
   auto backend = co_await backends_.get(any_group());
   if (!backend.ok()) co_return std::move(backend.error());
   pool::ServerConn& conn = *(*backend)->conn;
-  conn.write_parse("", statement.sql, statement.types);
+  CO_TRY_ASSIGN(const std::string text, co_await text_for_group(*statement.plan, statement.sql));
+  conn.write_parse("", text, statement.types);
   pg::write_describe(conn.out(), 'S', "");
   pg::write_sync(conn.out());
   (*backend)->unnamed_statement = 0;

@@ -6,6 +6,7 @@
 #include "exec/control.h"
 #include "router/move_rows.h"
 #include "router/number_source.h"
+#include "router/saga_calls.h"
 #include "router/view_use.h"
 #include "router/worker.h"
 
@@ -40,6 +41,8 @@ net::Task<Status> PreparedTransactions::prepare(const plan::SessionCommand& comm
   if (s_.renew_pools_ || s_.backends_.makes_roles())
     refused = make_error("0A000", "PREPARE TRANSACTION of a transaction that changed a role or a database",
                          "Use COMMIT, which is atomic over all groups of the transaction.");
+  if (SagaCalls(s_).pending())
+    refused = make_error("0A000", "PREPARE TRANSACTION of a transaction with steps of a saga", "Use COMMIT.");
   if (holds) refused = make_error("0A000", "cannot PREPARE a transaction that has created a cursor WITH HOLD");
   if (s_.failed_ || !refused.ok()) {
     const bool was_failed = s_.failed_;

@@ -6,6 +6,8 @@
 #include "plan/virtual_relations.h"
 #include "router/cluster_sums.h"
 #include "router/router_calls.h"
+#include "router/saga_calls.h"
+#include "router/saga_work.h"
 #include "router/session_views.h"
 #include "router/worker.h"
 
@@ -102,7 +104,8 @@ std::optional<std::string> database_of(const catalog::Group& group, const catalo
 
 net::Task<Result<std::string>> SessionViews::rows(const std::string& relation) {
   if (relation == plan::kBackendPid) co_return std::to_string(s_.pid_);
-  if (relation == kSignal) co_return std::string();
+  if (relation == kSignal || relation == kSagaCall) co_return std::string();
+  if (relation == "sagas") co_return co_await sagas();
   if (relation == "tables") co_return table_rows(*s_.database_).dump();
   if (relation == "shards") co_return shard_rows(*s_.snapshot_, *s_.database_).dump();
   if (relation == "groups") {
@@ -122,6 +125,53 @@ net::Task<Result<std::string>> SessionViews::rows(const std::string& relation) {
   if (relation == "pg_cursors") co_return co_await cursors();
   if (relation == plan::kClusterSums) co_return co_await cluster_sums(s_.backends_, *s_.snapshot_, *s_.database_);
   co_return co_await activity();
+}
+
+// The user's own; all of them for superusers.
+net::Task<Result<std::string>> SessionViews::sagas() {
+  const std::string database = s_.backends_.database();
+  Worker& worker = s_.worker_;
+  const std::vector<std::optional<std::string>> user = {s_.backends_.user()};
+  auto found = co_await ask_as_router(
+      worker, s_.snapshot_->home, database,
+      "SELECT s.id, s.name, r.rolname, s.began, s.ends FROM pg_catalog.pgmosaic_sagas s LEFT JOIN pg_catalog.pg_roles "
+      "r "
+      "ON r.oid = s.owner, pg_catalog.pg_roles me WHERE me.rolname = $1 AND (s.owner = me.oid OR me.rolsuper) "
+      "ORDER BY s.began",
+      user);
+  if (!found.ok()) co_return std::move(found.error());
+  std::map<std::string, std::map<int, std::string>> steps;
+  std::vector<catalog::GroupId> groups;
+  for (const catalog::Group& group : s_.snapshot_->groups) groups.push_back(group.id);
+  bool known = true;  // where a group does not answer, nobody knows whether it has one
+  for (std::size_t i = 0; known && !found->rows.empty() && i < groups.size(); ++i) {
+    const std::vector<std::optional<std::string>> none;
+    auto rows =
+        co_await ask_as_router(worker, groups[i], database,
+                               "SELECT saga, n, convert_from(decode(request, 'hex'), 'UTF8')::jsonb->>'step' FROM "
+                               "pg_catalog.pgmosaic_saga_steps WHERE n > 0",
+                               none);
+    known = rows.ok();
+    if (known)
+      for (const auto& row : rows->rows) steps[*row[0]][std::stoi(*row[1])] = row[2].value_or("");
+  }
+  const auto shown = worker.context.sagas.shown(database);
+  nlohmann::json result = nlohmann::json::array();
+  for (const auto& row : found->rows) {
+    const auto state = shown.find(*row[0]);
+    if (state != shown.end() && std::string_view(state->second.state) == "finished") continue;
+    nlohmann::json entry = {{"saga_id", *row[0]}, {"saga_name", *row[1]}, {"began_at", *row[3]}};
+    if (row[2]) entry["usename"] = *row[2];
+    if (row[4]) entry["ends_at"] = *row[4];
+    entry["state"] = state == shown.end() ? "compensating" : state->second.state;
+    if (state != shown.end() && !state->second.error.empty()) entry["last_error"] = state->second.error;
+    if (known) {
+      entry["steps"] = nlohmann::json::array();
+      for (const auto& [n, name] : steps[*row[0]]) entry["steps"].push_back(name);
+    }
+    result.push_back(std::move(entry));
+  }
+  co_return result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 // pg_stat_activity of all groups, as this user may see it, joined with the clients the backends work for.

@@ -10,6 +10,7 @@
 #include "control/preflight.h"
 #include "control/sites.h"
 #include "router/metrics.h"
+#include "router/saga_work.h"
 #include "router/session.h"
 #include "router/worker.h"
 
@@ -247,6 +248,7 @@ void Server::tick(const std::function<void()>& on_tick) {
     }
   }
   health_->probe();
+  tend_sagas(context_, loop_.now_us());
   if (!tending_) {
     tending_ = true;
     auto tend = [](Server& server) -> net::Task<void> {

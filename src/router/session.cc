@@ -8,6 +8,7 @@
 #include "router/admin.h"
 #include "router/deadlocks.h"
 #include "router/new_roles.h"
+#include "router/saga_calls.h"
 #include "router/worker.h"
 
 namespace pgmosaic::router {
@@ -309,6 +310,7 @@ net::Task<void> Session::end() {
       backends_.drop_all();
     }
   }
+  SagaCalls(*this).session_ended();
   backends_.unpin_all();
   backends_.forget_draws();
   backends_.release_idle();

@@ -3,7 +3,6 @@
 // A statement's way (read top to bottom): run() frames the client's messages → simple.cc or extended.cc finds the plan
 // (planning.cc: shape cache, then the planner) → the groups (exec/keys.h) → backends (exec/backends.h) → relay.cc
 // passes the replies through, or multi.cc lets exec/ combine several groups' replies → the client.
-//
 // A Session is one coroutine on its worker's thread; it ends by returning from run(). Views into input end with a wait.
 #pragma once
 
@@ -37,10 +36,10 @@ namespace pgmosaic::router {
 class Session {
  public:
   Session(Worker& worker, int fd, net::Peer peer);
+  void serve_router(bool trusted) { inner_ = true, trusted_ = trusted; }  // its client: no password is asked
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-
   net::Task<void> run();
 
   // From other sessions and the worker's clock, on this thread.
@@ -63,9 +62,9 @@ class Session {
   friend class SessionViews;                             // session_views.h
   friend class NumberSource;                             // number_source.h
   friend class ViewUse;                                  // view_use.h
+  friend class SagaCalls;                                // saga_calls.h
   static constexpr std::size_t kRememberedBytes = 1024;  // of a statement, for logs and activity
   enum class State : uint8_t { login, idle, active };
-
   // --- session.cc: the loop ---
   net::Task<bool> next_input();  // waits for more bytes; false: the session ends
   net::Task<bool> handle(pg::MessageView message);
@@ -253,6 +252,7 @@ class Session {
   ClientText text_;  // where its errors are
   std::unordered_map<std::string, SqlCursor> cursors_;
   SequenceNumbers numbers_{backends_};
+  std::unique_ptr<struct SessionSagas> sagas_;
   std::unique_ptr<BlocksSuspended> sequences_change_;  // its own statements may change sequences
   plan::Effects command_effects_;                      // of the session command at hand
   int64_t connected_us_ = 0, active_since_us_ = 0, idle_since_us_ = 0, closing_since_us_ = 0, nudged_us_ = 0;
@@ -260,8 +260,8 @@ class Session {
   bool failed_ = false, implicit_ = false, changed_schema_ = false;  // the open transaction: 25P02; of one query string
   bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;  // of one
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
-  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;    // copy_rest_: bytes of a CopyData message still to come
-  bool copy_ended_ = false, router_failed_ = false;  // by the client; of a batch, by an error not of a group
+  uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;  // copy_rest_: bytes of a CopyData message still to come
+  bool copy_ended_ = false, router_failed_ = false, inner_ = false;  // by the client; of a batch, by the router's error
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   class CopyValues* copy_values_ = nullptr;      // of the COPY at hand, where it leaves some to the home

@@ -21,6 +21,7 @@ class SessionViews {
 
  private:
   net::Task<Result<std::string>> activity();
+  net::Task<Result<std::string>> sagas();
 
   Session& s_;
 };

@@ -13,6 +13,7 @@
 #include "router/number_source.h"
 #include "router/old_strings.h"
 #include "router/router_calls.h"
+#include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
 #include "sql/dialect.h"
@@ -342,7 +343,7 @@ net::Task<Status> Session::run_route(std::string_view sql, const plan::Plan& pla
   sql::scan_shape(sql, execution.shape);
   execution.values = values_of(sql, execution.shape, nullptr, plan);
   CO_TRY_ASSIGN(execution.where, co_await locate(plan, execution));
-  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) ||
+  if (!execution.where.single() || runs_in_parts(plan) || is_signal(plan) || is_saga_call(plan) ||
       !keeps_group(plan, execution, *database_) || needs_moment(plan, execution.where))
     co_return co_await run_multi(plan, execution);
   std::string text;

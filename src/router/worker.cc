@@ -80,6 +80,15 @@ void Worker::accept(int fd, net::Peer peer) {
   });
 }
 
+Session* Worker::open_inner(int fd, bool trusted) {
+  auto* session = new Session(*this, fd, {.local = true});
+  session->serve_router(trusted);
+  sessions.insert(session);
+  context.clients.fetch_add(1);
+  net::spawn(session->run());
+  return session;
+}
+
 void Worker::session_ended(Session* session) {
   sessions.erase(session);
   context.clients.fetch_sub(1);

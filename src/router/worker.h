@@ -52,7 +52,9 @@ class Worker {
   Status start();  // starts the thread
   void join();
   void accept(int fd, net::Peer peer);  // any thread
-  WorkerGauges gauges() const;          // any thread; as of the last second
+  // A session whose client is this router; on the worker's thread.
+  Session* open_inner(int fd, bool trusted);
+  WorkerGauges gauges() const;  // any thread; as of the last second
 
   // The members below belong to the worker's thread.
   RouterContext& context;

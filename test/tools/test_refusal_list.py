@@ -36,6 +36,10 @@ EXCEPTIONS = {
     "a SERIALIZABLE transaction cannot reach rows of several groups": "of a transaction",
     "transaction identifiers beyond ASCII under this client_encoding": "of another encoding",
     "backslashes behind a change of standard_conforming_strings in the same string": "of a string of statements",
+    # Of a saga that runs: test_sagas.py.
+    "PREPARE TRANSACTION of a transaction with steps of a saga": "of a saga",
+    "sagas under SET SESSION AUTHORIZATION": "of a session",
+    "a compensation of this kind": "of a saga",
     # Before there is a session, or in another than a client's own.
     "the certificate's signature algorithm has no hash for channel binding": "of a certificate",
     "replication connections go to a group's own PostgreSQL, not through the router": "of a login",
