@@ -229,11 +229,9 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   // The home first: its errors are the ones that a single PostgreSQL would give.
   std::vector<exec::Backend*> home, others;
   std::vector<std::string> of_others;  // what each of `others` runs in place of ddl.everywhere[0]; empty: that
-  // A name that the catalog does not know may be a temporary table of this session, which only its home backend has.
-  const exec::Backend* pinned_home = backends_.held(snapshot_->home);
-  const bool temporary = ddl.unknown_relation && pinned_home != nullptr && pinned_home->pinned;
+  const bool temporary = ddl.unknown_relation && backends_.pinned(snapshot_->home) && !temporary_.known;
   for (const catalog::Group& group : snapshot_->groups) {
-    if (temporary && !group.home) continue;
+    if (temporary && !group.home) continue;  // known to its backend alone, in the middle of a batch
     if (group.beside_home && ddl.server_wide) continue;
     if (group.beside_home) CO_TRY(check_remade_roles(backends_, ddl));
     auto backend = co_await backends_.get(group.id);
@@ -282,7 +280,7 @@ net::Task<Status> Session::apply_ddl(const plan::Ddl& ddl, std::string& tag, Sch
   const bool of_logins = ddl.tag == "ALTER ROLE" || ddl.tag == "ALTER DATABASE" || ddl.tag == "DROP ROLE";
   if (of_logins && !renew_pools_) renew_pools_.emplace();
   if (temporary) home[0]->not_preparable = true;
-  if (pinned_home != nullptr && pinned_home->pinned) temporary_.known = false;
+  if (backends_.pinned(snapshot_->home)) temporary_.known = false;
   if (temporary || !ddl.changes_catalog) co_return Status{};
   CO_TRY(co_await made.after(ddl));
   // Not while another change is committed and not published: it would be half known.
