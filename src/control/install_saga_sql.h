@@ -73,7 +73,9 @@ CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_saga_close(saga text)
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_saga_session() RETURNS jsonb LANGUAGE sql STABLE
   BEGIN ATOMIC
     SELECT jsonb_build_object('user', session_user, 'role', current_setting('role'),
-                              'path', current_setting('search_path'), 'read_only', current_setting('transaction_read_only'));
+                              'path', current_setting('search_path'), 'read_only', current_setting('transaction_read_only'),
+                              'datestyle', current_setting('datestyle'), 'intervalstyle', current_setting('intervalstyle'),
+                              'timezone', current_setting('timezone'));
   END;
 CREATE OR REPLACE FUNCTION pg_catalog.pgmosaic_saga_begin(name text, timeout interval DEFAULT '1 hour') RETURNS text
   LANGUAGE sql

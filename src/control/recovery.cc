@@ -122,6 +122,10 @@ net::Task<Status> Cluster::recover_group(net::EventLoop& loop, const GroupEndpoi
       return group.endpoint.database_name(name) == *row[1];
     });
     if (database == databases.end()) continue;  // dropped meanwhile
+    // It may have been in phase two when the list was made, and its session be done with it since.
+    const std::string still = "SELECT FROM pg_catalog.pg_prepared_xacts WHERE gid = " + pool::quote_literal(*row[0]);
+    auto there = co_await (*conn)->query(still);
+    if (there.ok() && there->rows.empty()) continue;
     Status status = co_await recover_prepared(loop, group, *database, gid);
     if (status.ok()) {
       ++look.settled;

@@ -4,13 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/log.h"
 #include "exec/control.h"
+#include "pg/frontend.h"
 #include "pg/seal.h"
+#include "pool/settings.h"
 #include "router/saga_calls.h"
 #include "router/session.h"
 #include "router/worker.h"
@@ -24,7 +27,11 @@ namespace {
 
 constexpr int kSilentAttempts = 20;
 constexpr int64_t kSilentPauseUs = 5'000;
-constexpr const char* kUndoneAlready = "PMSG1";
+constexpr const char* kMostTime = "60s";  // of a compensation: others' wait behind it
+// In which its parameters were written as text, and are read.
+constexpr std::array<const char*, 3> kStyles{"datestyle", "intervalstyle", "timezone"};
+
+constexpr const char* kNoDatabase = "3D000";
 
 struct Owner {
   std::string role, keys;
@@ -36,6 +43,7 @@ struct Step {
   int n = 0;
   uint32_t group = 0;  // where its record is
   std::string name, compensation, path, role;
+  std::map<std::string, std::string> styles;
   Values parameters;
 };
 
@@ -52,6 +60,9 @@ std::optional<Step> read_step(int n, uint32_t group, const std::string& note) {
     if (found == said.end() || !found->is_string()) return std::nullopt;
     *value = found->get<std::string>();
   }
+  for (const char* style : kStyles)
+    if (const auto found = said.find(style); found != said.end() && found->is_string())
+      step.styles[style] = found->get<std::string>();
   const auto parameters = said.find("parameters");
   if (parameters != said.end() && parameters->is_array())
     for (const auto& value : *parameters)
@@ -63,6 +74,14 @@ std::vector<uint32_t> all_groups(const Worker& worker) {
   std::vector<uint32_t> groups;
   for (const catalog::Group& group : worker.snapshot->groups) groups.push_back(group.id);
   return groups;
+}
+
+// On a connection that does not stay: those that do are few, and logins need them.
+net::Task<Result<Rows>> ask_apart(Worker& worker, uint32_t group, std::string database, std::string sql,
+                                  Values values) {
+  auto conn = co_await worker.context.control->connect(worker.loop, group, database);
+  if (!conn.ok()) co_return std::move(conn.error());
+  co_return co_await (*conn)->query_params(sql, values);
 }
 
 // nullopt: there is no such saga any more.
@@ -99,25 +118,39 @@ net::Task<Result<std::unique_ptr<pool::ServerConn>>> log_in(Worker& worker, cons
   co_return co_await pool::ServerConn::over(worker.loop, ends[1], owner.role, saga.database);
 }
 
+// Its rows are nobody's.
+net::Task<Status> run_compensation(pool::ServerConn& conn, const Step& step) {
+  using pool::RequestKind;
+  conn.write_parse("", step.compensation, {});
+  pg::write_bind_text(conn.out(), "", "", step.parameters, 0);
+  pg::write_execute(conn.out(), "", 0);
+  pg::write_sync(conn.out());
+  for (RequestKind kind : {RequestKind::parse, RequestKind::bind, RequestKind::execute, RequestKind::sync})
+    conn.expect({kind, true});
+  co_return co_await conn.drain();
+}
+
 net::Task<Status> run_once(Worker& worker, const SagaPtr& saga, const Owner& owner, const Step& step) {
   Session* session = nullptr;
   CO_TRY_ASSIGN(auto conn, co_await log_in(worker, *saga, owner, session));
   std::vector<std::string> before = {"SET application_name = 'pgmosaic saga'", "SET lock_timeout = '10s'",
-                                     "SET search_path TO " + (step.path.empty() ? std::string("''") : step.path)};
+                                     std::string("SET statement_timeout = '") + kMostTime + "'",
+                                     pool::set_statement("search_path", step.path)};
+  for (const auto& [style, value] : step.styles) before.push_back(pool::set_statement(style, value));
   if (step.role != "none") before.push_back("SET ROLE " + pool::quote_identifier(step.role));
   before.emplace_back("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE");
   for (const std::string& sql : before) {
     auto done = co_await conn->query(sql);
     if (!done.ok()) co_return std::move(done.error());
   }
-  auto done = co_await conn->query_params(step.compensation, step.parameters);
-  if (!done.ok()) co_return std::move(done.error());
-  // It may have ended meanwhile.
-  if (!worker.sessions.contains(session)) co_return make_error("57P01", "the router's session was ended");
+  CO_TRY(co_await run_compensation(*conn, step));
+  // It may have ended meanwhile, and another one be in its place.
+  if (!worker.sessions.contains(session) || session->info().pid != conn->pid)
+    co_return make_error("57P01", "the router's session was ended");
   SagaCalls(*session).undo(saga, step.group, step.n);
-  done = co_await conn->query("COMMIT");
-  if (!done.ok() && done.error().sqlstate != kUndoneAlready) co_return std::move(done.error());
-  if (done.ok() && done->tag != "COMMIT") co_return make_error("40000", "the compensation was rolled back");
+  auto done = co_await conn->query("COMMIT");  // PMSG1, compensated already: the next attempt will not find the step
+  if (!done.ok()) co_return std::move(done.error());
+  if (done->tag != "COMMIT") co_return make_error("40000", "the compensation was rolled back");
   co_return Status{};
 }
 
@@ -132,6 +165,7 @@ net::Task<Status> compensate(Worker& worker, const SagaPtr& saga, const Owner& o
     if (!status.ok()) {
       status.error().message = "compensation of step \"" + step.name + "\": " + status.error().message;
       status.error().position = 0;
+      if (status.error().sqlstate == kNoDatabase) status.error().sqlstate = "38000";  // its own words
     }
     co_return status;
   }
@@ -180,8 +214,8 @@ net::Task<Status> try_to_end(Worker& worker, const SagaPtr& saga) {
   const std::vector<uint32_t> groups = all_groups(worker);
   const Values values = {saga->id};
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    auto rows = co_await ask_as_router(worker, groups[i], saga->database,
-                                       "SELECT n, state, request FROM pg_catalog.pgmosaic_saga_close($1)", values);
+    auto rows = co_await ask_apart(worker, groups[i], saga->database,  // it may wait for a COMMIT
+                                   "SELECT n, state, request FROM pg_catalog.pgmosaic_saga_close($1)", values);
     if (!rows.ok()) co_return std::move(rows.error());
     for (const auto& row : rows->rows) {
       finished = finished || row[1] == "finished";
@@ -205,6 +239,8 @@ net::Task<Status> try_to_end(Worker& worker, const SagaPtr& saga) {
 
 net::Task<Result<Rows>> ask_as_router(Worker& worker, uint32_t group, std::string database, std::string sql,
                                       Values values) {
+  if (group != worker.snapshot->home)
+    co_return co_await ask_apart(worker, group, std::move(database), std::move(sql), std::move(values));
   pool::PoolEntry& entry = worker.pool.entry(worker.config->internal.user, database, group);
   pool::PoolWaiter waiter;
   auto conn = co_await worker.pool.acquire(entry, waiter);
@@ -231,7 +267,7 @@ void release(Worker& worker, Saga& saga, const Status& ended) {
   Status status;
   if (!ended.ok()) {
     log_warning("sagas", "saga {} ({}) cannot be ended yet: {}", saga.id, saga.name, ended.error().message);
-    if (ended.error().sqlstate == "3D000")  // dropped, or renamed
+    if (ended.error().sqlstate == kNoDatabase)  // dropped, or renamed
       sagas.look_again = true;
     else
       status = Error(ended.error());
@@ -257,26 +293,20 @@ net::Task<Status> forget_claimed(Worker& worker, std::vector<SagaPtr> sagas) {
 
 namespace {
 
-// On a connection that does not stay: there may be many databases, and most have no sagas.
-net::Task<Result<Rows>> ask_once(Worker& worker, uint32_t group, std::string database, std::string sql) {
-  auto conn = co_await worker.context.control->connect(worker.loop, group, database);
-  if (!conn.ok()) co_return std::move(conn.error());
-  co_return co_await (*conn)->query(sql);
-}
-
 // Sagas that the database knows and this router does not: an earlier one's.
 net::Task<Status> look_at(Worker& worker, std::string database) {
+  const Values none;
   std::vector<std::pair<uint32_t, std::string>> steps;  // before the home: it knows of each that has steps
   const std::vector<uint32_t> groups = all_groups(worker);
   for (const uint32_t group : groups) {
-    auto rows =
-        co_await ask_once(worker, group, database,
-                          "SELECT DISTINCT saga FROM pg_catalog.pgmosaic_saga_steps WHERE n > 0 OR state <> 'closed'");
+    auto rows = co_await ask_apart(
+        worker, group, database,
+        "SELECT DISTINCT saga FROM pg_catalog.pgmosaic_saga_steps WHERE n > 0 OR state <> 'closed'", none);
     if (!rows.ok()) co_return std::move(rows.error());
     for (const auto& row : rows->rows) steps.emplace_back(group, *row[0]);
   }
-  auto rows =
-      co_await ask_once(worker, worker.snapshot->home, database, "SELECT id, name FROM pg_catalog.pgmosaic_sagas");
+  auto rows = co_await ask_apart(worker, worker.snapshot->home, database,
+                                 "SELECT id, name FROM pg_catalog.pgmosaic_sagas", none);
   if (!rows.ok()) co_return std::move(rows.error());
   std::set<std::string> known;
   for (const auto& row : rows->rows) {
@@ -286,7 +316,7 @@ net::Task<Status> look_at(Worker& worker, std::string database) {
   for (const auto& [group, saga] : steps) {
     if (known.contains(saga)) continue;
     const std::string sql = "DELETE FROM pg_catalog.pgmosaic_saga_steps WHERE saga = " + pool::quote_literal(saga);
-    auto done = co_await ask_once(worker, group, database, sql);
+    auto done = co_await ask_apart(worker, group, database, sql, none);
     if (!done.ok()) co_return std::move(done.error());
   }
   co_return Status{};

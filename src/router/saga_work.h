@@ -16,7 +16,7 @@ namespace pgmosaic::router {
 struct RouterContext;
 class Worker;
 
-// A question of the internal role's, on a pooled connection.
+// A question of the internal role's; to the home on a pooled connection.
 net::Task<Result<pool::ServerConn::Rows>> ask_as_router(Worker& worker, uint32_t group, std::string database,
                                                         std::string sql,
                                                         std::vector<std::optional<std::string>> values);

@@ -218,6 +218,16 @@ net::Task<bool> Session::next_input() {
       woken = true;
       continue;
     }
+    // The limits on idle time may be others now: RESET ALL, ROLLBACK.
+    if (plan_settings_ && plan_settings_->idle_in_transaction_ms + plan_settings_->idle_session_ms > 0 &&
+        !context_current() && (!extended_ || extended_->current == nullptr)) {
+      const State before = std::exchange(state_, State::active);
+      active_since_us_ = worker_.loop.now_us();
+      (void)(co_await refresh_context());
+      state_ = before;
+      backends_.release_idle();
+      if (closing_) continue;
+    }
     if (!std::exchange(woken, false)) idle_since_us_ = worker_.loop.now_us();
     net::WaitSet wait;
     wait.read(client_);

@@ -209,6 +209,7 @@ net::Task<bool> Session::run_string(std::string sql) {
     if (several && !backends_.in_transaction()) begin_transaction("BEGIN", true);
     hold_complete_ = several && last && implicit_;
     text_.at = static_cast<std::size_t>(statements[i].data() - sql.data());
+    if (nudged_) co_await hear_participants();
     Status status = co_await check_strings(statements[i], old_strings);
     if (status.ok()) status = co_await run_statement(statements[i]);
     names_.leave();

@@ -312,6 +312,39 @@ def test_rights(router):
     bob.close()
 
 
+@pytest.mark.parametrize("path", ["", "tenant-1, public", "user, public", 'default', "a;b", "odd \"name"])
+def test_the_search_path_is_that_of_the_step(router, path):
+    with router.endpoint.connect() as connection:
+        saga = begin(connection)
+        connection.execute("SELECT set_config('search_path', %s, false)", ('"' + path.replace('"', '""') + '"' if path else "",))
+        record = "INSERT INTO public.undone VALUES ('x', current_setting('search_path'))"
+        wanted = connection.execute("SELECT current_setting('search_path')").fetchone()
+        connection.execute("SELECT pgmosaic.saga_step(%s, 'where', %s)", (saga, record))
+    ended(router)
+    assert router.endpoint.run("SELECT step FROM undone") == [wanted]
+
+
+def test_values_are_read_as_they_were_written(router):
+    with router.endpoint.connect() as connection:
+        saga = begin(connection)
+        connection.execute("SET DateStyle = 'SQL, DMY'")
+        connection.execute("SELECT pgmosaic.saga_step(%s, 'when', 'INSERT INTO undone SELECT ''x'', to_char($1::date, ''YYYY-MM-DD'')', "
+                           "DATE '2026-04-03')", (saga,))
+    ended(router)
+    assert router.endpoint.run("SELECT step FROM undone") == [("2026-04-03",)]
+
+
+def test_one_that_takes_for_ever_or_tells_too_much(router):
+    """Rows of a compensation are nobody's, and it gets no more time than others can wait."""
+    with router.endpoint.connect() as connection:
+        saga = begin(connection)
+        connection.execute("SELECT pgmosaic.saga_step(%s, 'limit', %s)",
+                           (saga, "INSERT INTO undone SELECT 'x', current_setting('statement_timeout')"))
+        connection.execute("SELECT pgmosaic.saga_step(%s, 'rows', 'SELECT repeat(''x'', 1000) FROM generate_series(1, 100000)')", (saga,))
+    ended(router)
+    assert router.endpoint.run("SELECT step FROM undone") == [("1min",)]
+
+
 def test_one_that_cannot_be_compensated(router):
     router.endpoint.run("CREATE ROLE leaver LOGIN PASSWORD 'x'")
     leaver = router.endpoint.change(user="leaver", password="x").connect()
