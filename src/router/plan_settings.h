@@ -31,6 +31,7 @@ struct PlanSettings {
   exec::Isolation isolation = exec::Isolation::read_committed;  // default_transaction_isolation
   // idle_in_transaction_session_timeout, idle_session_timeout; 0: none. The router keeps to them (exec/awake.h).
   int idle_in_transaction_ms = 0, idle_session_ms = 0;
+  bool limits_idle_time() const { return idle_in_transaction_ms > 0 || idle_session_ms > 0; }
 };
 inline constexpr std::string_view kIdleInTransaction = "idle_in_transaction_session_timeout";
 inline constexpr std::string_view kIdleSession = "idle_session_timeout";

@@ -219,8 +219,8 @@ net::Task<bool> Session::next_input() {
       continue;
     }
     // The limits on idle time may be others now: RESET ALL, ROLLBACK.
-    if (plan_settings_ && plan_settings_->idle_in_transaction_ms + plan_settings_->idle_session_ms > 0 &&
-        !context_current() && (!extended_ || extended_->current == nullptr)) {
+    if (plan_settings_ && plan_settings_->limits_idle_time() && !context_current() &&
+        (!extended_ || extended_->current == nullptr)) {
       const State before = std::exchange(state_, State::active);
       active_since_us_ = worker_.loop.now_us();
       (void)(co_await refresh_context());

@@ -261,7 +261,7 @@ class Session {
   bool statement_failed_ = false, hold_complete_ = false, suppress_ready_ = false, timed_out_ = false;  // of one
   bool client_gone_ = false, closing_ = false, close_when_idle_ = false, trusted_ = false, cancelled_ = false;
   uint32_t pid_ = 0, secret_ = 0, copy_rest_ = 0;  // copy_rest_: bytes of a CopyData message still to come
-  bool copy_ended_ = false, router_failed_ = false, inner_ = false;  // by the client; of a batch, by the router's error
+  bool copy_ended_ = false, router_failed_ = false, inner_ = false;  // by client; of a batch; see serve_router()
   exec::RowSink* rows_to_ = nullptr;             // in place of the client: rows that the router wants for itself …
   std::optional<std::string_view> copy_source_;  // … and rows that it copies, what is left of them
   class CopyValues* copy_values_ = nullptr;      // of the COPY at hand, where it leaves some to the home

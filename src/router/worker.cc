@@ -73,19 +73,20 @@ void Worker::accept(int fd, net::Peer peer) {
     if (!peer.local)
       net::set_socket_options(
           fd, {config->tcp_keepalive.idle_s, config->tcp_keepalive.interval_s, config->tcp_keepalive.count});
-    auto* session = new Session(*this, fd, std::move(peer));
-    sessions.insert(session);
-    context.clients.fetch_add(1);
-    net::spawn(session->run());
+    begin(new Session(*this, fd, std::move(peer)));
   });
+}
+
+void Worker::begin(Session* session) {
+  sessions.insert(session);
+  context.clients.fetch_add(1);
+  net::spawn(session->run());
 }
 
 Session* Worker::open_inner(int fd, bool trusted) {
   auto* session = new Session(*this, fd, {.local = true});
   session->serve_router(trusted);
-  sessions.insert(session);
-  context.clients.fetch_add(1);
-  net::spawn(session->run());
+  begin(session);
   return session;
 }
 

@@ -94,6 +94,7 @@ class Worker {
   }
 
  private:
+  void begin(Session* session);
   void schedule_tick();
   std::optional<pthread_t> thread_;
   std::unordered_map<std::string, uint32_t> statement_ids_;

@@ -8,6 +8,7 @@ import threading
 import psycopg
 import pytest
 
+from harness.bank import Threads
 from harness.cluster import scram_verifier
 from harness.fault_proxy import Fault, FaultProxy
 from harness.fixtures import SELF_CHECK
@@ -517,7 +518,7 @@ def test_faults_while_it_compensates(servers, make_router):
             proxy.stop()
 
 
-class Clients:
+class Clients(Threads):
     """Transfers by sagas, until told to stop; some fail, some vanish, some are too late."""
 
     def __init__(self, endpoint, count=4):
@@ -552,17 +553,6 @@ class Clients:
             connection.execute("UPDATE account SET balance = balance + %s WHERE id = %s", (amount, target))
             connection.execute("SELECT pgmosaic.saga_finish(%s)", (saga,))
         self.committed += 1
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(30 * PATIENCE)
-            assert not thread.is_alive()
 
 
 def test_no_money_is_lost(router):

@@ -13,7 +13,22 @@ TABLE = ["CREATE TABLE account (id int PRIMARY KEY, balance int) SHARD BY (id)",
          "INSERT INTO account VALUES " + ", ".join(f"({number}, {BALANCE})" for number in range(ACCOUNTS))]
 
 
-class Bank:
+class Threads:
+    """`self.threads` at work until the end of the with block, when `self.over` is set."""
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(60 * PATIENCE)
+            assert not thread.is_alive(), "a client hangs"
+
+
+class Bank(Threads):
     """Transfers between random accounts, most of them over two groups, until the end of the with block."""
 
     def __init__(self, endpoint, clients=6):
@@ -32,16 +47,6 @@ class Bank:
                         self.done += 1
         except psycopg.Error as error:
             self.problems.append(repr(error))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def select(connection, **options):
