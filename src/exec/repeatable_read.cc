@@ -59,8 +59,8 @@ net::Task<Status> Backends::take_transaction_snapshots(GroupId first) {
   std::optional<GateClosed> gate;
   for (int attempts = 1;; ++attempts) {
     if (attempts > 1 || used_before_) {
-      gate.emplace(services_.gate(), database_);
-      co_await services_.gate().drained(loop_, database_);
+      gate.emplace(services_.gate(), database_, attempts - 1);
+      co_await gate->drained(loop_);
     }
     auto backends = co_await get_all(groups);
     Status status;

@@ -181,8 +181,8 @@ net::Task<void> SnapshotAttempts::wait() {
     while (backend->conn->cancelling) co_await worker_.loop.sleep(kCancelPollUs);
   if (std::exchange(at_once_, false)) co_return;
   if (attempts_ > kQuickAttempts) co_await worker_.loop.sleep(kPauseUs);
-  gate_.emplace(worker_.context.commit->gate(), backends_.database());
-  co_await worker_.context.commit->gate().drained(worker_.loop, backends_.database());
+  gate_.emplace(worker_.context.commit->gate(), backends_.database(), attempts_);
+  co_await gate_->drained(worker_.loop);
 }
 
 }  // namespace pgmosaic::router
