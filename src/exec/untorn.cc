@@ -115,6 +115,12 @@ Result<bool> agree(const std::vector<GroupId>& groups, const std::vector<std::st
   return true;
 }
 
+bool tells_the_same(const std::string& before, const std::string& behind) {
+  if (before == behind) return true;
+  const auto first = parse_seen_commits(before);
+  return first && first == parse_seen_commits(behind);
+}
+
 Error torn() {
   return make_error("40001", "could not read several groups as of one moment",
                     "A transaction over several groups is committed on one of them and not on another: retry when all "

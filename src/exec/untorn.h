@@ -49,6 +49,9 @@ bool agree(GroupId a, const SeenCommits& seen_a, GroupId b, const SeenCommits& s
 // The same for what all groups of a read have answered. Error: one did not.
 Result<bool> agree(const std::vector<GroupId>& groups, const std::vector<std::string>& answers);
 
+// What one group has answered twice says the same, in whatever order its backends put it.
+bool tells_the_same(const std::string& before, const std::string& behind);
+
 // 40001: no snapshots that agree were to be had.
 Error torn();
 

@@ -63,6 +63,16 @@ TEST(Untorn, KeptLabelsAreCompared) {
   EXPECT_TRUE(agree("r 3 2 1|2 r 1 3 77", "r 3 3 |"));
 }
 
+TEST(Untorn, AnAnswersOrderMeansNothing) {
+  EXPECT_TRUE(tells_the_same("|", "|"));
+  EXPECT_TRUE(tells_the_same("q 1 0 ;r 2 1 1|2,3 r 1 3 77;3 r 1 9 9;2 q 1 1 5",
+                             "r 2 1 1;q 1 0 |2 q 1 1 5;2,3 r 1 3 77;3 r 1 9 9"));
+  EXPECT_FALSE(tells_the_same("q 1 0 ;r 2 1 |", "r 3 1 ;q 1 0 |"));
+  EXPECT_FALSE(tells_the_same("|2 r 1 3 77;3 r 1 9 9", "|3 r 1 9 9;2 r 1 3 78"));
+  EXPECT_FALSE(tells_the_same("", "|"));
+  EXPECT_FALSE(tells_the_same("x", "y"));
+}
+
 TEST(Untorn, RoutersDoNotSpeakForEachOther) {
   EXPECT_FALSE(agree("r 9 0 |", "q 9 1 |"));
   EXPECT_TRUE(agree("r 9 0 ;q 1 0 |2 q 1 1 5", "q 9 1 |"));
